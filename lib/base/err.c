@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static void set_text(struct err *e, int code, const char *fmt, va_list ap, const char *tail)
+{
+	int n = vsnprintf(e->text, sizeof(e->text), fmt, ap);
+
+	if (tail && n >= 0 && (size_t)n < sizeof(e->text))
+		snprintf(e->text + n, sizeof(e->text) - n, ": %s", tail);
+	e->code = code;
+}
+
+int err_set(struct err *e, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!e)
+		return code;
+	va_start(ap, fmt);
+	set_text(e, code, fmt, ap, /* tail= */ NULL);
+	va_end(ap);
+	return code;
+}
+
+int err_sys(struct err *e, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!e)
+		return code;
+	va_start(ap, fmt);
+	set_text(e, code, fmt, ap, strerror(-code));
+	va_end(ap);
+	return code;
+}
+
+int err_wrap(struct err *e, int code, const char *fmt, ...)
+{
+	char inner[sizeof(e->text)];
+	va_list ap;
+
+	if (!e)
+		return code;
+	snprintf(inner, sizeof(inner), "%s", e->code ? e->text : strerror(-code));
+	va_start(ap, fmt);
+	set_text(e, code, fmt, ap, inner);
+	va_end(ap);
+	return code;
+}
