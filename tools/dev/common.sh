@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+# What ./dev's parts share: messages, the cache of things made once a machine. Sourced; expects set -euo pipefail.
+
+export ROOT
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+CACHE=${WSLX_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/wslx}
+
+die()
+{
+	printf '%s: %s\n' "${PROG:-dev}" "$*" >&2
+	exit 125
+}
+
+# cached NAME FUNCTION [ARG...]: the path $CACHE/NAME, made by "FUNCTION ARG... DIR" in a fresh directory DIR when it is
+# not there. It appears whole or not at all; of several who want it at once, one makes it and the others wait. NAME says
+# what went into it (a version, a checksum): what has the same name is the same.
+cached()
+{
+	local name=$1 tmp
+	shift
+	if [[ ! -e $CACHE/$name ]]; then
+		mkdir -p "$CACHE"
+		(
+			flock 9
+			[[ ! -e $CACHE/$name ]] || exit 0
+			tmp=$(mktemp -d "$CACHE/.tmp.XXXXXX")
+			# An interrupted attempt leaves nothing behind, files of another user included.
+			trap 'rm -rf "$tmp" || as_root rm -rf "$tmp"' EXIT
+			chmod 755 "$tmp"
+			"$@" "$tmp" >&2
+			mv -T "$tmp" "$CACHE/$name"
+		) 9>"$CACHE/.${name%%-*}.lock" || return
+	fi
+	printf '%s\n' "$CACHE/$name"
+}
+
+# key FILE...: a short name for these files' contents.
+key()
+{
+	cat -- "$@" | sha256sum | cut -c1-12
+}
+
+as_root()
+{
+	if [[ $(id -u) = 0 ]]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo "$@"
+	else
+		die "need root for: $* (no sudo here)"
+	fi
+}
