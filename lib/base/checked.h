@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Arithmetic on sizes and offsets that come from a guest, an image or a peer. True: the result overflowed. */
+/* Arithmetic on sizes and offsets that come from a guest, an image or a peer. True: the result
+ * overflowed. */
 #ifndef WSLX_BASE_CHECKED_H
 #define WSLX_BASE_CHECKED_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Scope-bound ownership. A variable marked with one of these attributes is released when it goes out of
- * scope; take_ptr()/take_fd() hand it over instead.
+ * Scope-bound ownership. A variable marked with one of these attributes is released when it goes
+ * out of scope; take_ptr()/take_fd() hand it over instead.
  */
 #ifndef WSLX_BASE_CLEANUP_H
 #define WSLX_BASE_CLEANUP_H

@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static void set_text(struct err *e, int code, const char *fmt, va_list ap, const char *tail)
+static PRINTF_LIKE(3, 0) void set_text(
+	struct err *e, int code, const char *fmt, va_list ap, const char *tail)
 {
 	int n = vsnprintf(e->text, sizeof(e->text), fmt, ap);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Stands in for libFuzzer where it is not linked: feeds every file of the folders and files named on the command
- * line to the target once, plus a few thousand deterministic mutations of each, and prints TAP.
+ * Stands in for libFuzzer where it is not linked: feeds every file of the folders and files named
+ * on the command line to the target once, plus a few thousand deterministic mutations of each, and
+ * prints TAP.
  */
 #include <dirent.h>
 #include <stdint.h>

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Messages for the operator, on stderr, one line each: "wslx-vmm: scsi0: message". With a journal behind stderr
- * (JOURNAL_STREAM set) each line starts with its syslog(3) level as "<N>". Thread-safe.
+ * Messages for the operator, on stderr, one line each: "wslx-vmm: scsi0: message". With a journal
+ * behind stderr (JOURNAL_STREAM set) each line starts with its syslog(3) level as "<N>".
+ * Thread-safe.
  *
- * Libraries do not log above debug. What a guest can cause again and again goes through log_limited().
+ * Libraries do not log above debug. What a guest can cause again and again goes through
+ * log_limited().
  */
 #ifndef WSLX_BASE_LOG_H
 #define WSLX_BASE_LOG_H
@@ -14,7 +16,8 @@
 
 enum log_level { LOG_LVL_ERR = 3, LOG_LVL_WARN = 4, LOG_LVL_INFO = 6, LOG_LVL_DEBUG = 7 };
 
-/* program: static string, printed first on each line. Levels above max are dropped (default: info). */
+/* program: static string, printed first on each line. Levels above max are dropped (default: info).
+ */
 void log_init(const char *program, enum log_level max);
 void log_set_level(enum log_level max);
 bool log_wants(enum log_level lvl);

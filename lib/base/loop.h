@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The event loop: one a process, run by one thread. Sources call back on that thread; a source may be freed from
- * any callback, its own included. Only loop_defer(), loop_quit() and loop_timer_arm() may be called from other
- * threads.
+ * The event loop: one a process, run by one thread. Sources call back on that thread; a source may
+ * be freed from any callback, its own included. Only loop_defer(), loop_quit() and loop_timer_arm()
+ * may be called from other threads.
  *
- * Portable code (see lib/os) uses timers and deferred calls only; descriptors, signals and children are for the
- * Linux-only parts.
+ * Portable code (see lib/os) uses timers and deferred calls only; descriptors, signals and children
+ * are for the Linux-only parts.
  */
 #ifndef WSLX_BASE_LOOP_H
 #define WSLX_BASE_LOOP_H
@@ -34,7 +34,8 @@ void loop_quit(struct loop *l, int code);
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t loop_now(void);
 
-/* Calls fn(ctx) once, soon, on the loop's thread, in order of the calls. Aborts when out of memory. */
+/* Calls fn(ctx) once, soon, on the loop's thread, in order of the calls. Aborts when out of memory.
+ */
 void loop_defer(struct loop *l, loop_fn fn, void *ctx);
 
 /* A disarmed timer; arm with an absolute deadline on CLOCK_MONOTONIC (ns), 0 disarms. One shot. */
@@ -42,11 +43,12 @@ int loop_timer(struct loop *l, loop_fn fn, void *ctx, struct loop_src **ret);
 void loop_timer_arm(struct loop_src *s, uint64_t deadline_ns);
 
 /* events, revents: EPOLLIN, EPOLLOUT, ... level-triggered. The descriptor stays the caller's. */
-int loop_io(struct loop *l, int fd, uint32_t events, loop_io_fn fn, void *ctx,
-	struct loop_src **ret);
+int loop_io(
+	struct loop *l, int fd, uint32_t events, loop_io_fn fn, void *ctx, struct loop_src **ret);
 int loop_io_events(struct loop_src *s, uint32_t events);
 
-/* Blocks signo in the calling thread (call before starting threads) and reports it through a signalfd. */
+/* Blocks signo in the calling thread (call before starting threads) and reports it through a
+ * signalfd. */
 int loop_signal(struct loop *l, int signo, loop_signal_fn fn, void *ctx, struct loop_src **ret);
 
 /* Reports the end of one child process (by pidfd) and reaps it. */

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Our test harness: TAP on stdout, one file a test program, no dependency (runs in a guest under musl too).
+ * Our test harness: TAP on stdout, one file a test program, no dependency (runs in a guest under
+ *musl too).
  *
  *	TEST(queue_wraps) { CHECK_EQ(f(), 3); }
  *	TEST_MAIN()
  *
- * A failed CHECK prints where and what, fails its test and goes on; REQUIRE leaves the test. Each test has a
- * time limit (60 s, or TEST_TIMEOUT_S) after which the program is killed: a test cannot hang.
+ * A failed CHECK prints where and what, fails its test and goes on; REQUIRE leaves the test. Each
+ *test has a time limit (60 s, or TEST_TIMEOUT_S) after which the program is killed: a test cannot
+ *hang.
  */
 #ifndef WSLX_BASE_TEST_H
 #define WSLX_BASE_TEST_H

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory and mappings, as the VMM needs them of an operating system. Sizes and offsets are whole host pages. */
+/* Memory and mappings, as the VMM needs them of an operating system. Sizes and offsets are whole
+ * host pages. */
 #ifndef WSLX_OS_MEM_H
 #define WSLX_OS_MEM_H
 
@@ -10,7 +11,8 @@
 
 enum os_prot { OS_PROT_NONE = 0, OS_PROT_R = 1, OS_PROT_W = 2, OS_PROT_X = 4 };
 
-/* A named, anonymous-backed memory object that can be mapped several times and handed to another process. */
+/* A named, anonymous-backed memory object that can be mapped several times and handed to another
+ * process. */
 struct os_memobj;
 
 /* Sparse: pages take memory when first touched. -ENOMEM, -EMFILE. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A notifier wakes the loop thread from any thread or process (an eventfd on Linux). Signals merge. */
+/* A notifier wakes the loop thread from any thread or process (an eventfd on Linux). Signals merge.
+ */
 #ifndef WSLX_OS_NOTIFIER_H
 #define WSLX_OS_NOTIFIER_H
 

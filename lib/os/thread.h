@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Threads, locks and waiting. Locks are not recursive. Failure to create a lock ends the process: it cannot happen. */
+/* Threads, locks and waiting. Locks are not recursive. Failure to create a lock ends the process:
+ * it cannot happen. */
 #ifndef WSLX_OS_THREAD_H
 #define WSLX_OS_THREAD_H
 
@@ -45,7 +46,8 @@ void os_thread_kick(struct os_thread *t);
 
 uint64_t os_now(void);	    /* monotonic, ns */
 uint64_t os_realtime(void); /* since 1970-01-01 UTC, ns */
-uint64_t os_tsc_hz(void);   /* rate of the host's time-stamp counter; measured when the host does not say */
+uint64_t os_tsc_hz(
+	void); /* rate of the host's time-stamp counter; measured when the host does not say */
 void os_random(void *buf, size_t len); /* cryptographic quality; never fails */
 
 #endif

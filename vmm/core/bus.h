@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The buses: which device answers at which port or GPA. A device embeds a struct dev for each bus range set it owns;
- * accesses arrive on vCPU threads with the device's lock held. Devices never hold their lock while calling another
- * device's register handlers.
+ * The buses: which device answers at which port or GPA. A device embeds a struct dev for each bus
+ * range set it owns; accesses arrive on vCPU threads with the device's lock held. Devices never
+ * hold their lock while calling another device's register handlers.
  *
  * Lock order: bus (read side, internal) -> dev.lock -> ioapic -> CPU back end.
  */
@@ -22,8 +22,9 @@ struct state_r;
 enum bus_kind { BUS_PORT, BUS_MMIO };
 
 /*
- * region: the number given to bus_add(). off: offset in the region. len: 1, 2, 4 or 8. All optional but name; an absent
- * read yields all ones, an absent write is dropped. save, load and reset are called with the VM stopped.
+ * region: the number given to bus_add(). off: offset in the region. len: 1, 2, 4 or 8. All optional
+ * but name; an absent read yields all ones, an absent write is dropped. save, load and reset are
+ * called with the VM stopped.
  */
 struct dev_ops {
 	const char *name;
@@ -31,14 +32,16 @@ struct dev_ops {
 	void (*write)(struct dev *d, unsigned region, uint64_t off, unsigned len, uint64_t val);
 	void (*reset)(struct dev *d);
 	void (*save)(struct dev *d, struct state_w *w);
-	int (*load)(struct dev *d, struct state_r *r); /* negative errno; the state reader may also be failed */
+	int (*load)(struct dev *d,
+		struct state_r *r); /* negative errno; the state reader may also be failed */
 	void (*free)(struct dev *d);
 };
 
 struct dev {
 	const struct dev_ops *ops;
 	struct os_mutex lock;
-	char id[24]; /* unique in the VM: "serial0", "pci0", "virtio-scsi0"; names the saved section */
+	char id[24]; /* unique in the VM: "serial0", "pci0", "virtio-scsi0"; names the saved section
+		      */
 };
 
 void dev_init(struct dev *d, const struct dev_ops *ops, const char *id);
@@ -47,10 +50,13 @@ void dev_done(struct dev *d);
 int bus_new(struct bus **ret);
 void bus_free(struct bus *b);
 
-/* -EBUSY when the range overlaps another; -EINVAL when it is empty or wraps. Any thread; not from a device handler. */
-int bus_add(struct bus *b, enum bus_kind kind, uint64_t start, uint64_t len, struct dev *d, unsigned region);
-/* Removes the range that starts at start. After return no handler of d runs in that range. May be called, like
- * bus_move(), from a handler of another device (PCI configuration space moving a BAR). */
+/* -EBUSY when the range overlaps another; -EINVAL when it is empty or wraps. Any thread; not from a
+ * device handler. */
+int bus_add(struct bus *b, enum bus_kind kind, uint64_t start, uint64_t len, struct dev *d,
+	unsigned region);
+/* Removes the range that starts at start. After return no handler of d runs in that range. May be
+ * called, like bus_move(), from a handler of another device (PCI configuration space moving a BAR).
+ */
 void bus_remove(struct bus *b, enum bus_kind kind, uint64_t start);
 
 /* Nobody there: reads are all ones, writes vanish; logged at debug level. */

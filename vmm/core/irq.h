@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Interrupt lines and messages as devices see them. Thread-safe; callable with a device's lock held. */
+/* Interrupt lines and messages as devices see them. Thread-safe; callable with a device's lock
+ * held. */
 #ifndef WSLX_VMM_CORE_IRQ_H
 #define WSLX_VMM_CORE_IRQ_H
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Saved state: a growing byte buffer of little-endian values in named sections. A section is
- * {u32 name length, name, u32 version, u32 payload length, payload}; sections nest. A reader that runs off the end of
- * its section, or meets a wrong name or version, goes into the failed state, in which every read yields zero; the
- * caller checks once at the end. Not thread-safe.
+ * {u32 name length, name, u32 version, u32 payload length, payload}; sections nest. A reader that
+ * runs off the end of its section, or meets a wrong name or version, goes into the failed state, in
+ * which every read yields zero; the caller checks once at the end. Not thread-safe.
  */
 #ifndef WSLX_VMM_CORE_STATE_H
 #define WSLX_VMM_CORE_STATE_H
@@ -35,7 +35,8 @@ uint16_t state_get_u16(struct state_r *r);
 uint32_t state_get_u32(struct state_r *r);
 uint64_t state_get_u64(struct state_r *r);
 void state_get_bytes(struct state_r *r, void *p, size_t len);
-/* Enters the section, which must have this name and a version of at most max_version; returns the version, 0: failed. */
+/* Enters the section, which must have this name and a version of at most max_version; returns the
+ * version, 0: failed. */
 uint32_t state_enter(struct state_r *r, const char *name, uint32_t max_version);
 void state_leave(struct state_r *r); /* skips what was not read */
 /* Marks the reader failed, with a reason (static string); for values that cannot be. */

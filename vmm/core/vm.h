@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One virtual machine: guest memory, buses, devices, vCPUs and their life. Built by the program (vmm/main.c), which
- * decides the devices; this module knows only interfaces.
+ * One virtual machine: guest memory, buses, devices, vCPUs and their life. Built by the program
+ * (vmm/main.c), which decides the devices; this module knows only interfaces.
  *
- * States: BUILDING -> (vm_start) RUNNING <-> PAUSED -> STOPPED. Functions are for the loop's thread unless they say
- * "any thread".
+ * States: BUILDING -> (vm_start) RUNNING <-> PAUSED -> STOPPED. Functions are for the loop's thread
+ * unless they say "any thread".
  */
 #ifndef WSLX_VMM_CORE_VM_H
 #define WSLX_VMM_CORE_VM_H
@@ -34,13 +34,15 @@ struct vm_config {
 	uint64_t ram_size; /* bytes, multiple of 2 MiB */
 	unsigned vcpus;
 	struct loop *loop; /* borrowed */
-	/* Called once on the loop's thread when the VM has stopped and all vCPU threads are idle. */
+	/* Called once on the loop's thread when the VM has stopped and all vCPU threads are idle.
+	 */
 	void (*on_end)(void *ctx, enum vm_end why);
 	void *ctx;
 };
 
 int vm_new(struct vm **ret, const struct vm_config *cfg, struct err *e);
-void vm_free(struct vm *vm); /* stops it first; frees its devices in reverse order of vm_add_dev() */
+void vm_free(
+	struct vm *vm); /* stops it first; frees its devices in reverse order of vm_add_dev() */
 
 struct gmem *vm_gmem(struct vm *vm);
 struct bus *vm_bus(struct vm *vm);
@@ -60,11 +62,13 @@ void vm_set_eoi(struct vm *vm, void (*eoi)(void *ctx, uint8_t vector), void *ctx
 int vm_set_boot_state(struct vm *vm, const struct cpu_state *s);
 
 int vm_start(struct vm *vm, struct err *e);
-int vm_pause(struct vm *vm);  /* returns when every vCPU is out of run() */
+int vm_pause(struct vm *vm); /* returns when every vCPU is out of run() */
 int vm_resume(struct vm *vm);
-void vm_stop(struct vm *vm, enum vm_end why); /* any thread, device handlers included; asynchronous */
+void vm_stop(
+	struct vm *vm, enum vm_end why); /* any thread, device handlers included; asynchronous */
 
-/* The VM must be paused. Format: sections "vm", "vcpu" (each), then one a device. Memory is saved apart. */
+/* The VM must be paused. Format: sections "vm", "vcpu" (each), then one a device. Memory is saved
+ * apart. */
 int vm_save(struct vm *vm, struct state_w *w, struct err *e);
 int vm_load(struct vm *vm, struct state_r *r, struct err *e);
 

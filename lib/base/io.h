@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* Whole reads and writes, descriptor passing, small file helpers. */
+#ifndef WSLX_BASE_IO_H
+#define WSLX_BASE_IO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include "lib/base/attr.h"
+
+/* Reads or writes all of len on a blocking descriptor. 0, or a negative errno; end of file early is
+ * -EPIPE. */
+int io_read_full(int fd, void *buf, size_t len) MUST_CHECK;
+int io_write_full(int fd, const void *buf, size_t len) MUST_CHECK;
+
+/* Whole file into malloc'ed memory, with a NUL behind it; -EFBIG beyond max. */
+int io_read_file(const char *path, size_t max, char **ret, size_t *ret_len);
+/* Replaces the file so that it holds old or new content whatever happens: temporary file, fsync,
+ * rename, fsync of the folder. */
+int io_replace_file(const char *path, const void *data, size_t len, mode_t mode);
+/* mkdir -p with this mode for new folders. */
+int io_mkdir_p(const char *path, mode_t mode);
+
+int io_set_nonblock(int fd, bool on);
+
+/* iovec cursor: drops n bytes from the front of (*iov, *cnt), changing the entries in place. */
+void iov_advance(struct iovec **iov, unsigned *cnt, size_t n);
+size_t iov_size(const struct iovec *iov, unsigned cnt);
+/* Copies up to len bytes at offset off of the vector from/to buf; returns the count copied. */
+size_t iov_to_buf(const struct iovec *iov, unsigned cnt, size_t off, void *buf, size_t len);
+size_t iov_from_buf(const struct iovec *iov, unsigned cnt, size_t off, const void *buf, size_t len);
+
+/* Unix sockets. Paths longer than sun_path are reached through /proc/self/fd of their folder. */
+int io_unix_connect(const char *path);
+int io_unix_listen(const char *path, int backlog); /* replaces a stale socket file; mode 0600 */
+
+enum { IO_MAX_FDS = 8 };
+/* One message with descriptors (SCM_RIGHTS); returns bytes sent/received or a negative errno.
+ * Received ones are CLOEXEC. */
+ssize_t io_send_fds(int sock, const void *buf, size_t len, const int *fds, unsigned nfds);
+ssize_t io_recv_fds(int sock, void *buf, size_t len, int *fds, unsigned *nfds);
+
+#endif
