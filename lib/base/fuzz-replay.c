@@ -14,7 +14,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { MAX_INPUT = 1 << 16, MUTATIONS = 2000 };
+enum { INPUT_LIMIT = 1 << 16, MUTATIONS = 2000 };
 
 static uint64_t rng = 88172645463325252ull;
 static unsigned long inputs;
@@ -42,7 +42,7 @@ static void one(const uint8_t *data, size_t size)
 
 static void mutate(const uint8_t *data, size_t size)
 {
-	static uint8_t buf[MAX_INPUT];
+	static uint8_t buf[INPUT_LIMIT];
 
 	one(data, size);
 	for (int i = 0; i < MUTATIONS; i++) {
@@ -51,7 +51,7 @@ static void mutate(const uint8_t *data, size_t size)
 		memcpy(buf, data, size);
 		if (next() % 4 == 0)
 			n = size ? next() % size : 0;
-		else if (next() % 4 == 0 && size < MAX_INPUT - 64)
+		else if (next() % 4 == 0 && size < INPUT_LIMIT - 64)
 			for (size_t end = size + next() % 64; n < end; n++)
 				buf[n] = (uint8_t)next();
 		for (unsigned k = next() % 8; k && n; k--)
@@ -62,7 +62,7 @@ static void mutate(const uint8_t *data, size_t size)
 
 static void file(const char *path)
 {
-	static uint8_t buf[MAX_INPUT];
+	static uint8_t buf[INPUT_LIMIT];
 	FILE *f = fopen(path, "rb");
 
 	if (!f) {

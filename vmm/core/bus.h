@@ -59,7 +59,8 @@ int bus_add(struct bus *b, enum bus_kind kind, uint64_t start, uint64_t len, str
  */
 void bus_remove(struct bus *b, enum bus_kind kind, uint64_t start);
 
-/* Nobody there: reads are all ones, writes vanish; logged at debug level. */
+/* Nobody there, or not wholly inside one range: reads are all ones, writes vanish; logged at debug
+ * level. */
 uint64_t bus_read(struct bus *b, enum bus_kind kind, uint64_t addr, unsigned len);
 void bus_write(struct bus *b, enum bus_kind kind, uint64_t addr, unsigned len, uint64_t val);
 

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest memory (gmem.h): one memory object mapped once, seen by the guest as RAM below the 32-bit
+ * hole and, when there is more, above 4 GiB. A page's number is its place in the memory object, so
+ * the bitmaps have no hole.
+ */
+#include "vmm/core/gmem.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include "lib/base/checked.h"
+#include "lib/os/mem.h"
+
+enum { WORD_BITS = 64, RAM_ALIGN = 2 << 20 };
+static const uint64_t ram_max = 1ull << 40;
+
+struct gmem {
+	struct os_memobj *obj;
+	uint8_t *base;
+	uint64_t size;
+	struct gmem_region regions[2];
+	unsigned nregions;
+
+	/* One bit a page; anonymous memory, so that what is never touched costs nothing. */
+	size_t words;
+	void *bitmaps;
+	_Atomic uint64_t *dirty, *code;
+	atomic_bool dirty_on;
+	gmem_code_fn code_fn;
+	void *code_ctx;
+};
+
+static size_t bitmap_bytes(const struct gmem *gm)
+{
+	return ALIGN_UP(gm->words * 2 * sizeof(uint64_t), os_page_size());
+}
+
+int gmem_new(struct gmem **ret, uint64_t ram_size)
+{
+	struct gmem *gm;
+	uint64_t low = MIN(ram_size, GMEM_HOLE_START);
+	void *base;
+	int r;
+
+	if (ram_size == 0 || ram_size % RAM_ALIGN || ram_size > ram_max)
+		return -EINVAL;
+	gm = calloc(1, sizeof(*gm));
+	if (!gm)
+		return -ENOMEM;
+	gm->size = ram_size;
+	gm->words = (ram_size / GMEM_PAGE_SIZE + WORD_BITS - 1) / WORD_BITS;
+	r = os_memobj_new(&gm->obj, "wslx-guest-memory", ram_size);
+	if (r == 0)
+		r = os_memobj_map(gm->obj, 0, ram_size, OS_PROT_R | OS_PROT_W, &base);
+	if (r == 0) {
+		gm->base = base;
+		r = os_mem_map(bitmap_bytes(gm), OS_PROT_R | OS_PROT_W, &gm->bitmaps);
+	}
+	if (r < 0) {
+		gmem_free(gm);
+		return r;
+	}
+	gm->dirty = gm->bitmaps;
+	gm->code = gm->dirty + gm->words;
+	gm->regions[gm->nregions++] =
+		(struct gmem_region){.gpa = 0, .size = low, .hva = gm->base, .offset = 0};
+	if (ram_size > low)
+		gm->regions[gm->nregions++] = (struct gmem_region){.gpa = GMEM_HOLE_END,
+			.size = ram_size - low,
+			.hva = gm->base + low,
+			.offset = low};
+	*ret = gm;
+	return 0;
+}
+
+void gmem_free(struct gmem *gm)
+{
+	if (!gm)
+		return;
+	if (gm->bitmaps)
+		os_mem_unmap(gm->bitmaps, bitmap_bytes(gm));
+	if (gm->base)
+		os_mem_unmap(gm->base, gm->size);
+	os_memobj_free(gm->obj);
+	free(gm);
+}
+
+size_t gmem_regions(const struct gmem *gm, const struct gmem_region **ret)
+{
+	*ret = gm->regions;
+	return gm->nregions;
+}
+
+struct os_memobj *gmem_object(const struct gmem *gm)
+{
+	return gm->obj;
+}
+
+uint64_t gmem_ram_size(const struct gmem *gm)
+{
+	return gm->size;
+}
+
+/* The region that gpa is in and how many bytes of it are left from there, or NULL. */
+static const struct gmem_region *find(const struct gmem *gm, gpa_t gpa, uint64_t *ret_left)
+{
+	for (unsigned i = 0; i < gm->nregions; i++) {
+		const struct gmem_region *r = &gm->regions[i];
+
+		if (gpa - r->gpa < r->size) {
+			*ret_left = r->size - (gpa - r->gpa);
+			return r;
+		}
+	}
+	return NULL;
+}
+
+void *gmem_ptr(const struct gmem *gm, gpa_t gpa, uint64_t len)
+{
+	uint64_t left;
+	const struct gmem_region *r = find(gm, gpa, &left);
+
+	return r && len <= left ? r->hva + (gpa - r->gpa) : NULL;
+}
+
+/* RAM's regions never touch each other in the guest's address space, so a range of RAM lies in one
+ * of them. */
+int gmem_read(const struct gmem *gm, gpa_t gpa, void *buf, size_t len)
+{
+	const void *p;
+
+	if (len == 0)
+		return 0;
+	p = gmem_ptr(gm, gpa, len);
+	if (!p)
+		return -EFAULT;
+	memcpy(buf, p, len);
+	return 0;
+}
+
+int gmem_write(struct gmem *gm, gpa_t gpa, const void *buf, size_t len)
+{
+	void *p;
+
+	if (len == 0)
+		return 0;
+	p = gmem_ptr(gm, gpa, len);
+	if (!p)
+		return -EFAULT;
+	memcpy(p, buf, len);
+	gmem_wrote(gm, gpa, len);
+	return 0;
+}
+
+int gmem_iov(const struct gmem *gm, gpa_t gpa, uint64_t len, struct iovec *iov, unsigned *n,
+	unsigned max)
+{
+	void *p;
+
+	if (len == 0)
+		return 0;
+	p = gmem_ptr(gm, gpa, len);
+	if (!p)
+		return -EFAULT;
+	if (*n >= max)
+		return -E2BIG;
+	iov[(*n)++] = (struct iovec){.iov_base = p, .iov_len = len};
+	return 0;
+}
+
+/* The number of the page that gpa is in; false: not RAM. */
+static bool page_index(const struct gmem *gm, gpa_t gpa, uint64_t *ret)
+{
+	uint64_t left;
+	const struct gmem_region *r = find(gm, gpa, &left);
+
+	if (!r)
+		return false;
+	*ret = (r->offset + (gpa - r->gpa)) >> GMEM_PAGE_SHIFT;
+	return true;
+}
+
+static void set_bit(_Atomic uint64_t *bits, uint64_t i)
+{
+	uint64_t mask = 1ull << (i % WORD_BITS);
+
+	/* Sequentially consistent: for the code bits this is the translator's half of the fence in
+	 * gmem_wrote(). */
+	if (!(atomic_load_explicit(&bits[i / WORD_BITS], memory_order_relaxed) & mask))
+		atomic_fetch_or(&bits[i / WORD_BITS], mask);
+}
+
+static bool test_bit(const _Atomic uint64_t *bits, uint64_t i)
+{
+	return atomic_load_explicit(&bits[i / WORD_BITS], memory_order_relaxed) >> (i % WORD_BITS) &
+	       1;
+}
+
+void gmem_wrote(struct gmem *gm, gpa_t gpa, uint64_t len)
+{
+	uint64_t left, first, last;
+	const struct gmem_region *r = find(gm, gpa, &left);
+	bool dirty_on = atomic_load_explicit(&gm->dirty_on, memory_order_relaxed);
+
+	if (!r || len == 0)
+		return;
+	len = MIN(len, left);
+	first = (r->offset + (gpa - r->gpa)) >> GMEM_PAGE_SHIFT;
+	last = (r->offset + (gpa - r->gpa) + len - 1) >> GMEM_PAGE_SHIFT;
+	/*
+	 * Bytes first, then the look at the code bit; a translator sets the bit first and then
+	 * reads the bytes. With a full fence on both sides at least one of the two sees the other
+	 * (pairs with set_bit()).
+	 */
+	atomic_thread_fence(memory_order_seq_cst);
+	for (uint64_t i = first; i <= last; i++) {
+		if (dirty_on)
+			set_bit(gm->dirty, i);
+		if (test_bit(gm->code, i) && gm->code_fn)
+			gm->code_fn(gm->code_ctx, r->gpa + ((i << GMEM_PAGE_SHIFT) - r->offset));
+	}
+}
+
+void gmem_set_code_hook(struct gmem *gm, gmem_code_fn fn, void *ctx)
+{
+	gm->code_fn = fn;
+	gm->code_ctx = ctx;
+}
+
+void gmem_mark_code(struct gmem *gm, gpa_t page)
+{
+	uint64_t i;
+
+	if (page_index(gm, page, &i))
+		set_bit(gm->code, i);
+}
+
+void gmem_clear_code(struct gmem *gm, gpa_t page)
+{
+	uint64_t i;
+
+	if (page_index(gm, page, &i))
+		atomic_fetch_and(&gm->code[i / WORD_BITS], ~(1ull << (i % WORD_BITS)));
+}
+
+bool gmem_is_code(const struct gmem *gm, gpa_t gpa)
+{
+	uint64_t i;
+
+	return page_index(gm, gpa, &i) && test_bit(gm->code, i);
+}
+
+void gmem_dirty_enable(struct gmem *gm, bool on)
+{
+	atomic_store(&gm->dirty_on, on);
+}
+
+void gmem_mark_dirty(struct gmem *gm, gpa_t page)
+{
+	uint64_t i;
+
+	if (page_index(gm, page, &i))
+		set_bit(gm->dirty, i);
+}
+
+void gmem_dirty_fetch(struct gmem *gm, uint64_t *bits, size_t words)
+{
+	for (size_t i = 0; i < words; i++)
+		bits[i] = i < gm->words ? atomic_exchange(&gm->dirty[i], 0) : 0;
+}
+
+int gmem_discard(struct gmem *gm, gpa_t gpa, uint64_t len)
+{
+	uint64_t left, end;
+	const struct gmem_region *r;
+	gpa_t start;
+	int ret;
+
+	if (add_overflows(gpa, len, &end) || add_overflows(gpa, GMEM_PAGE_SIZE - 1, &start))
+		return -EFAULT;
+	start = ALIGN_DOWN(start, GMEM_PAGE_SIZE);
+	end = ALIGN_DOWN(end, GMEM_PAGE_SIZE);
+	if (start >= end)
+		return 0;
+	r = find(gm, start, &left);
+	if (!r || end - start > left)
+		return -EFAULT;
+	ret = os_memobj_punch(gm->obj, r->offset + (start - r->gpa), end - start);
+	if (ret == 0)
+		gmem_wrote(gm, start, end - start);
+	return ret;
+}
