@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The host-guest protocol, version 1, over vsock (virtio 1.2 §5.10). docs/protocol.md tells the
+ * story; this is the wire format. All integers are little-endian.
+ *
+ * A message is a header and a payload of attributes. A request carries an id chosen by its sender;
+ * its reply repeats type and id, sets WSLX_MSG_REPLY and, in error, 0 or a positive Linux errno, in
+ * which case a WSLX_A_TEXT says more. An event has id 0 and no reply. Unknown attributes are
+ * skipped, unknown requests answered with ENOSYS, unknown events ignored.
+ */
+#ifndef WSLX_ABI_GUEST_H
+#define WSLX_ABI_GUEST_H
+
+#include <stdint.h>
+
+#define WSLX_PROTOCOL_VERSION 1
+
+enum {
+	WSLX_CID_HOST = 2,
+	WSLX_CID_GUEST = 3,
+	/* The guest's init connects here; one control connection at a time. */
+	WSLX_PORT_CONTROL = 50000,
+};
+
+struct wslx_msg {
+	uint32_t size; /* of the whole message: sizeof(struct wslx_msg) .. WSLX_MSG_MAX */
+	uint16_t type; /* enum wslx_type */
+	uint16_t flags;
+	uint32_t id;
+	uint32_t error;
+};
+_Static_assert(sizeof(struct wslx_msg) == 16, "wire format");
+
+enum { WSLX_MSG_MAX = 256 * 1024, WSLX_MSG_REPLY = 1 };
+
+/* Followed by len bytes of value and by zeroes up to the next multiple of 4. Integers are 4 or 8
+ * bytes. */
+struct wslx_attr {
+	uint32_t len;
+	uint16_t tag; /* enum wslx_tag */
+	uint16_t reserved;
+};
+_Static_assert(sizeof(struct wslx_attr) == 8, "wire format");
+
+enum wslx_type {
+	/* Control connection (guest connects to host). First message each way: guest's request,
+	   host's reply. */
+	WSLX_HELLO = 1, /* VERSION, CAPS, TEXT = kernel release, BOOT_US; then one DISTRO + PORT
+			   pair a running one */
+
+	/* Control connection, host to guest. */
+	WSLX_START = 16, /* DISTRO, LUN, FSTYPE, OPTIONS, HOSTNAME, UID -> PORT; already running:
+			    PORT too */
+	WSLX_STOP = 17, /* DISTRO, TIMEOUT_MS: TERM and HUP to all, KILL after it; unmounts; replies
+			   when done */
+	WSLX_SHUTDOWN = 18, /* TIMEOUT_MS: stops all distributions, syncs, replies, powers off */
+	WSLX_STAT = 19,	    /* -> MEM_TOTAL, MEM_FREE (KiB), UPTIME_MS */
+	WSLX_SET_TIME = 20, /* TIME_NS: sets CLOCK_REALTIME (after the VM was paused or restored) */
+
+	/* Control connection, guest to host, events. */
+	WSLX_BUSY = 32,	  /* DISTRO, COUNT: live processes besides init; sent when it becomes 0 or
+			     leaves 0 */
+	WSLX_EXITED = 33, /* DISTRO, TEXT: the distribution's init ended without a STOP */
+
+	/* Session connection (host connects to the distribution's PORT). First message: EXEC or
+	   ATTACH. */
+	WSLX_EXEC = 48,	  /* ARG.., ENV.., USER, CWD, FLAGS, FD0 FD1 FD2, ROWS, COLS -> COOKIE, PID
+			     follows in STARTED */
+	WSLX_ATTACH = 49, /* COOKIE, STREAM: no reply; what follows on this connection is the
+			     stream's bytes */
+
+	/* Session connection, guest to host, events. */
+	WSLX_STARTED = 50, /* PID: all streams are attached and the program runs */
+	WSLX_EXIT = 51,	   /* STATUS (0-255) or SIGNAL: after the last byte of output was written to
+			      the streams */
+	WSLX_FAILED = 52,  /* ERRNO, TEXT: the program could not be started after all */
+
+	/* Session connection, host to guest, events. */
+	WSLX_SIGNAL_SEND = 56, /* SIGNAL: to the session's foreground process group */
+	WSLX_RESIZE = 57,      /* ROWS, COLS */
+};
+
+enum wslx_tag {
+	WSLX_A_VERSION = 1, /* u32 */
+	WSLX_A_CAPS,	    /* u64, bits of enum wslx_cap */
+	WSLX_A_TEXT,	    /* bytes, UTF-8, no NUL */
+	WSLX_A_BOOT_US,	    /* u64: microseconds from kernel start to init's first instruction */
+	WSLX_A_DISTRO,	    /* bytes: the distribution's id, [0-9a-f-]{1,64} */
+	WSLX_A_PORT,	    /* u32 */
+	WSLX_A_LUN,	    /* u32 */
+	WSLX_A_FSTYPE,	    /* bytes */
+	WSLX_A_OPTIONS,	    /* bytes: mount options */
+	WSLX_A_HOSTNAME,    /* bytes */
+	WSLX_A_UID,	    /* u32: default user where wsl.conf names none */
+	WSLX_A_TIMEOUT_MS,  /* u32 */
+	WSLX_A_MEM_TOTAL,   /* u64, KiB */
+	WSLX_A_MEM_FREE,    /* u64, KiB */
+	WSLX_A_UPTIME_MS,   /* u64 */
+	WSLX_A_TIME_NS,	    /* u64 */
+	WSLX_A_COUNT,	    /* u32 */
+	WSLX_A_ARG,	    /* bytes, repeated in order; none: the user's shell as a login shell */
+	WSLX_A_ENV,   /* bytes "NAME=value", repeated; added to the session's own environment */
+	WSLX_A_USER,  /* bytes: name or number; absent: the distribution's default user */
+	WSLX_A_CWD,   /* bytes: absolute, or "~" or "~/..."; absent: the user's home */
+	WSLX_A_FLAGS, /* u32, bits of enum wslx_exec_flag */
+	WSLX_A_FD0,   /* u32, enum wslx_fd_kind; then FD1, FD2 */
+	WSLX_A_FD1,
+	WSLX_A_FD2,
+	WSLX_A_ROWS,   /* u32 */
+	WSLX_A_COLS,   /* u32 */
+	WSLX_A_COOKIE, /* u64: names the session to its ATTACHes */
+	WSLX_A_STREAM, /* u32: 0, 1 or 2 */
+	WSLX_A_PID,    /* u32, in the distribution's PID namespace */
+	WSLX_A_STATUS, /* u32 */
+	WSLX_A_SIGNAL, /* u32 */
+	WSLX_A_ERRNO,  /* u32 */
+};
+
+enum wslx_cap { WSLX_CAP_EXEC = 1 };
+
+enum wslx_exec_flag {
+	WSLX_EXEC_SHELL = 1, /* ARGs are joined with spaces and given to the user's shell with -c */
+	WSLX_EXEC_LOGIN = 2, /* the shell is a login shell (argv[0] starts with '-') */
+	WSLX_EXEC_CWD_MUST = 4, /* a missing CWD fails the EXEC; else the program starts in "/" */
+};
+
+/*
+ * What a standard descriptor of the program is: nothing, a pipe to its own stream, or the session's
+ * terminal. The terminal's input is stream 0 and its output stream 1, whatever mix of descriptors
+ * refers to it; so a session with FD0 = PIPE and FD1 = TTY has its terminal's input on no stream.
+ */
+enum wslx_fd_kind { WSLX_FD_NULL, WSLX_FD_PIPE, WSLX_FD_TTY };
+
+#endif
