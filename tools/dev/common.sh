@@ -51,3 +51,49 @@ as_root()
 		die "need root for: $* (no sudo here)"
 	fi
 }
+
+# stage TEXT ... stage_done: what is being done, and how long it took; on a terminal with the seconds counting. Goes to
+# stderr: stdout belongs to the command that is run in the end. Quiet with WSLX_DEV_QUIET.
+STAGE_TEXT='' STAGE_START='' STAGE_TICKER=''
+
+stage()
+{
+	[[ -z ${WSLX_DEV_QUIET:-} ]] || return 0
+	STAGE_TEXT=$* STAGE_START=$(date +%s%N)
+	[[ -t 2 ]] || return 0
+	(
+		trap - EXIT
+		trap exit TERM
+		while :; do
+			printf '\r\033[K%6s s  %s' "$(seconds_since "$STAGE_START")" "$STAGE_TEXT" >&2
+			sleep 0.5
+		done
+	) &
+	STAGE_TICKER=$!
+}
+
+stage_stop()
+{
+	if [[ -n $STAGE_TICKER ]]; then
+		kill "$STAGE_TICKER" 2>/dev/null || true
+		wait "$STAGE_TICKER" 2>/dev/null || true
+		STAGE_TICKER=''
+		printf '\r\033[K' >&2
+	fi
+}
+
+stage_done()
+{
+	[[ -n $STAGE_TEXT ]] || return 0
+	stage_stop
+	printf '%6s s  %s\n' "$(seconds_since "$STAGE_START")" "$STAGE_TEXT${1:+: $1}" >&2
+	STAGE_TEXT=''
+}
+
+seconds_since()
+{
+	local ms=$((($(date +%s%N) - $1) / 1000000))
+	printf '%d.%02d' $((ms / 1000)) $((ms % 1000 / 10))
+}
+
+trap stage_stop EXIT

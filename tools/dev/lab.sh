@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+# shellcheck disable=SC2153 # ROOT is common.sh's
+# The KVM lab: a QEMU-emulated machine with SVM in which /dev/kvm works (tests/lab/lab). Sourced after common.sh.
+
+make_lab_initramfs()
+{
+	"$ROOT/tools/mkinitramfs" --kernel "$1" --init "$ROOT/tests/lab/init" --list "$ROOT/tests/lab/modules" \
+		--add /bin/busybox=bin/busybox --add busybox=@bin/sh -o "$2/initramfs"
+}
+
+make_lab_root()
+{
+	# Not compressed: the emulated machine would spend its time on that.
+	sqfstar -quiet -no-progress -noI -noD -noF -noX "$2/root.squashfs" <"$1" 2>"$2/log" ||
+		{ cat "$2/log"; return 1; }
+}
+
+# lab_run [LAB OPTION...] [-- COMMAND ARG...]
+lab_run()
+{
+	local kernel initramfs tar root
+
+	kernel=$("$ROOT/kernel/fetch")
+	initramfs=$(cached "labinit-${kernel##*/}-$(key "$ROOT"/tests/lab/{init,modules} "$ROOT/tools/mkinitramfs" /bin/busybox)" \
+		make_lab_initramfs "$kernel")
+	tar=$(rootfs_tar lab)
+	root=$(dirname "${tar#"$CACHE"/root-}")
+	root=$(cached "labroot-${root#lab-}" make_lab_root "$tar")
+	"$ROOT/tests/lab/lab" --kernel "$kernel/vmlinuz" --initramfs "$initramfs/initramfs" \
+		--root "$root/root.squashfs" --tree "$ROOT" "$@"
+}

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+# shellcheck disable=SC2016 # the $ in formats and hooks are for apt and mmdebstrap
+# Root file systems by mmdebstrap, from the package sources this machine itself uses. Sourced after common.sh.
+
+# One-line sources for mmdebstrap: the Debian ones of this machine, in its release; the public mirror where apt has none
+# (another distribution, or apt-get update never ran).
+apt_sources()
+{
+	local codename lines key=/usr/share/keyrings/debian-archive-keyring.gpg
+	codename=$(. /etc/os-release && [[ $ID = debian ]] && printf '%s' "${VERSION_CODENAME:-}") || true
+	lines=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI) $(RELEASE) $(COMPONENT)' \
+		'Created-By: Packages' 2>/dev/null | awk -v code="$codename" -v key="$key" '
+		$1 == "Debian" && (code == "" || index($3, code) == 1) && !seen[$2 $3 $4]++ {
+			printf "deb [signed-by=%s] %s %s %s\n", key, $2, $3, $4
+		}')
+	[[ -n $lines ]] || lines="deb [signed-by=$key] http://deb.debian.org/debian bookworm main"
+	printf '%s\n' "$lines"
+}
+
+# The release those sources are of.
+apt_codename()
+{
+	apt_sources | awk '{print $4}' | grep -v -e - | head -1
+}
+
+mmdebstrap_mode()
+{
+	# As root, root mode works in a container without the right to mount too (mmdebstrap then skips its mounts).
+	if [[ $(id -u) = 0 ]]; then
+		echo root
+	elif unshare --user --map-root-user true 2>/dev/null && command -v newuidmap >/dev/null; then
+		echo unshare
+	else
+		echo sudo
+	fi
+}
+
+make_rootfs_tar()
+{
+	local recipe=$1 dir=$2 variant packages mode proxy run=()
+
+	# shellcheck disable=SC1090
+	. "$recipe"
+	mode=$(mmdebstrap_mode)
+	if [[ $mode = sudo ]]; then
+		run=(as_root)
+		mode=root
+	fi
+	proxy=$(apt-config dump Acquire::http::Proxy 2>/dev/null | grep -v '""' || true)
+	apt_sources >"$dir/sources"
+	# A download that broke off is worth a second attempt; anything else fails the same way twice and says why.
+	local try
+	for try in 1 2; do
+		if "${run[@]}" mmdebstrap --quiet --mode="$mode" --variant="$variant" --format=tar \
+			--include="${packages// /,}" ${proxy:+--aptopt="$proxy"} \
+			--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+			--customize-hook='rm -f "$1/etc/hostname" "$1/etc/resolv.conf"' \
+			"$(apt_codename)" - "$dir/sources" >"$dir/root.tar" 2>"$dir/log"; then
+			rm -f "$dir/log"
+			return
+		fi
+		printf 'mmdebstrap failed (attempt %s)\n' "$try" >&2
+	done
+	tail -n 20 "$dir/log" >&2
+	return 1
+}
+
+# rootfs_tar RECIPE: prints the path of the tar file.
+rootfs_tar()
+{
+	local recipe=$ROOT/tools/dev/rootfs/$1 dir
+
+	dir=$(cached "root-$1-$(apt_codename)-$(key "$recipe")" make_rootfs_tar "$recipe") || return
+	printf '%s\n' "$dir/root.tar"
+}
