@@ -64,8 +64,8 @@ enum wslx_type {
 
 	/* Session connection (host connects to the distribution's PORT). First message: EXEC or
 	   ATTACH. */
-	WSLX_EXEC = 48,	  /* ARG.., ENV.., USER, CWD, FLAGS, FD0 FD1 FD2, ROWS, COLS -> COOKIE, PID
-			     follows in STARTED */
+	WSLX_EXEC = 48, /* ARG.., ENV.., USER, CWD, FLAGS, FD0 FD1 FD2, ROWS, COLS -> COOKIE, TEXT =
+			   a warning */
 	WSLX_ATTACH = 49, /* COOKIE, STREAM: no reply; what follows on this connection is the
 			     stream's bytes */
 
@@ -109,26 +109,31 @@ enum wslx_tag {
 	WSLX_A_ROWS,   /* u32 */
 	WSLX_A_COLS,   /* u32 */
 	WSLX_A_COOKIE, /* u64: names the session to its ATTACHes */
-	WSLX_A_STREAM, /* u32: 0, 1 or 2 */
+	WSLX_A_STREAM, /* u32: 0 .. WSLX_STREAMS - 1 */
 	WSLX_A_PID,    /* u32, in the distribution's PID namespace */
 	WSLX_A_STATUS, /* u32 */
 	WSLX_A_SIGNAL, /* u32 */
 	WSLX_A_ERRNO,  /* u32 */
+	WSLX_A_NAME,   /* bytes: the distribution's name */
 };
 
 enum wslx_cap { WSLX_CAP_EXEC = 1 };
 
 enum wslx_exec_flag {
-	WSLX_EXEC_SHELL = 1, /* ARGs are joined with spaces and given to the user's shell with -c */
-	WSLX_EXEC_LOGIN = 2, /* the shell is a login shell (argv[0] starts with '-') */
-	WSLX_EXEC_CWD_MUST = 4, /* a missing CWD fails the EXEC; else the program starts in "/" */
+	/* Through the user's shell with -c: one ARG is the script itself; several are quoted so
+	   that each stays a word. */
+	WSLX_EXEC_SHELL = 1,
+	WSLX_EXEC_LOGIN = 2, /* the shell is a login shell (its argv[0] starts with '-') */
+	WSLX_EXEC_CWD_MUST =
+		4, /* a missing CWD fails the EXEC; else the program starts in "/" with a warning */
 };
 
 /*
- * What a standard descriptor of the program is: nothing, a pipe to its own stream, or the session's
- * terminal. The terminal's input is stream 0 and its output stream 1, whatever mix of descriptors
- * refers to it; so a session with FD0 = PIPE and FD1 = TTY has its terminal's input on no stream.
+ * What a standard descriptor of the program is: nothing (/dev/null), a pipe to the stream of the
+ * same number, or the session's terminal. A session with any TTY has one terminal, both directions
+ * of which are stream 3. The program starts when every stream so named has been attached.
  */
 enum wslx_fd_kind { WSLX_FD_NULL, WSLX_FD_PIPE, WSLX_FD_TTY };
+enum { WSLX_STREAM_TTY = 3, WSLX_STREAMS = 4 };
 
 #endif
