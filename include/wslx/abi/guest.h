@@ -42,38 +42,39 @@ struct wslx_attr {
 };
 _Static_assert(sizeof(struct wslx_attr) == 8, "wire format");
 
+/* In comments: attributes of the request -> attributes of the reply. */
 enum wslx_type {
-	/* Control connection (guest connects to host). First message each way: guest's request,
-	   host's reply. */
-	WSLX_HELLO = 1, /* VERSION, CAPS, TEXT = kernel release, BOOT_US; then one DISTRO + PORT
-			   pair a running one */
+	/*
+	 * Control connection (the guest connects to the host). First message: the guest's request. TEXT is the kernel's
+	 * release; then comes one pair of DISTRO and PORT for each running distribution.
+	 */
+	WSLX_HELLO = 1, /* VERSION, CAPS, TEXT, BOOT_US, {DISTRO, PORT}.. -> VERSION, CAPS */
 
 	/* Control connection, host to guest. */
-	WSLX_START = 16, /* DISTRO, LUN, FSTYPE, OPTIONS, HOSTNAME, UID -> PORT; already running:
-			    PORT too */
-	WSLX_STOP = 17, /* DISTRO, TIMEOUT_MS: TERM and HUP to all, KILL after it; unmounts; replies
-			   when done */
+	WSLX_START =
+		16, /* DISTRO, NAME, LUN, FSTYPE, OPTIONS, HOSTNAME, UID -> PORT; running: PORT too */
+	WSLX_STOP =
+		17, /* DISTRO, TIMEOUT_MS: TERM and HUP, after the time KILL; replies when unmounted */
 	WSLX_SHUTDOWN = 18, /* TIMEOUT_MS: stops all distributions, syncs, replies, powers off */
-	WSLX_STAT = 19,	    /* -> MEM_TOTAL, MEM_FREE (KiB), UPTIME_MS */
-	WSLX_SET_TIME = 20, /* TIME_NS: sets CLOCK_REALTIME (after the VM was paused or restored) */
+	WSLX_STAT = 19,	    /* -> MEM_TOTAL, MEM_FREE, UPTIME_MS */
+	WSLX_SET_TIME = 20, /* TIME_NS: sets CLOCK_REALTIME, after the VM was paused or restored */
 
 	/* Control connection, guest to host, events. */
-	WSLX_BUSY = 32,	  /* DISTRO, COUNT: live processes besides init; sent when it becomes 0 or
-			     leaves 0 */
+	WSLX_BUSY =
+		32, /* DISTRO, COUNT: 1 when processes besides its init live, 0 when the last one ended */
 	WSLX_EXITED = 33, /* DISTRO, TEXT: the distribution's init ended without a STOP */
 
-	/* Session connection (host connects to the distribution's PORT). First message: EXEC or
-	   ATTACH. */
-	WSLX_EXEC = 48, /* ARG.., ENV.., USER, CWD, FLAGS, FD0 FD1 FD2, ROWS, COLS -> COOKIE, TEXT =
-			   a warning */
-	WSLX_ATTACH = 49, /* COOKIE, STREAM: no reply; what follows on this connection is the
-			     stream's bytes */
+	/* Session connection (the host connects to the distribution's PORT). First message: EXEC or ATTACH. */
+	WSLX_EXEC =
+		48, /* ARG.., ENV.., USER, CWD, FLAGS, FD0, FD1, FD2, ROWS, COLS -> COOKIE, TEXT: a warning */
+	WSLX_ATTACH =
+		49, /* COOKIE, STREAM: no reply; what follows on this connection is the stream's bytes */
 
 	/* Session connection, guest to host, events. */
 	WSLX_STARTED = 50, /* PID: all streams are attached and the program runs */
-	WSLX_EXIT = 51,	   /* STATUS (0-255) or SIGNAL: after the last byte of output was written to
-			      the streams */
-	WSLX_FAILED = 52,  /* ERRNO, TEXT: the program could not be started after all */
+	WSLX_EXIT =
+		51, /* STATUS (0-255) or SIGNAL: after the last byte of output went to the streams */
+	WSLX_FAILED = 52, /* ERRNO, TEXT: the program could not be started after all */
 
 	/* Session connection, host to guest, events. */
 	WSLX_SIGNAL_SEND = 56, /* SIGNAL: to the session's foreground process group */
