@@ -68,7 +68,8 @@ struct pci_dev_ops {
 	void (*reset)(struct pci_dev *p);
 	void (*save)(struct pci_dev *p, struct state_w *w);
 	int (*load)(struct pci_dev *p, struct state_r *r);
-	void (*free)(struct pci_dev *p);
+	void (*free)(
+		struct pci_dev *p); /* stops the device's work, calls pci_dev_done(), frees it */
 };
 
 struct pci_bar {
@@ -92,6 +93,7 @@ struct pci_dev {
 	struct pci_bar bar[PCI_BARS]; /* a 64-bit BAR uses entry n and leaves n + 1 NONE */
 	unsigned next_cap, last_cap;
 	struct pci_msix *msix;
+	unsigned msix_cap;
 };
 
 /* id: unique name in the VM, also of the saved section. */
@@ -134,5 +136,7 @@ bool pci_bar_addr(const struct pci_dev *p, unsigned bar, uint64_t *ret);
 /* The host bridge's side. off + len must not cross a dword. Take dev.lock themselves. */
 uint32_t pci_cfg_read(struct pci_dev *p, unsigned off, unsigned len);
 void pci_cfg_write(struct pci_dev *p, unsigned off, unsigned len, uint32_t val);
+/* Configuration space as a reset leaves it, BARs included. */
+void pci_cfg_reset(struct pci_dev *p);
 
 #endif
