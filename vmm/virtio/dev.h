@@ -167,6 +167,11 @@ void virtio_reset_done(struct virtio_dev *v);
 
 /* --- for transports, lock held --- */
 
+/* Binds the device to its transport, before anything runs: the lock is the transport's, the loop
+ * serves virtio_again() (NULL: the caller looks at v->again itself). */
+int virtio_attach(struct virtio_dev *v, const struct virtio_transport_ops *t, void *ctx,
+	struct os_mutex *lock, struct loop *loop);
+
 /* The driver writes the status register: negotiation, DRIVER_OK, reset (0). */
 void virtio_set_status(struct virtio_dev *v, uint8_t status);
 void virtio_set_features(struct virtio_dev *v, uint64_t features);
