@@ -5,6 +5,9 @@
  *
  * States: BUILDING -> (vm_start) RUNNING <-> PAUSED -> STOPPED. Functions are for the loop's thread
  * unless they say "any thread".
+ *
+ * Order of building: vm_new(), devices, [sandbox], vm_create_vcpus(), then vm_set_boot_state() or
+ * vm_load(), vm_start().
  */
 #ifndef WSLX_VMM_CORE_VM_H
 #define WSLX_VMM_CORE_VM_H
@@ -25,7 +28,8 @@ enum vm_state { VM_BUILDING, VM_RUNNING, VM_PAUSED, VM_STOPPED };
 enum vm_end {
 	VM_END_POWEROFF, /* the guest powered off (ACPI S5) */
 	VM_END_RESET,	 /* the guest asked for a reset; wslx does not reboot a VM in place */
-	VM_END_CRASH,	 /* triple fault, or the back end gave up: see the log */
+	VM_END_HALT,	 /* every vCPU halted for good ("System halted") */
+	VM_END_CRASH,	 /* triple fault, or the back end gave up: vm_end_text() */
 	VM_END_KILLED,	 /* vm_stop() */
 };
 
@@ -52,24 +56,51 @@ struct cpu_vm *vm_cpu(struct vm *vm);
 unsigned vm_vcpus(struct vm *vm);
 enum vm_state vm_state(struct vm *vm); /* any thread */
 
-/* Takes the device over: it takes part in reset, save and load, in the order added. */
+/* Takes the device over: it takes part in reset, save and load, in the order added. Before
+ * vm_start(). */
 void vm_add_dev(struct vm *vm, struct dev *d);
 
 /* The interrupt controller that irq lines and EOIs go to (vmm/chip/ioapic). */
 void vm_set_eoi(struct vm *vm, void (*eoi)(void *ctx, uint8_t vector), void *ctx);
 
-/* Sets vCPU 0's state for the boot entry; before vm_start(). */
+/* Starts the vCPUs' threads, which inherit the caller's sandbox; each creates its vCPU and waits.
+ */
+int vm_create_vcpus(struct vm *vm, struct err *e);
+
+/* State of vCPU 0 after its reset, to start from, and what it boots with; between vm_create_vcpus()
+ * and vm_start(). */
+int vm_get_boot_state(struct vm *vm, struct cpu_state *s);
 int vm_set_boot_state(struct vm *vm, const struct cpu_state *s);
 
 int vm_start(struct vm *vm, struct err *e);
-int vm_pause(struct vm *vm); /* returns when every vCPU is out of run() */
+int vm_pause(struct vm *vm); /* returns when every vCPU is out of run(); -EINVAL when not running */
 int vm_resume(struct vm *vm);
 void vm_stop(
 	struct vm *vm, enum vm_end why); /* any thread, device handlers included; asynchronous */
+/* What there is to say about the end (a back end's error, which vCPU had a triple fault); "" for
+ * nothing. */
+const char *vm_end_text(struct vm *vm);
 
-/* The VM must be paused. Format: sections "vm", "vcpu" (each), then one a device. Memory is saved
- * apart. */
+/*
+ * The VM must be paused (vm_save) or not started (vm_load). Format: sections "vm", "vcpu" (each),
+ * then one a device. Memory is saved apart.
+ */
 int vm_save(struct vm *vm, struct state_w *w, struct err *e);
 int vm_load(struct vm *vm, struct state_r *r, struct err *e);
+
+/*
+ * A doorbell: where the back end can tell (KVM's ioeventfd), guest writes to one address call
+ * fn(ctx) on the loop's thread without an exit. Elsewhere vm_ioevent_place() returns -EOPNOTSUPP
+ * and the writes reach the device's write handler through the bus; a device with a handler needs
+ * nothing more. new and free: loop's thread; the VM outlives it.
+ */
+struct vm_ioevent;
+int vm_ioevent_new(struct vm_ioevent **ret, struct vm *vm, loop_fn fn, void *ctx);
+void vm_ioevent_free(struct vm_ioevent *ev);
+/* Any thread, but for one ioevent only one at a time. Moves it when it is placed already.
+ * datamatch: UINT64_MAX = any. */
+int vm_ioevent_place(
+	struct vm_ioevent *ev, enum bus_kind kind, uint64_t addr, unsigned len, uint64_t datamatch);
+void vm_ioevent_unplace(struct vm_ioevent *ev);
 
 #endif
