@@ -29,7 +29,7 @@ enum src_kind { SRC_IO, SRC_TIMER, SRC_SIGNAL, SRC_CHILD, SRC_WAKE, SRC_CLOCK };
 struct loop_src {
 	struct loop *loop;
 	enum src_kind kind;
-	bool dead;
+	bool dead, watched;
 	int fd; /* owned by SIGNAL, CHILD, WAKE and CLOCK sources; borrowed by IO sources */
 	void *ctx;
 	union {
@@ -74,7 +74,10 @@ static int watch(struct loop *l, struct loop_src *s, uint32_t events)
 {
 	struct epoll_event ev = {.events = events, .data.ptr = s};
 
-	return epoll_ctl(l->epfd, EPOLL_CTL_ADD, s->fd, &ev) < 0 ? -errno : 0;
+	if (epoll_ctl(l->epfd, EPOLL_CTL_ADD, s->fd, &ev) < 0)
+		return -errno;
+	s->watched = true;
+	return 0;
 }
 
 static void poke(struct loop *l)
@@ -190,7 +193,7 @@ int loop_io(
 	if (!s)
 		return -ENOMEM;
 	s->fn.io = fn;
-	r = watch(l, s, events);
+	r = events ? watch(l, s, events) : 0;
 	if (r < 0) {
 		free(s);
 		return r;
@@ -202,8 +205,17 @@ int loop_io(
 int loop_io_events(struct loop_src *s, uint32_t events)
 {
 	struct epoll_event ev = {.events = events, .data.ptr = s};
+	int op = EPOLL_CTL_MOD;
 
-	return epoll_ctl(s->loop->epfd, EPOLL_CTL_MOD, s->fd, &ev) < 0 ? -errno : 0;
+	if (!events && !s->watched)
+		return 0;
+	if (!s->watched)
+		return watch(s->loop, s, events);
+	if (!events) {
+		op = EPOLL_CTL_DEL;
+		s->watched = false;
+	}
+	return epoll_ctl(s->loop->epfd, op, s->fd, &ev) < 0 ? -errno : 0;
 }
 
 int loop_timer(struct loop *l, loop_fn fn, void *ctx, struct loop_src **ret)
@@ -325,7 +337,10 @@ struct loop_src *loop_src_free(struct loop_src *s)
 	case SRC_TIMER: loop_timer_arm(s, 0); break;
 	case SRC_SIGNAL:
 	case SRC_CHILD: close(s->fd); break;
-	default: epoll_ctl(l->epfd, EPOLL_CTL_DEL, s->fd, NULL); break;
+	default:
+		if (s->watched)
+			epoll_ctl(l->epfd, EPOLL_CTL_DEL, s->fd, NULL);
+		break;
 	}
 	s->next_dead = l->dead;
 	l->dead = s;
@@ -422,7 +437,7 @@ int loop_run(struct loop *l)
 		for (int i = 0; i < n; i++) {
 			struct loop_src *s = evs[i].data.ptr;
 
-			if (!s->dead)
+			if (!s->dead && s->watched)
 				dispatch(l, s, evs[i].events);
 		}
 		release_dead(l);

@@ -42,7 +42,10 @@ void loop_defer(struct loop *l, loop_fn fn, void *ctx);
 int loop_timer(struct loop *l, loop_fn fn, void *ctx, struct loop_src **ret);
 void loop_timer_arm(struct loop_src *s, uint64_t deadline_ns);
 
-/* events, revents: EPOLLIN, EPOLLOUT, ... level-triggered. The descriptor stays the caller's. */
+/*
+ * events, revents: EPOLLIN, EPOLLOUT, ... level-triggered. The descriptor stays the caller's. With events = 0 it is not
+ * watched at all, not even for EPOLLHUP and EPOLLERR, which otherwise are always reported.
+ */
 int loop_io(
 	struct loop *l, int fd, uint32_t events, loop_io_fn fn, void *ctx, struct loop_src **ret);
 int loop_io_events(struct loop_src *s, uint32_t events);

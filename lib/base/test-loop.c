@@ -97,6 +97,38 @@ TEST(a_source_freed_by_an_earlier_event_of_the_batch_is_not_called)
 	close(q[1]);
 }
 
+static int hup_calls;
+
+static void on_hup(void *ctx, int fd, uint32_t revents)
+{
+	hup_calls++;
+}
+
+TEST(a_paused_source_does_not_spin_on_a_hangup)
+{
+	struct loop *l;
+	struct loop_src *s, *t;
+	int p[2];
+
+	hup_calls = 0;
+	REQUIRE(loop_new(&l) == 0 && pipe(p) == 0);
+	CHECK_EQ(loop_io(l, p[0], EPOLLIN, on_hup, NULL, &s), 0);
+	CHECK_EQ(loop_io_events(s, 0), 0);
+	close(p[1]);
+	loop_timer(l, quit, l, &t);
+	loop_timer_arm(t, loop_now() + 5000000);
+	CHECK_EQ(loop_run(l), 7);
+	CHECK_EQ(hup_calls, 0);
+	CHECK_EQ(loop_io_events(s, EPOLLIN), 0);
+	loop_timer_arm(t, loop_now() + 5000000);
+	CHECK_EQ(loop_run(l), 7);
+	CHECK(hup_calls > 0);
+	loop_src_free(s);
+	loop_src_free(t);
+	loop_free(l);
+	close(p[0]);
+}
+
 static int child_status;
 
 static void on_child(void *ctx, pid_t pid, int status)
