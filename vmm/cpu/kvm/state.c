@@ -78,10 +78,12 @@ int kvm_msr_list(struct cpu_vm *vm, struct err *e)
 	return 0;
 }
 
+/* As struct kvm_msrs, with room. */
 struct msr_buf {
-	struct kvm_msrs head;
+	uint32_t nmsrs, pad;
 	struct kvm_msr_entry entries[CPU_MAX_MSRS];
 };
+_Static_assert(offsetof(struct msr_buf, entries) == sizeof(struct kvm_msrs), "kvm_msrs");
 
 /* KVM stops at the first MSR it does not know, and says how many it did: leave that one out and go on. */
 static int get_msrs(struct cpu_vcpu *v, struct cpu_msr *msrs, unsigned *n)
@@ -94,7 +96,7 @@ static int get_msrs(struct cpu_vcpu *v, struct cpu_msr *msrs, unsigned *n)
 		int r;
 
 		memset(&b, 0, sizeof(b));
-		b.head.nmsrs = want;
+		b.nmsrs = want;
 		for (unsigned i = 0; i < want; i++)
 			b.entries[i].index = v->vm->msrs[done + i];
 		r = kvm_ioctl(v->fd, KVM_GET_MSRS, &b);
@@ -110,7 +112,7 @@ static int get_msrs(struct cpu_vcpu *v, struct cpu_msr *msrs, unsigned *n)
 
 static int set_one_msr(struct cpu_vcpu *v, uint32_t index, uint64_t value)
 {
-	struct msr_buf b = {.head.nmsrs = 1, .entries[0] = {.index = index, .data = value}};
+	struct msr_buf b = {.nmsrs = 1, .entries[0] = {.index = index, .data = value}};
 	int r = kvm_ioctl(v->fd, KVM_SET_MSRS, &b);
 
 	return r < 0 ? r : r == 1 ? 0 : -EINVAL;
