@@ -53,7 +53,6 @@ struct scsi_target {
 	struct scsi_req *flight;
 	struct scsi_tmf *tmfs;
 	uint64_t seq;
-	/* Set before the first command. */
 	scsi_event_fn event;
 	void *event_ctx;
 };

@@ -147,7 +147,7 @@ bool scsi_tmf(struct scsi_target *t, struct scsi_tmf *m);
 
 /* Loop's thread, VM stopped: waits for every request in flight, calling done() inside. */
 void scsi_drain(struct scsi_target *t);
-/* Hard reset by the transport (device reset): as a nexus reset after scsi_drain(). */
+/* The transport was reset and has nothing in flight: power-on state. Any thread. */
 void scsi_reset(struct scsi_target *t);
 
 /* The state the guest can see (unit attentions, stopped units); LUNs themselves are attached by the

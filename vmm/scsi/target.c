@@ -297,7 +297,6 @@ void scsi_drain(struct scsi_target *t)
 
 void scsi_reset(struct scsi_target *t)
 {
-	scsi_drain(t);
 	OS_GUARD(&t->lock);
 	for (unsigned i = 0; i < SCSI_MAX_LUNS; i++) {
 		if (t->luns[i]) {
@@ -343,6 +342,20 @@ static void luns_changed(struct scsi_target *t, struct scsi_lun *but)
 			t->luns[i]->ua |= UA_LUNS;
 }
 
+/* The receiver takes its own lock, which comes before ours. */
+static void tell(struct scsi_target *t, enum scsi_event ev, unsigned lun)
+{
+	scsi_event_fn fn;
+	void *ctx;
+
+	os_mutex_lock(&t->lock);
+	fn = t->event;
+	ctx = t->event_ctx;
+	os_mutex_unlock(&t->lock);
+	if (fn)
+		fn(ctx, ev, lun);
+}
+
 int scsi_attach(
 	struct scsi_target *t, unsigned lun, struct blk *blk, const struct scsi_disk_config *cfg)
 {
@@ -367,8 +380,7 @@ int scsi_attach(
 	t->luns[lun] = l;
 	luns_changed(t, l);
 	os_mutex_unlock(&t->lock);
-	if (t->event)
-		t->event(t->event_ctx, SCSI_EV_ATTACHED, lun);
+	tell(t, SCSI_EV_ATTACHED, lun);
 	return 0;
 }
 
@@ -416,8 +428,7 @@ int scsi_detach(struct scsi_target *t, unsigned lun)
 		return -ENOENT;
 	lun_leave(t, l);
 	lun_free(l);
-	if (t->event)
-		t->event(t->event_ctx, SCSI_EV_DETACHED, lun);
+	tell(t, SCSI_EV_DETACHED, lun);
 	return 0;
 }
 
@@ -434,8 +445,7 @@ int scsi_resized(struct scsi_target *t, unsigned lun)
 	os_mutex_unlock(&t->lock);
 	if (!l)
 		return -ENOENT;
-	if (t->event)
-		t->event(t->event_ctx, SCSI_EV_RESIZED, lun);
+	tell(t, SCSI_EV_RESIZED, lun);
 	return 0;
 }
 
@@ -479,6 +489,7 @@ void scsi_target_free(struct scsi_target *t)
 
 void scsi_set_events(struct scsi_target *t, scsi_event_fn fn, void *ctx)
 {
+	OS_GUARD(&t->lock);
 	t->event = fn;
 	t->event_ctx = ctx;
 }
