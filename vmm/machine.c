@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+#include "vmm/chip/ioapic.h"
+#include "vmm/chip/pci-host.h"
+#include "vmm/chip/platform.h"
+#include "vmm/chip/power.h"
+#include "vmm/chip/serial.h"
+#include "vmm/sink.h"
+
+static void on_end(void *ctx, enum vm_end why)
+{
+	struct machine *m = ctx;
+
+	m->end = why;
+	loop_quit(m->loop, 0);
+}
+
+static void on_power(void *ctx, enum power_event ev)
+{
+	struct machine *m = ctx;
+
+	vm_stop(m->vm, ev == POWER_OFF ? VM_END_POWEROFF : VM_END_RESET);
+}
+
+static void on_stdin(void *ctx, int fd, uint32_t revents)
+{
+	struct machine *m = ctx;
+	char buf[256];
+	ssize_t n = read(fd, buf, sizeof(buf));
+
+	if (n > 0)
+		serial_input(m->serial, buf, n);
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		m->serial_in = loop_src_free(m->serial_in);
+}
+
+static int add_serial(struct machine *m, const char *where, struct err *e)
+{
+	struct irq_line irq = ioapic_line(m->ioapic, PLAT_COM1_IRQ);
+	int r, fd = -1;
+
+	if (strncmp(where, "file:", 5) == 0) {
+		fd = m->serial_fd =
+			open(where + 5, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+		if (fd < 0)
+			return err_sys(e, -errno, "open %s for the serial port", where + 5);
+	} else if (strcmp(where, "stdio") == 0) {
+		fd = STDOUT_FILENO;
+	}
+	if (fd >= 0) {
+		r = sink_new(&m->sink, m->loop, fd);
+		if (r < 0)
+			return err_sys(e, r, "add the serial port");
+	}
+	r = serial_new(&m->serial, vm_bus(m->vm), "serial0", PLAT_COM1_PORT, &irq,
+		m->sink ? sink_byte : NULL, m->sink);
+	if (r < 0)
+		return err_sys(e, r, "add the serial port");
+	vm_add_dev(m->vm, serial_dev(m->serial));
+	if (fd == STDOUT_FILENO) {
+		r = loop_io(m->loop, STDIN_FILENO, EPOLLIN, on_stdin, m, &m->serial_in);
+		/* A file or /dev/null cannot be waited for: then there is nothing to type either. */
+		if (r < 0 && r != -EPERM)
+			return err_sys(e, r, "read standard input");
+	}
+	return 0;
+}
+
+static int add_chips(struct machine *m, struct err *e)
+{
+	struct bus *bus = vm_bus(m->vm);
+	struct irq_line button;
+	int r;
+
+	r = ioapic_new(&m->ioapic, bus, vm_cpu_ops(m->vm), vm_cpu(m->vm));
+	if (r < 0)
+		return err_sys(e, r, "add the IOAPIC");
+	vm_add_dev(m->vm, ioapic_dev(m->ioapic));
+	vm_set_eoi(m->vm, ioapic_eoi, m->ioapic);
+	r = pci_host_new(&m->pci, bus);
+	if (r < 0)
+		return err_sys(e, r, "add the PCI host bridge");
+	vm_add_dev(m->vm, pci_host_dev(m->pci));
+	button = ioapic_line(m->ioapic, PLAT_POWER_BUTTON_IRQ);
+	r = power_new(&m->power, bus, &button, on_power, m);
+	if (r < 0)
+		return err_sys(e, r, "add the power registers");
+	vm_add_dev(m->vm, power_dev(m->power));
+	return 0;
+}
+
+int machine_init(struct machine *m, const struct options *o, const struct cpu_ops *cpu,
+	struct loop *loop, struct err *e)
+{
+	struct vm_config cfg = {.cpu = cpu,
+		.ram_size = (uint64_t)o->memory_mib << 20,
+		.vcpus = o->cpus,
+		.loop = loop,
+		.on_end = on_end,
+		.ctx = m};
+	int r;
+
+	*m = (struct machine){.loop = loop, .serial_fd = -1};
+	r = vm_new(&m->vm, &cfg, e);
+	if (r == 0)
+		r = add_chips(m, e);
+	if (r == 0)
+		r = add_serial(m, o->serial, e);
+	if (r < 0)
+		machine_done(m);
+	return r;
+}
+
+void machine_done(struct machine *m)
+{
+	loop_src_free(m->serial_in);
+	vm_free(m->vm);
+	sink_free(m->sink);
+	if (m->serial_fd >= 0)
+		close(m->serial_fd);
+	*m = (struct machine){.serial_fd = -1};
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* The machine that wslx-vmm builds: one VM, its chips and its devices, wired together. */
+#ifndef WSLX_VMM_MACHINE_H
+#define WSLX_VMM_MACHINE_H
+
+#include "vmm/core/vm.h"
+#include "vmm/options.h"
+
+struct serial;
+struct power;
+
+struct machine {
+	struct loop *loop; /* borrowed */
+	struct vm *vm;
+	enum vm_end end;
+
+	/* Owned by the VM. */
+	struct pci_host *pci;
+	struct ioapic *ioapic;
+	struct serial *serial;
+	struct power *power;
+
+	/* Host ends of devices. */
+	int serial_fd; /* -1: none of our own */
+	struct sink *sink;
+	struct loop_src *serial_in;
+};
+
+/* Builds everything but the vCPUs and what memory holds. m must stay where it is until machine_done(). */
+int machine_init(struct machine *m, const struct options *o, const struct cpu_ops *cpu,
+	struct loop *loop, struct err *e);
+void machine_done(struct machine *m);
+
+#endif

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include "vmm/core/cpu.h"
+
+enum {
+	OPT_KERNEL = 256,
+	OPT_INITRD,
+	OPT_CMDLINE,
+	OPT_NO_DEFAULT_CMDLINE,
+	OPT_MEMORY,
+	OPT_CPUS,
+	OPT_ENGINE,
+	OPT_SERIAL,
+	OPT_DISK,
+	OPT_VSOCK,
+	OPT_CONTROL,
+	OPT_CONSOLE,
+	OPT_BALLOON,
+	OPT_RESTORE,
+	OPT_EXTRACT,
+	OPT_NO_SANDBOX,
+	OPT_PROBE,
+};
+
+static const struct option longopts[] = {
+	{"kernel", required_argument, NULL, OPT_KERNEL},
+	{"initrd", required_argument, NULL, OPT_INITRD},
+	{"cmdline", required_argument, NULL, OPT_CMDLINE},
+	{"no-default-cmdline", no_argument, NULL, OPT_NO_DEFAULT_CMDLINE},
+	{"memory", required_argument, NULL, OPT_MEMORY},
+	{"cpus", required_argument, NULL, OPT_CPUS},
+	{"engine", required_argument, NULL, OPT_ENGINE},
+	{"serial", required_argument, NULL, OPT_SERIAL},
+	{"disk", required_argument, NULL, OPT_DISK},
+	{"vsock", required_argument, NULL, OPT_VSOCK},
+	{"control", required_argument, NULL, OPT_CONTROL},
+	{"console", required_argument, NULL, OPT_CONSOLE},
+	{"balloon", no_argument, NULL, OPT_BALLOON},
+	{"restore", required_argument, NULL, OPT_RESTORE},
+	{"extract-kernel", required_argument, NULL, OPT_EXTRACT},
+	{"no-sandbox", no_argument, NULL, OPT_NO_SANDBOX},
+	{"probe", no_argument, NULL, OPT_PROBE},
+	{"verbose", no_argument, NULL, 'v'},
+	{"version", no_argument, NULL, 'V'},
+	{"help", no_argument, NULL, 'h'},
+	{0},
+};
+
+const char *options_usage(void)
+{
+	return "usage: wslx-vmm --kernel FILE [OPTION...]\n"
+	       "\n"
+	       "  --kernel FILE          Linux kernel: vmlinuz (bzImage) or vmlinux (ELF)\n"
+	       "  --initrd FILE          initial RAM file system\n"
+	       "  --cmdline STRING       appended to the kernel's default command line\n"
+	       "  --no-default-cmdline   STRING is the whole command line\n"
+	       "  --memory MIB           guest memory (512)\n"
+	       "  --cpus N               virtual CPUs (1)\n"
+	       "  --engine auto|kvm|soft what runs the virtual CPUs (auto: KVM if it works here)\n"
+	       "  --serial stdio|null|file:PATH   first serial port (null)\n"
+	       "  --disk PATH[,ro]       a disk (raw image); repeatable, in LUN order\n"
+	       "  --vsock PATH           unix socket for vsock; the guest's CID is 3\n"
+	       "  --console PATH         unix socket for the virtio console hvc0\n"
+	       "  --balloon              memory balloon with free page reporting\n"
+	       "  --control PATH         unix socket for control calls\n"
+	       "  --restore DIR          continue the machine saved in DIR\n"
+	       "  --no-sandbox           do not enter the sandbox (for debugging)\n"
+	       "  --extract-kernel OUT   write the unpacked kernel (vmlinux) to OUT and exit\n"
+	       "  --probe                say which engine would be used and why, and exit\n"
+	       "  -v, --verbose          debug messages\n"
+	       "\n"
+	       "Exit status: 0 power-off, 1 error, 2 usage, 3 guest reset, 4 guest crash, 5 stopped\n"
+	       "on request, 6 guest halted.\n";
+}
+
+static int number(
+	const char *opt, const char *text, unsigned min, unsigned max, unsigned *ret, struct err *e)
+{
+	char *end;
+	unsigned long v;
+
+	errno = 0;
+	v = strtoul(text, &end, 10);
+	if (errno || end == text || *end || text[0] == '-' || v < min || v > max)
+		return err_set(e, -EINVAL, "--%s %s: a number from %u to %u is needed", opt, text,
+			min, max);
+	*ret = v;
+	return 0;
+}
+
+static int disk(struct options *o, char *text, struct err *e)
+{
+	char *comma = strrchr(text, ',');
+	struct opt_disk *d;
+
+	if (o->ndisks == OPT_MAX_DISKS)
+		return err_set(e, -EINVAL, "--disk: more than %d disks", OPT_MAX_DISKS);
+	d = &o->disks[o->ndisks++];
+	d->path = text;
+	if (comma && strcmp(comma, ",ro") == 0) {
+		*comma = 0;
+		d->readonly = true;
+	}
+	return 0;
+}
+
+static int engine(struct options *o, const char *text, struct err *e)
+{
+	static const char *const names[] = {
+		[ENGINE_AUTO] = "auto", [ENGINE_KVM] = "kvm", [ENGINE_SOFT] = "soft"};
+
+	for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
+		if (strcmp(text, names[i]) == 0) {
+			o->engine = i;
+			return 0;
+		}
+	}
+	return err_set(e, -EINVAL, "--engine %s: auto, kvm or soft is needed", text);
+}
+
+int options_parse(struct options *o, int argc, char **argv, struct err *e)
+{
+	int c, r = 0;
+
+	*o = (struct options){.memory_mib = 512, .cpus = 1, .serial = "null", .cmdline = ""};
+	opterr = 0;
+	while (r == 0 && (c = getopt_long(argc, argv, ":vVh", longopts, NULL)) != -1) {
+		switch (c) {
+		case OPT_KERNEL: o->kernel = optarg; break;
+		case OPT_INITRD: o->initrd = optarg; break;
+		case OPT_CMDLINE: o->cmdline = optarg; break;
+		case OPT_NO_DEFAULT_CMDLINE: o->no_default_cmdline = true; break;
+		case OPT_MEMORY:
+			r = number("memory", optarg, 32, 1 << 20, &o->memory_mib, e);
+			break;
+		case OPT_CPUS: r = number("cpus", optarg, 1, CPU_MAX_VCPUS, &o->cpus, e); break;
+		case OPT_ENGINE: r = engine(o, optarg, e); break;
+		case OPT_SERIAL: o->serial = optarg; break;
+		case OPT_DISK: r = disk(o, optarg, e); break;
+		case OPT_VSOCK: o->vsock = optarg; break;
+		case OPT_CONTROL: o->control = optarg; break;
+		case OPT_CONSOLE: o->console = optarg; break;
+		case OPT_BALLOON: o->balloon = true; break;
+		case OPT_RESTORE: o->restore = optarg; break;
+		case OPT_EXTRACT: o->extract = optarg; break;
+		case OPT_NO_SANDBOX: o->no_sandbox = true; break;
+		case OPT_PROBE: o->probe = true; break;
+		case 'v': o->verbose = true; break;
+		case 'V':
+		case 'h': return c;
+		case ':': return err_set(e, -EINVAL, "%s needs a value", argv[optind - 1]);
+		default: return err_set(e, -EINVAL, "no such option: %s", argv[optind - 1]);
+		}
+	}
+	if (r < 0)
+		return r;
+	if (optind < argc)
+		return err_set(e, -EINVAL, "unexpected argument: %s", argv[optind]);
+	if (o->memory_mib % 2)
+		return err_set(
+			e, -EINVAL, "--memory %u: an even number of MiB is needed", o->memory_mib);
+	if (!o->kernel && !o->restore && !o->probe)
+		return err_set(e, -EINVAL, "--kernel is needed");
+	if (strcmp(o->serial, "stdio") && strcmp(o->serial, "null") &&
+		strncmp(o->serial, "file:", 5))
+		return err_set(
+			e, -EINVAL, "--serial %s: stdio, null or file:PATH is needed", o->serial);
+	return 0;
+}

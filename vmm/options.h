@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* wslx-vmm's command line. */
+#ifndef WSLX_VMM_OPTIONS_H
+#define WSLX_VMM_OPTIONS_H
+
+#include <stdbool.h>
+#include "lib/base/err.h"
+
+enum engine_kind { ENGINE_AUTO, ENGINE_KVM, ENGINE_SOFT };
+enum { OPT_MAX_DISKS = 32 };
+
+struct opt_disk {
+	const char *path; /* in the option's own copy */
+	bool readonly;
+};
+
+/* Strings are borrowed from argv unless they say otherwise. NULL: not given. */
+struct options {
+	const char *kernel, *initrd, *cmdline;
+	bool no_default_cmdline;
+	unsigned memory_mib, cpus;
+	enum engine_kind engine;
+	const char *serial; /* "stdio", "null" or "file:PATH" */
+	struct opt_disk disks[OPT_MAX_DISKS];
+	unsigned ndisks;
+	const char *vsock, *control, *console, *restore;
+	const char *extract; /* --extract-kernel OUT */
+	bool balloon, no_sandbox, verbose, probe;
+};
+
+/* 0; -EINVAL with the reason in e; or the letter of --help or --version. */
+int options_parse(struct options *o, int argc, char **argv, struct err *e);
+const char *options_usage(void);
+
+#endif
