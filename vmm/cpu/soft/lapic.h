@@ -31,6 +31,18 @@ void soft_lapic_set_cr8(
  * posted). */
 void soft_lapic_msi(struct soft_vm *vm, uint64_t addr, uint32_t data);
 
+/* x2APIC registers: r = MSR - 0x800. false: #GP. */
+bool soft_lapic_rdmsr(struct soft_lapic *l, unsigned r, uint64_t *ret);
+bool soft_lapic_wrmsr(struct soft_lapic *l, unsigned r, uint64_t v);
+/* IA32_APIC_BASE; host: loading saved state, when any mode may follow any other. */
+uint64_t soft_lapic_get_base(struct soft_lapic *l);
+bool soft_lapic_set_base(struct soft_lapic *l, uint64_t v, bool host);
+/* IA32_TSC_DEADLINE. host: the value is kept whatever the timer's mode. */
+uint64_t soft_lapic_get_tsc_deadline(struct soft_lapic *l);
+void soft_lapic_set_tsc_deadline(struct soft_lapic *l, uint64_t v, bool host);
+/* The guest's TSC jumped. */
+void soft_lapic_tsc_changed(struct soft_lapic *l);
+
 void soft_lapic_get_page(struct soft_lapic *l, uint8_t page[1024]);
 void soft_lapic_set_page(struct soft_lapic *l, const uint8_t page[1024]);
 

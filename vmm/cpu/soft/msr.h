@@ -5,6 +5,8 @@
 
 #include "vmm/cpu/soft/cpu.h"
 
+enum { SOFT_PHYS_BITS = 46 };
+
 enum { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 
 /* What CPUID returns on this vCPU now (OSXSAVE, APIC id and such follow its state). Cheap: cached
@@ -22,6 +24,9 @@ bool soft_wrmsr(struct soft_vcpu *c, uint32_t msr, uint64_t v);
 int soft_msr_new(struct soft_vcpu *c);
 void soft_msr_free(struct soft_vcpu *c);
 void soft_msr_reset(struct soft_vcpu *c, bool init);
+
+/* Writes the vCPU's time page again, if it has one; the VM is stopped. */
+void soft_msr_publish_clock(struct soft_vcpu *c);
 
 /* For cpu_ops: the MSRs that are saved (those in struct cpu_state are not among them). */
 void soft_msr_save(struct soft_vcpu *c, struct cpu_msr *msrs, unsigned *n);
