@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 #include "lib/base/attr.h"
+#include "lib/base/iov.h"
 
 /* Reads or writes all of len on a blocking descriptor. 0, or a negative errno; end of file early is
  * -EPIPE. */
@@ -24,13 +24,6 @@ int io_replace_file(const char *path, const void *data, size_t len, mode_t mode)
 int io_mkdir_p(const char *path, mode_t mode);
 
 int io_set_nonblock(int fd, bool on);
-
-/* iovec cursor: drops n bytes from the front of (*iov, *cnt), changing the entries in place. */
-void iov_advance(struct iovec **iov, unsigned *cnt, size_t n);
-size_t iov_size(const struct iovec *iov, unsigned cnt);
-/* Copies up to len bytes at offset off of the vector from/to buf; returns the count copied. */
-size_t iov_to_buf(const struct iovec *iov, unsigned cnt, size_t off, void *buf, size_t len);
-size_t iov_from_buf(const struct iovec *iov, unsigned cnt, size_t off, const void *buf, size_t len);
 
 /* Unix sockets. Paths longer than sun_path are reached through /proc/self/fd of their folder. */
 int io_unix_connect(const char *path);

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include "lib/base/attr.h"
-#include "lib/base/io.h"
+#include "lib/base/iov.h"
 
 bool scsi_good(struct scsi_req *r)
 {

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include "lib/base/checked.h"
-#include "lib/base/io.h"
+#include "lib/base/iov.h"
 #include "lib/base/le.h"
 #include "vmm/core/state.h"
 #include "vmm/virtio/dev.h"
