@@ -57,6 +57,8 @@ enum { VIRTIO_MAX_QUEUES = 64, VIRTIO_NAME_MAX = 24 };
 struct virtio_dev_ops {
 	const char *name;  /* "virtio-console" */
 	uint16_t id;	   /* VIRTIO_ID_* */
+	bool on_vcpu;	   /* notify() does the work itself, and may block: it wants the vCPU's
+			      thread, never an ioevent and so the loop's */
 	uint64_t features; /* device-specific bits that are always offered; see also
 			      virtio_dev.offered */
 

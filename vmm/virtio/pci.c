@@ -111,7 +111,7 @@ static void place_bells(struct virtio_pci *vp)
 {
 	uint64_t bar;
 
-	if (!pci_bar_addr(&vp->pci, BAR, &bar))
+	if (vp->v->ops->on_vcpu || !pci_bar_addr(&vp->pci, BAR, &bar))
 		return;
 	for (unsigned i = 0; i < vp->v->n_queues; i++)
 		if (vp->v->q[i].enabled && vm_ioevent_place(vp->bells[i].ev, BUS_MMIO,

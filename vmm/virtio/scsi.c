@@ -591,6 +591,7 @@ static void vscsi_free(struct virtio_dev *v)
 static const struct virtio_dev_ops vscsi_ops = {
 	.name = "virtio-scsi",
 	.id = VIRTIO_ID_SCSI,
+	.on_vcpu = true,
 	.features = F_HOTPLUG | F_CHANGE,
 	.config_read = vscsi_config_read,
 	.config_write = vscsi_config_write,
