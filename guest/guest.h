@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's processes and what joins them. "init" is pid 1 of the VM and owns the control connection. For each running
+ * distribution it forks a supervisor, which mounts the disk in a mount namespace of its own and starts the distribution's
+ * init, pid 1 of the distribution's namespaces, which serves sessions. Neighbours in this chain are joined by a
+ * SOCK_SEQPACKET pair carrying whole protocol messages, which init passes on to the host as they are.
+ */
+#ifndef WSLX_GUEST_GUEST_H
+#define WSLX_GUEST_GUEST_H
+
+#include <stdint.h>
+#include <sys/types.h>
+#include "lib/base/err.h"
+#include "lib/wire/msg.h"
+
+/* What START said, checked and copied. */
+struct distro_spec {
+	char id[65], name[65], fstype[16], options[256], hostname[65];
+	uint32_t lun, uid, request_id;
+};
+
+/* Reads and checks a START. */
+int distro_spec_parse(const struct wire_msg *m, struct distro_spec *ret, struct err *e);
+
+/* The supervisor's whole life; host is its end of the pair with init. Does not return. */
+void NORETURN distro_supervise(const struct distro_spec *spec, int host);
+
+/* The distribution's init, in fresh namespaces, its disk mounted at root. Does not return. */
+void NORETURN dinit_main(const struct distro_spec *spec, const char *root, int super);
+
+/* Waits for the disk at this LUN (virtio-scsi, target 0) and names its block device, "/dev/sdb". */
+int disk_wait(uint32_t lun, unsigned timeout_ms, char *ret_dev, size_t cap, struct err *e);
+/* Waits until nobody uses the device, then removes it from the guest. */
+int disk_remove(uint32_t lun, const char *dev, unsigned timeout_ms);
+
+/* Loads the modules listed in /modules/order; what fails is logged. */
+void modules_load(const char *dir);
+
+/* mkdir -p and mount(2), with one line to say what failed. */
+int mount_at(const char *what, const char *where, const char *type, unsigned long flags,
+	const char *data, struct err *e);
+
+/* One message over a SEQPACKET pair. */
+void pair_send(int fd, struct wire_w *w);
+/* Receives and checks one; -EPIPE at the end. */
+int pair_recv(int fd, void *buf, size_t cap, struct wire_msg *ret);
+
+/* Writes text to a file of proc, sys or cgroup. */
+int write_text(const char *path, const char *text);
+
+#endif
