@@ -26,6 +26,7 @@
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/loop.h"
+#include "lib/conf/conf.h"
 
 struct dinit {
 	const struct distro_spec *spec;
@@ -34,7 +35,9 @@ struct dinit {
 	struct session_server *sessions;
 	struct loop_src *from_super, *chld, *deadline;
 	bool busy, stopping;
-	char default_user[64];
+	struct wsl_conf {
+		char *user, *hostname; /* NULL: not said */
+	} conf;
 };
 
 static uint8_t buf[4096];
@@ -153,6 +156,35 @@ static int make_view(const struct distro_spec *spec, const char *root, struct er
 	return 0;
 }
 
+static void conf_warn(void *ctx, unsigned line, const char *text)
+{
+	const struct distro_spec *spec = ctx;
+
+	log_warn(spec->name, "/etc/wsl.conf:%u: %s", line, text);
+}
+
+/* What /etc/wsl.conf of the distribution says, as far as this init has a use for it. */
+static void read_conf(struct dinit *d)
+{
+	static const struct conf_key keys[] = {
+		{"user", "default", CONF_STR, offsetof(struct wsl_conf, user)},
+		{"network", "hostname", CONF_STR, offsetof(struct wsl_conf, hostname)}};
+	union {
+		const struct distro_spec *in;
+		void *out;
+	} spec = {d->spec};
+	cleanup_free char *text = NULL;
+	struct stat st;
+	size_t len;
+
+	if (stat("/etc/wsl.conf", &st) < 0 || !S_ISREG(st.st_mode) ||
+		io_read_file("/etc/wsl.conf", CONF_MAX_FILE, &text, &len) < 0)
+		return;
+	conf_apply(text, len, keys, ARRAY_LEN(keys), &d->conf, conf_warn, spec.out);
+	if (d->conf.hostname && sethostname(d->conf.hostname, strlen(d->conf.hostname)) < 0)
+		log_warn(d->spec->name, "host name \"%s\": %s", d->conf.hostname, strerror(errno));
+}
+
 /* A vsock port of the kernel's choosing. */
 static int listen_vsock(uint32_t *ret_port)
 {
@@ -260,6 +292,8 @@ void dinit_main(const struct distro_spec *spec, const char *root, int super)
 		r = make_view(spec, root, &e);
 	if (r < 0)
 		fail(&d, r, e.text);
+	read_conf(&d);
+	sc.default_user = d.conf.user;
 	r = sc.listen_fd = listen_vsock(&port);
 	if (r >= 0)
 		r = loop_new(&d.loop);

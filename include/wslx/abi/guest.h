@@ -82,40 +82,40 @@ enum wslx_type {
 };
 
 enum wslx_tag {
-	WSLX_A_VERSION = 1, /* u32 */
-	WSLX_A_CAPS,	    /* u64, bits of enum wslx_cap */
-	WSLX_A_TEXT,	    /* bytes, UTF-8, no NUL */
-	WSLX_A_BOOT_US,	    /* u64: microseconds from kernel start to init's first instruction */
-	WSLX_A_DISTRO,	    /* bytes: the distribution's id, [0-9a-f-]{1,64} */
-	WSLX_A_PORT,	    /* u32 */
-	WSLX_A_LUN,	    /* u32 */
-	WSLX_A_FSTYPE,	    /* bytes */
-	WSLX_A_OPTIONS,	    /* bytes: mount options */
-	WSLX_A_HOSTNAME,    /* bytes */
-	WSLX_A_UID,	    /* u32: default user where wsl.conf names none */
-	WSLX_A_TIMEOUT_MS,  /* u32 */
-	WSLX_A_MEM_TOTAL,   /* u64, KiB */
-	WSLX_A_MEM_FREE,    /* u64, KiB */
-	WSLX_A_UPTIME_MS,   /* u64 */
-	WSLX_A_TIME_NS,	    /* u64 */
-	WSLX_A_COUNT,	    /* u32 */
-	WSLX_A_ARG,	    /* bytes, repeated in order; none: the user's shell as a login shell */
-	WSLX_A_ENV,   /* bytes "NAME=value", repeated; added to the session's own environment */
-	WSLX_A_USER,  /* bytes: name or number; absent: the distribution's default user */
-	WSLX_A_CWD,   /* bytes: absolute, or "~" or "~/..."; absent: the user's home */
-	WSLX_A_FLAGS, /* u32, bits of enum wslx_exec_flag */
-	WSLX_A_FD0,   /* u32, enum wslx_fd_kind; then FD1, FD2 */
-	WSLX_A_FD1,
-	WSLX_A_FD2,
-	WSLX_A_ROWS,   /* u32 */
-	WSLX_A_COLS,   /* u32 */
-	WSLX_A_COOKIE, /* u64: names the session to its ATTACHes */
-	WSLX_A_STREAM, /* u32: 0 .. WSLX_STREAMS - 1 */
-	WSLX_A_PID,    /* u32, in the distribution's PID namespace */
-	WSLX_A_STATUS, /* u32 */
-	WSLX_A_SIGNAL, /* u32 */
-	WSLX_A_ERRNO,  /* u32 */
-	WSLX_A_NAME,   /* bytes: the distribution's name */
+	WSLX_A_VERSION = 1,   /* u32 */
+	WSLX_A_CAPS = 2,      /* u64, bits of enum wslx_cap */
+	WSLX_A_TEXT = 3,      /* bytes, UTF-8, no NUL */
+	WSLX_A_BOOT_US = 4,   /* u64: microseconds from kernel start to init's first instruction */
+	WSLX_A_DISTRO = 5,    /* bytes: the distribution's id, [0-9a-f-]{1,64} */
+	WSLX_A_PORT = 6,      /* u32 */
+	WSLX_A_LUN = 7,	      /* u32 */
+	WSLX_A_FSTYPE = 8,    /* bytes */
+	WSLX_A_OPTIONS = 9,   /* bytes: mount options */
+	WSLX_A_HOSTNAME = 10, /* bytes */
+	WSLX_A_UID = 11,      /* u32: default user where wsl.conf names none */
+	WSLX_A_TIMEOUT_MS = 12, /* u32 */
+	WSLX_A_MEM_TOTAL = 13,	/* u64, KiB */
+	WSLX_A_MEM_FREE = 14,	/* u64, KiB */
+	WSLX_A_UPTIME_MS = 15,	/* u64 */
+	WSLX_A_TIME_NS = 16,	/* u64 */
+	WSLX_A_COUNT = 17,	/* u32 */
+	WSLX_A_ARG = 18,  /* bytes, repeated in order; none: the user's shell as a login shell */
+	WSLX_A_ENV = 19,  /* bytes "NAME=value", repeated; added to the session's own environment */
+	WSLX_A_USER = 20, /* bytes: name or number; absent: the distribution's default user */
+	WSLX_A_CWD = 21,  /* bytes: absolute, or "~" or "~/..."; absent: the user's home */
+	WSLX_A_FLAGS = 22, /* u32, bits of enum wslx_exec_flag */
+	WSLX_A_FD0 = 23,   /* u32, enum wslx_fd_kind; then FD1, FD2 */
+	WSLX_A_FD1 = 24,
+	WSLX_A_FD2 = 25,
+	WSLX_A_ROWS = 26,   /* u32 */
+	WSLX_A_COLS = 27,   /* u32 */
+	WSLX_A_COOKIE = 28, /* u64: names the session to its ATTACHes */
+	WSLX_A_STREAM = 29, /* u32: 0 .. WSLX_STREAMS - 1 */
+	WSLX_A_PID = 30,    /* u32, in the distribution's PID namespace */
+	WSLX_A_STATUS = 31, /* u32 */
+	WSLX_A_SIGNAL = 32, /* u32 */
+	WSLX_A_ERRNO = 33,  /* u32 */
+	WSLX_A_NAME = 34,   /* bytes: the distribution's name */
 };
 
 enum wslx_cap { WSLX_CAP_EXEC = 1 };
