@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -11,7 +12,11 @@
 #include "vmm/chip/platform.h"
 #include "vmm/chip/power.h"
 #include "vmm/chip/serial.h"
+#include "vmm/host/block-file.h"
+#include "vmm/scsi/scsi.h"
 #include "vmm/sink.h"
+#include "vmm/virtio/pci.h"
+#include "vmm/virtio/scsi.h"
 
 static void on_end(void *ctx, enum vm_end why)
 {
@@ -95,6 +100,62 @@ static int add_chips(struct machine *m, struct err *e)
 	return 0;
 }
 
+/* Takes v over, success or not. */
+static int add_virtio(struct machine *m, struct virtio_dev *v, struct err *e)
+{
+	struct pci_dev *p;
+	int r = virtio_pci_new(&p, m->vm, v);
+
+	if (r < 0) {
+		err_sys(e, r, "add %s", v->name);
+		v->ops->free(v);
+		return r;
+	}
+	r = pci_host_add(m->pci, p, -1);
+	vm_add_dev(m->vm, &p->dev);
+	return r < 0 ? err_sys(e, r, "plug in %s", v->name) : 0;
+}
+
+int machine_attach_disk(struct machine *m, unsigned lun, const char *path, int fd, bool readonly,
+	const char *serial, struct err *e)
+{
+	struct blk_file_config cfg = {
+		.path = path ? path : "the disk", .fd = fd, .readonly = readonly, .loop = m->loop};
+	struct scsi_disk_config disk = {.serial = serial};
+	char name[16];
+	struct blk *blk;
+	int r = blk_file_open(&blk, &cfg, e);
+
+	if (r < 0)
+		return r;
+	if (!serial) {
+		snprintf(name, sizeof(name), "lun%u", lun);
+		disk.serial = name;
+	}
+	r = scsi_attach(m->scsi, lun, blk, &disk);
+	if (r < 0) {
+		blk_free(blk);
+		return err_sys(e, r, "attach %s as LUN %u", cfg.path, lun);
+	}
+	return (int)lun;
+}
+
+static int add_disks(struct machine *m, const struct options *o, struct err *e)
+{
+	struct virtio_dev *v;
+	int r = scsi_target_new(&m->scsi);
+
+	if (r == 0)
+		r = virtio_scsi_new(&v, vm_gmem(m->vm), m->scsi,
+			MIN(o->cpus, (unsigned)VIRTIO_SCSI_MAX_REQUEST_QUEUES));
+	if (r < 0)
+		return err_sys(e, r, "add the SCSI controller");
+	r = add_virtio(m, v, e);
+	for (unsigned i = 0; r >= 0 && i < o->ndisks; i++)
+		r = machine_attach_disk(m, i, o->disks[i].path, -1, o->disks[i].readonly, NULL, e);
+	return MIN(r, 0);
+}
+
 int machine_init(struct machine *m, const struct options *o, const struct cpu_ops *cpu,
 	struct loop *loop, struct err *e)
 {
@@ -112,6 +173,8 @@ int machine_init(struct machine *m, const struct options *o, const struct cpu_op
 		r = add_chips(m, e);
 	if (r == 0)
 		r = add_serial(m, o->serial, e);
+	if (r == 0)
+		r = add_disks(m, o, e);
 	if (r < 0)
 		machine_done(m);
 	return r;
@@ -121,6 +184,7 @@ void machine_done(struct machine *m)
 {
 	loop_src_free(m->serial_in);
 	vm_free(m->vm);
+	scsi_target_free(m->scsi);
 	sink_free(m->sink);
 	if (m->serial_fd >= 0)
 		close(m->serial_fd);

@@ -8,6 +8,11 @@
 
 struct serial;
 struct power;
+struct ioapic;
+struct pci_host;
+struct scsi_target;
+struct sink;
+struct virtio_dev;
 
 struct machine {
 	struct loop *loop; /* borrowed */
@@ -21,6 +26,7 @@ struct machine {
 	struct power *power;
 
 	/* Host ends of devices. */
+	struct scsi_target *scsi;
 	int serial_fd; /* -1: none of our own */
 	struct sink *sink;
 	struct loop_src *serial_in;
@@ -30,5 +36,12 @@ struct machine {
 int machine_init(struct machine *m, const struct options *o, const struct cpu_ops *cpu,
 	struct loop *loop, struct err *e);
 void machine_done(struct machine *m);
+
+/*
+ * Attaches a disk and returns its LUN. path: opened here when fd is -1; fd is taken over. serial names the disk in the
+ * guest (NULL: "lun" and the number). Loop's thread.
+ */
+int machine_attach_disk(struct machine *m, unsigned lun, const char *path, int fd, bool readonly,
+	const char *serial, struct err *e);
 
 #endif

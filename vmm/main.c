@@ -16,9 +16,11 @@
 #include "lib/base/log.h"
 #include "lib/base/loop.h"
 #include "vmm/boot/linux.h"
+#include "vmm/control.h"
 #include "vmm/engine.h"
 #include "vmm/machine.h"
 #include "vmm/options.h"
+#include "vmm/snapshot.h"
 
 enum status {
 	ST_POWEROFF = 0,
@@ -123,6 +125,25 @@ static int load_kernel(struct machine *m, const struct options *o, struct err *e
 	return r;
 }
 
+/* The saved machine decides memory and CPUs. */
+static int open_saved(struct options *o, int *ret_fd, struct err *e)
+{
+	struct snapshot_info i;
+	int fd = open(o->restore, O_RDONLY | O_CLOEXEC), r;
+
+	if (fd < 0)
+		return err_sys(e, -errno, "open the saved machine %s", o->restore);
+	r = snapshot_info(fd, &i, e);
+	if (r < 0) {
+		close(fd);
+		return err_wrap(e, r, "%s", o->restore);
+	}
+	o->memory_mib = i.ram_size >> 20;
+	o->cpus = i.vcpus;
+	*ret_fd = fd;
+	return 0;
+}
+
 static int extract_kernel(const struct options *o, struct err *e)
 {
 	cleanup(unmapp) struct mapping kfile = {0};
@@ -168,12 +189,14 @@ static int finish(struct machine *m)
 	return ends[m->end].status;
 }
 
-static int run(const struct options *o, struct err *e)
+static int run(struct options *o, struct err *e)
 {
 	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
 	cleanup(loop_freep) struct loop *loop = NULL;
 	struct loop_src *sources[ARRAY_LEN(signals)] = {0};
 	const struct cpu_ops *cpu;
+	cleanup_close int saved = -1;
+	struct control *control = NULL;
 	struct err reason = {0};
 	struct machine m;
 	int r, st;
@@ -189,6 +212,8 @@ static int run(const struct options *o, struct err *e)
 	r = loop_new(&loop);
 	if (r < 0)
 		return err_sys(e, r, "create the event loop");
+	if (o->restore && (r = open_saved(o, &saved, e)) < 0)
+		return r;
 	r = machine_init(&m, o, cpu, loop, e);
 	if (r < 0)
 		return r;
@@ -198,15 +223,18 @@ static int run(const struct options *o, struct err *e)
 		if (r < 0)
 			err_sys(e, r, "watch for signals");
 	}
+	if (r == 0 && o->control)
+		r = control_new(&control, &m, o->control, reason.text, e);
 	if (r == 0)
 		r = vm_create_vcpus(m.vm, e);
 	if (r == 0)
-		r = load_kernel(&m, o, e);
+		r = saved >= 0 ? snapshot_load(m.vm, saved, e) : load_kernel(&m, o, e);
 	if (r == 0)
 		r = vm_start(m.vm, e);
 	if (r == 0)
 		r = loop_run(loop);
 	st = r == 0 ? finish(&m) : r;
+	control_free(control);
 	for (unsigned i = 0; i < ARRAY_LEN(signals); i++)
 		loop_src_free(sources[i]);
 	machine_done(&m);

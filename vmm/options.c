@@ -68,7 +68,7 @@ const char *options_usage(void)
 	       "  --console PATH         unix socket for the virtio console hvc0\n"
 	       "  --balloon              memory balloon with free page reporting\n"
 	       "  --control PATH         unix socket for control calls\n"
-	       "  --restore DIR          continue the machine saved in DIR\n"
+	       "  --restore FILE         continue the machine saved in FILE\n"
 	       "  --no-sandbox           do not enter the sandbox (for debugging)\n"
 	       "  --extract-kernel OUT   write the unpacked kernel (vmlinux) to OUT and exit\n"
 	       "  --probe                say which engine would be used and why, and exit\n"

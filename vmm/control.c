@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/control.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "lib/base/io.h"
+#include "lib/ctl/server.h"
+#include "vmm/chip/power.h"
+#include "vmm/scsi/scsi.h"
+#include "vmm/snapshot.h"
+
+struct control {
+	struct machine *m;
+	struct ctl_server *server;
+	const char *reason;
+	char *path;
+};
+
+static void answer(struct ctl_call *call, int r, const char *what)
+{
+	struct err e = {0};
+
+	if (r < 0) {
+		err_sys(&e, r, "%s", what);
+		ctl_fail(call, &e);
+	} else {
+		ctl_reply(call, NULL, NULL);
+	}
+}
+
+static void do_status(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	static const char *const states[] = {[VM_BUILDING] = "building",
+		[VM_RUNNING] = "running",
+		[VM_PAUSED] = "paused",
+		[VM_STOPPED] = "stopped"};
+	struct control *c = ctx;
+	struct vm *vm = c->m->vm;
+	struct json_object *o = js_object(), *luns = js_array();
+
+	js_set_str(o, "state", states[vm_state(vm)]);
+	js_set_str(o, "engine", vm_cpu_ops(vm)->name);
+	js_set_str(o, "reason", c->reason);
+	js_set_u64(o, "memory_mib", gmem_ram_size(vm_gmem(vm)) >> 20);
+	js_set_u64(o, "cpus", vm_vcpus(vm));
+	for (unsigned i = 0; i < SCSI_MAX_LUNS; i++)
+		if (scsi_lun_exists(c->m->scsi, i))
+			js_push(luns, json_object_new_int64(i));
+	js_set(o, "luns", luns);
+	ctl_reply(call, o, NULL);
+}
+
+static void do_pause(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct control *c = ctx;
+
+	answer(call, vm_pause(c->m->vm), "pause the virtual machine");
+}
+
+static void do_resume(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct control *c = ctx;
+
+	answer(call, vm_resume(c->m->vm), "resume the virtual machine");
+}
+
+static void do_stop(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct control *c = ctx;
+
+	vm_stop(c->m->vm, VM_END_KILLED);
+	ctl_reply(call, NULL, NULL);
+}
+
+static void do_power_button(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct control *c = ctx;
+
+	power_button(c->m->power);
+	ctl_reply(call, NULL, NULL);
+}
+
+static void do_disk_attach(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct control *c = ctx;
+	uint64_t lun = js_u64(params, "lun", UINT64_MAX);
+	struct err e = {0};
+	int r = lun == UINT64_MAX ? scsi_free_lun(c->m->scsi) : (int)lun;
+
+	if (r < 0)
+		err_sys(&e, r, "find a free LUN");
+	else
+		r = machine_attach_disk(c->m, r, /* path= */ NULL, ctl_call_take_fd(call, 0),
+			js_bool(params, "ro", false), js_str(params, "serial", NULL), &e);
+	if (r < 0)
+		ctl_fail(call, &e);
+	else
+		ctl_reply(call, js_set_u64(js_object(), "lun", r), NULL);
+}
+
+static void do_disk_detach(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct control *c = ctx;
+
+	answer(call, scsi_detach(c->m->scsi, js_u64(params, "lun", 0)), "detach the disk");
+}
+
+static void do_save(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct control *c = ctx;
+	cleanup_close int fd = ctl_call_take_fd(call, 0);
+	struct err e = {0};
+
+	if (snapshot_save(c->m->vm, fd, &e) < 0)
+		ctl_fail(call, &e);
+	else
+		ctl_reply(call, NULL, NULL);
+}
+
+static const struct js_field attach_fields[] = {
+	{"lun", JS_U64, .max = SCSI_MAX_LUNS - 1}, {"ro", JS_BOOL}, {"serial", JS_STR, .max = 32}};
+static const struct js_field detach_fields[] = {
+	{"lun", JS_U64, .required = true, .max = SCSI_MAX_LUNS - 1}};
+
+static const struct ctl_method methods[] = {
+	{"status", do_status},
+	{"pause", do_pause},
+	{"resume", do_resume},
+	{"stop", do_stop},
+	{"power-button", do_power_button},
+	{"disk-attach", do_disk_attach, attach_fields, ARRAY_LEN(attach_fields), .nfds = 1},
+	{"disk-detach", do_disk_detach, detach_fields, ARRAY_LEN(detach_fields)},
+	{"save", do_save, .nfds = 1},
+};
+
+int control_new(struct control **ret, struct machine *m, const char *path, const char *reason,
+	struct err *e)
+{
+	struct control *c = calloc(1, sizeof(*c));
+	int fd, r;
+
+	if (!c || !(c->path = strdup(path)))
+		abort();
+	c->m = m;
+	c->reason = reason;
+	fd = io_unix_listen(path, 8);
+	if (fd < 0) {
+		free(c->path);
+		free(c);
+		return err_sys(e, fd, "listen at %s", path);
+	}
+	r = ctl_server_new(m->loop, fd, methods, ARRAY_LEN(methods), c, &c->server);
+	if (r < 0) {
+		close(fd);
+		control_free(c);
+		return err_sys(e, r, "serve control calls at %s", path);
+	}
+	*ret = c;
+	return 0;
+}
+
+void control_free(struct control *c)
+{
+	if (!c)
+		return;
+	if (c->server)
+		ctl_server_free(c->server);
+	unlink(c->path);
+	free(c->path);
+	free(c);
+}

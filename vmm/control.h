@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the owner of a VM can ask of it while it runs, over a unix socket (lib/ctl):
+ *
+ *	status {}                         {state, engine, reason, memory_mib, cpus, luns: [n...]}
+ *	pause {}, resume {}, stop {}      stop: as by a power cut
+ *	power-button {}                   the guest may shut down
+ *	disk-attach {lun?, ro?, serial?}  with the disk's descriptor; {lun}
+ *	disk-detach {lun}
+ *	save {}                           with the descriptor of an empty file; the VM must be paused, and stays so
+ */
+#ifndef WSLX_VMM_CONTROL_H
+#define WSLX_VMM_CONTROL_H
+
+#include "lib/base/err.h"
+#include "vmm/machine.h"
+
+struct control;
+
+/* Listens at path. reason: why the engine was chosen; borrowed, as is m. */
+int control_new(struct control **ret, struct machine *m, const char *path, const char *reason,
+	struct err *e);
+void control_free(struct control *c); /* removes the socket */
+
+#endif
