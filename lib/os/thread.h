@@ -23,7 +23,7 @@ static inline void os_mutex_unlockp(struct os_mutex **m)
 }
 /* Holds the lock to the end of the scope. */
 #define OS_GUARD(mutex)                                                                            \
-	__attribute__((__cleanup__(os_mutex_unlockp), unused)) struct os_mutex *os_guard_ =            \
+	__attribute__((__cleanup__(os_mutex_unlockp), unused)) struct os_mutex *os_guard_ =        \
 		(os_mutex_lock(mutex), (mutex))
 
 /* An auto-reset event: a set is remembered until one wait takes it. */

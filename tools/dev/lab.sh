@@ -30,3 +30,9 @@ lab_run()
 	"$ROOT/tests/lab/lab" --kernel "$kernel/vmlinuz" --initramfs "$initramfs/initramfs" \
 		--root "$root/root.squashfs" --tree "$ROOT" "$@"
 }
+
+lab_verb()
+{
+	need build run lab
+	lab_run "$@"
+}
