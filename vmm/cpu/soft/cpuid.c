@@ -2,9 +2,9 @@
 /*
  * CPUID (SDM vol. 2 "CPUID"; AMD APM vol. 3 appendix E; Linux Documentation/virt/kvm/x86/cpuid.rst).
  *
- * The profile is x86-64-v2 plus what costs nothing: the same on every host but for instructions that run natively (AES,
- * PCLMULQDQ, SHA, RDRAND, RDSEED, ADX), which follow the host, as does the vendor: libraries choose code by it. Family
- * and model are fixed, so that no driver looks for a real processor's model-specific registers.
+ * The profile is x86-64-v2 plus what costs nothing: the same on every host but for instructions that run natively (SSE3
+ * to SSE4.2, AES, PCLMULQDQ, SHA, RDRAND, RDSEED, ADX), which follow the host, as does the vendor: libraries choose code
+ * by it. Family and model are fixed, so that no driver looks for a real processor's model-specific registers.
  *
  * Not offered: AVX and XSAVE, PCID, SMEP, SMAP, UMIP, PKU, LA57, MCE, MONITOR, performance counters.
  */
@@ -27,10 +27,9 @@ enum {
 #define F1C_OSXSAVE    BIT(27)
 #define F1C_RDRAND     BIT(30)
 #define F1C_HYPERVISOR BIT(31)
-/* SSE3 SSSE3 CX16 SSE4.1 SSE4.2 x2APIC MOVBE POPCNT TSC-deadline */
-#define F1C_BASE                                                                                   \
-	(BIT(0) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(21) | BIT(22) | BIT(23) | BIT(24))
-#define F1C_HOST (F1C_PCLMUL | F1C_AES | F1C_RDRAND)
+/* CX16 x2APIC MOVBE POPCNT TSC-deadline; SSE3 SSSE3 SSE4.1 SSE4.2 follow the host */
+#define F1C_BASE (BIT(13) | BIT(21) | BIT(22) | BIT(23) | BIT(24))
+#define F1C_HOST (BIT(0) | BIT(9) | BIT(19) | BIT(20) | F1C_PCLMUL | F1C_AES | F1C_RDRAND)
 /* Leaf 1 EDX: FPU DE PSE TSC MSR PAE CX8 SEP MTRR PGE CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2; APIC and HTT follow */
 #define F1D_APIC BIT(9)
 #define F1D_HTT	 BIT(28)
@@ -38,15 +37,18 @@ enum {
 	(BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(12) |        \
 		BIT(13) | BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) |    \
 		BIT(26))
-/* Leaf 7 EBX: FSGSBASE TSC_ADJUST ERMS; RDSEED ADX SHA follow the host */
-#define F7B_BASE (BIT(0) | BIT(1) | BIT(9))
+/*
+ * Leaf 7 EBX: FSGSBASE TSC_ADJUST ERMS, and how x87 runs here: FDP for unmasked exceptions only, no FCS and FDS; RDSEED
+ * ADX SHA follow the host
+ */
+#define F7B_BASE (BIT(0) | BIT(1) | BIT(6) | BIT(9) | BIT(13))
 #define F7B_HOST (BIT(18) | BIT(19) | BIT(29))
 /* Leaf 7 EDX: FSRM, ARCH_CAPABILITIES */
 #define F7D_FSRM      BIT(4)
 #define F7D_ARCH_CAPS BIT(29)
-/* Leaf 0x80000001 ECX: LAHF LZCNT PREFETCHW; EDX: SYSCALL NX RDTSCP LM */
+/* Leaf 0x80000001 ECX: LAHF LZCNT PREFETCHW; EDX: SYSCALL NX 1G-pages RDTSCP LM */
 #define FXC_BASE (BIT(0) | BIT(5) | BIT(8))
-#define FXD_BASE (BIT(11) | BIT(20) | BIT(27) | BIT(29))
+#define FXD_BASE (BIT(11) | BIT(20) | BIT(26) | BIT(27) | BIT(29))
 /* What AMD's leaf 0x80000001 EDX repeats of leaf 1 EDX */
 #define FXD_AMD_REPEAT 0x0183f3ffu
 

@@ -237,7 +237,8 @@ uint64_t soft_lapic_mmio_read(struct soft_lapic *l, gpa_t gpa, unsigned len)
 	/* A register is 4 bytes of every 16; the rest reads as zero. */
 	if (off >= APIC_REGS * 16 || shift >= 32)
 		return 0;
-	return (uint64_t)read_reg(l, off / 16) >> shift;
+	return ((uint64_t)read_reg(l, off / 16) >> shift) &
+	       (len < 8 ? BIT(len * 8) - 1 : UINT64_MAX);
 }
 
 void soft_lapic_mmio_write(struct soft_lapic *l, gpa_t gpa, unsigned len, uint64_t val)
