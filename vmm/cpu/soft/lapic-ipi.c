@@ -80,7 +80,11 @@ static void receive(struct soft_lapic *l, const struct message *m)
 	case DELIVER_FIXED:
 	case DELIVER_LOWEST: apic_accept(l, m->vector, m->level); break;
 	case DELIVER_NMI: soft_post(l->c, EV_NMI); break;
-	case DELIVER_INIT: soft_post(l->c, EV_INIT); break;
+	case DELIVER_INIT:
+		/* A SIPI that comes after it stands; one from before is void. */
+		atomic_fetch_and(&l->c->events, ~(uint32_t)EV_SIPI);
+		soft_post(l->c, EV_INIT);
+		break;
 	case DELIVER_SIPI:
 		l->c->sipi_vector = m->vector;
 		soft_post(l->c, EV_SIPI);

@@ -333,7 +333,13 @@ TEST(start_up)
 	CHECK_EQ(take(r->vm.vcpu[1]), 0);
 	wr(c, 0x300, 0x469a);
 	CHECK_EQ(take(r->vm.vcpu[1]), EV_SIPI);
-	CHECK_EQ(r->vm.vcpu[1]->sipi_vector, 0x9a);
+	wr(c, 0x300, 0xc500); /* all before the target looks */
+	wr(c, 0x300, 0x469b);
+	CHECK_EQ(take(r->vm.vcpu[1]), EV_INIT | EV_SIPI);
+	wr(c, 0x300, 0x469b);
+	wr(c, 0x300, 0xc500);
+	CHECK_EQ(take(r->vm.vcpu[1]), EV_INIT);
+	CHECK_EQ(r->vm.vcpu[1]->sipi_vector, 0x9b);
 	wr(c, 0x300, 0xc4400); /* NMI to all others */
 	CHECK_EQ(take(c), 0);
 	CHECK_EQ(take(r->vm.vcpu[1]), EV_NMI);
