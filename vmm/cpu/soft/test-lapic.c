@@ -526,6 +526,51 @@ TEST(halt)
 	teardown(r);
 }
 
+enum { ROUNDS = 3000 };
+
+/* Answers each interrupt by one to the next vCPU, and arms a timer meanwhile that must not disturb. */
+static void player(void *ctx)
+{
+	struct soft_vcpu *c = ctx;
+	unsigned next = (c->index + 1) % c->vm->nvcpus, seen = 0;
+
+	while (seen < ROUNDS) {
+		int v;
+
+		soft_halt_wait(c, EV_INTR);
+		take(c);
+		while ((v = soft_lapic_pending(c->lapic)) >= 0 && soft_lapic_ack(c->lapic) == v) {
+			soft_wrmsr(c, 0x80b, 0);
+			if (v != 0x41)
+				continue;
+			seen++;
+			soft_wrmsr(c, 0x6e0, soft_tsc(c) + os_tsc_hz() / 20000 * (seen % 3));
+			soft_wrmsr(c, 0x830, (uint64_t)next << 32 | 0x4041);
+		}
+	}
+}
+
+/* A lost wake-up would hang this test. */
+TEST(ping_pong)
+{
+	struct rig *r = setup(3);
+	struct os_thread *t[3];
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct soft_vcpu *c = r->vm.vcpu[i];
+
+		CHECK(soft_wrmsr(c, 0x1b, rdmsr(c, 0x1b) | 1 << 10));
+		CHECK(soft_wrmsr(c, 0x80f, 0x1ff));
+		CHECK(soft_wrmsr(c, 0x832, 0x40042));
+	}
+	for (unsigned i = 0; i < 3; i++)
+		REQUIRE(os_thread_start(&t[i], "player", player, r->vm.vcpu[i]) == 0);
+	soft_lapic_msi(&r->vm, 0xfee00000, 0x41);
+	for (unsigned i = 0; i < 3; i++)
+		os_thread_join(t[i]);
+	teardown(r);
+}
+
 TEST(kvmclock)
 {
 	struct rig *r = setup(2);
