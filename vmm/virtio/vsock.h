@@ -11,7 +11,6 @@
 #ifndef WSLX_VMM_VIRTIO_VSOCK_H
 #define WSLX_VMM_VIRTIO_VSOCK_H
 
-#include <sys/types.h>
 #include "vmm/virtio/dev.h"
 
 struct vsock;
