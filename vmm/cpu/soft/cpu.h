@@ -148,8 +148,9 @@ struct tlbe {
 };
 struct tlbx { /* instruction fetch */
 	uint64_t tag;
-	uint64_t gpa; /* page, | TLB_GLOBAL */
+	uint64_t gpa; /* page */
 	const uint8_t *hva;
+	bool global;
 };
 enum { TLB_GLOBAL = 1 };
 enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS, TLBX_SIZE = 256 };
@@ -188,7 +189,9 @@ struct soft_vcpu {
 	const struct insn *cur;
 	struct soft_tlb *tlb;	 /* tlbs[cpl == 3] */
 	_Atomic uint32_t events; /* any thread */
-	uint32_t shadow;	 /* EXEC_SHADOW_*: interrupts held off for one instruction */
+	bool shadow;		 /* STI, MOV SS: interrupts held off for one instruction */
+	bool intr_wait;	 /* an interrupt came while IF = 0: post EV_INTR when it becomes 1 */
+	bool exc_raised; /* c->exc is to be delivered */
 
 	uint64_t rip; /* valid outside blocks only; use soft_rip() for the current instruction's */
 	uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
@@ -210,10 +213,15 @@ struct soft_vcpu {
 	struct {
 		uint8_t vec;
 		bool has_err;
-		bool soft; /* INT n, INT3, INTO, ICEBP: RIP already points behind the instruction */
+		bool soft; /* INT n, INT3, INTO: a trap, and the gate's DPL is checked */
 		uint32_t err;
 	} exc;
 	bool exc_pending; /* as in struct cpu_state */
+	bool in_delivery; /* an exception or interrupt is being delivered: faults now are nested
+			     ones */
+	uint8_t deliv_vec, deliv_cpl;
+	bool deliv_ext;	 /* an interrupt or INT n: benign */
+	uint8_t exc_len; /* exc.soft: length of the instruction */
 	bool nmi_masked;
 	enum cpu_run_state run_state;
 	uint8_t sipi_vector; /* any thread, before EV_SIPI is posted */
@@ -232,6 +240,7 @@ struct soft_vcpu {
 	uint8_t xsave[4096] ALIGNED(64); /* standard XSAVE image: the guest's FP state, except while
 					    simd keeps it live */
 	struct soft_tlb tlbs[2];	 /* supervisor, user */
+	const struct block *jump_cache[1 << 12]; /* see block.h */
 	bool tlb_used[2];
 	uint64_t tlb_large_mask, tlb_large_base; /* where 2M/1G pages were seen, see mmu.c */
 };
@@ -247,6 +256,9 @@ struct soft_vm {
 	struct soft_vcpu
 		*vcpu[CPU_MAX_VCPUS]; /* set under lock by vcpu_new, before the vCPUs run */
 	struct soft_clock *clock;     /* kvmclock and the TSC: the msr module's */
+	/* RAM, as gmem has it (at most two regions): below the 32-bit hole and above 4 GiB. */
+	uint8_t *lo_hva, *hi_hva;
+	uint64_t lo_size, hi_size;
 	struct os_mutex lock;
 	struct os_mutex split_lock; /* locked accesses that cross a page or miss RAM */
 };
@@ -265,7 +277,9 @@ NORETURN void soft_raise(struct soft_vcpu *c, unsigned vec, uint32_t err);
 /* RIP of the instruction c->cur, and of the one behind it. */
 static inline uint64_t soft_rip(const struct soft_vcpu *c)
 {
-	return c->ip_base + c->cur->off;
+	uint64_t ip = c->ip_base + c->cur->off;
+
+	return c->mode == MODE_64 ? ip : (uint32_t)ip;
 }
 
 /* --- flags

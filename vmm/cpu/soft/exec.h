@@ -52,4 +52,24 @@
 /* Leaves the block; c->rip is set. */
 #define LEAVE_RIP(c) return NULL
 
+/*
+ * Runs until something needs the caller. c->events is looked at between blocks.
+ */
+enum cpu_exit soft_run(struct soft_vcpu *c, struct err *e);
+
+/* Executes the one instruction at c->rip; false: it raised c->exc, and nothing was delivered. For
+ * tests. */
+bool soft_step(struct soft_vcpu *c);
+
+/* STI, POPF, IRET, SYSRET...: IF became 1. True when an interrupt waits for it, so that the block
+ * is to be left. */
+static inline bool soft_if_on(struct soft_vcpu *c)
+{
+	if (likely(!c->intr_wait))
+		return false;
+	c->intr_wait = false;
+	atomic_fetch_or_explicit(&c->events, EV_INTR, memory_order_relaxed);
+	return true;
+}
+
 #endif

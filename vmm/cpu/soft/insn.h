@@ -66,7 +66,8 @@ enum {
 	EA_A32 = 0x10,	  /* truncate the offset to 32 bits */
 	EA_A16 = 0x20,	  /* to 16 bits */
 	EA_LEGACY = 0x40, /* not 64-bit mode: check the segment, wrap the linear address at 4 GiB */
-	EA_SLOW = EA_ADDSEG | EA_A32 | EA_A16 | EA_LEGACY,
+	EA_DISP_BIG = 0x80, /* disp does not fit: add 4 GiB to it */
+	EA_SLOW = EA_ADDSEG | EA_A32 | EA_A16 | EA_LEGACY | EA_DISP_BIG,
 };
 
 enum {
@@ -76,6 +77,8 @@ enum {
 	INSN_REPNE = 0x08, /* F2 */
 	INSN_REXW = 0x10,
 	INSN_P66 = 0x20,
+	INSN_STACK = 0x40, /* its implicit accesses are to the stack */
+	INSN_END = 0x80,   /* ends its block */
 };
 
 #endif

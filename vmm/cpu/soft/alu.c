@@ -1,0 +1,596 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Integer arithmetic and logic: ADD..CMP, TEST, INC, DEC, NEG, NOT, shifts and rotates, MUL, DIV.
+ * The host computes results and flags with the very instruction.
+ */
+#include "vmm/cpu/soft/handler.h"
+
+#define CF_IN	 "btw $8, %w[fl]; "
+#define NO_CF_IN ""
+
+/* dst OP= src in host registers; f gets the flags. */
+#define OP2(bits, op, cfin, dst, src, f)                                                           \
+	__asm__(cfin op SFX(bits) " %[s], %[d]" ASM_SAVE_FL                                        \
+		: [d] "+q"(dst), "=a"(f)                                                           \
+		: [s] "q"(src), [fl] "q"(c->fl)                                                    \
+		: "cc")
+/* The same on memory, with or without LOCK. */
+#define OP2M(bits, lock, op, cfin, p, src, f)                                                      \
+	__asm__ volatile(cfin lock op SFX(bits) " %[s], %[d]" ASM_SAVE_FL                          \
+			 : [d] "+m"(*(p)), "=a"(f)                                                 \
+			 : [s] "q"(src), [fl] "q"(c->fl)                                           \
+			 : "cc", "memory")
+
+/* rr: rm OP= r. rm: r OP= [mem]. mr: [mem] OP= r. ri, mi: with an immediate. */
+#define DEF_READ(bits, name, op, cfin, WB)                                                         \
+	HANDLER(name##bits##_rr)                                                                   \
+	{                                                                                          \
+		uint##bits##_t d = GET(bits, c, i->rm), s = GET(bits, c, i->r);                    \
+		uint16_t f;                                                                        \
+		OP2(bits, op, cfin, d, s, f);                                                      \
+		c->fl = f;                                                                         \
+		WB(bits, i->rm, d);                                                                \
+		NEXT(c, i);                                                                        \
+	}                                                                                          \
+	HANDLER(name##bits##_rm)                                                                   \
+	{                                                                                          \
+		uint##bits##_t s = MEM_READ(bits, c, soft_ea(c, i)), d = GET(bits, c, i->r);       \
+		uint16_t f;                                                                        \
+		OP2(bits, op, cfin, d, s, f);                                                      \
+		c->fl = f;                                                                         \
+		WB(bits, i->r, d);                                                                 \
+		NEXT(c, i);                                                                        \
+	}                                                                                          \
+	HANDLER(name##bits##_ri)                                                                   \
+	{                                                                                          \
+		uint##bits##_t d = GET(bits, c, i->rm), s = (uint##bits##_t)i->imm;                \
+		uint16_t f;                                                                        \
+		OP2(bits, op, cfin, d, s, f);                                                      \
+		c->fl = f;                                                                         \
+		WB(bits, i->rm, d);                                                                \
+		NEXT(c, i);                                                                        \
+	}
+
+#define DEF_MEM(bits, form, lock, name, op, cfin, SRC, LOCK, UNLOCK)                               \
+	HANDLER(name##bits##form)                                                                  \
+	{                                                                                          \
+		uint64_t lin = soft_ea(c, i);                                                      \
+		uint##bits##_t s = SRC, *p = mem_rmw(c, lin, bits / 8);                            \
+		uint16_t f;                                                                        \
+		if (likely(p != NULL)) {                                                           \
+			OP2M(bits, lock, op, cfin, p, s, f);                                       \
+		} else {                                                                           \
+			uint##bits##_t d;                                                          \
+			LOCK(c);                                                                   \
+			d = MEM_READ(bits, c, lin);                                                \
+			OP2(bits, op, cfin, d, s, f);                                              \
+			MEM_WRITE(bits, c, lin, d);                                                \
+			UNLOCK(c);                                                                 \
+		}                                                                                  \
+		c->fl = f;                                                                         \
+		NEXT(c, i);                                                                        \
+	}
+#define NOLOCK(c) ((void)0)
+#define DEF_RMW(bits, name, op, cfin)                                                              \
+	DEF_MEM(bits, _mr, "", name, op, cfin, GET(bits, c, i->r), NOLOCK, NOLOCK)                 \
+	DEF_MEM(bits, _mi, "", name, op, cfin, (uint##bits##_t)i->imm, NOLOCK, NOLOCK)             \
+	DEF_MEM(bits, _mr_lock, "lock; ", name, op, cfin, GET(bits, c, i->r), SPLIT_LOCK,          \
+		SPLIT_UNLOCK)                                                                      \
+	DEF_MEM(bits, _mi_lock, "lock; ", name, op, cfin, (uint##bits##_t)i->imm, SPLIT_LOCK,      \
+		SPLIT_UNLOCK)
+
+#define DEF_CMPM(bits, name, op)                                                                   \
+	HANDLER(name##bits##_mr)                                                                   \
+	{                                                                                          \
+		uint##bits##_t d = MEM_READ(bits, c, soft_ea(c, i)), s = GET(bits, c, i->r);       \
+		uint16_t f;                                                                        \
+		OP2(bits, op, "", d, s, f);                                                        \
+		c->fl = f;                                                                         \
+		NEXT(c, i);                                                                        \
+	}                                                                                          \
+	HANDLER(name##bits##_mi)                                                                   \
+	{                                                                                          \
+		uint##bits##_t d = MEM_READ(bits, c, soft_ea(c, i)), s = (uint##bits##_t)i->imm;   \
+		uint16_t f;                                                                        \
+		OP2(bits, op, "", d, s, f);                                                        \
+		c->fl = f;                                                                         \
+		NEXT(c, i);                                                                        \
+	}
+
+#define WB_SET(bits, slot, v)  SET(bits, c, slot, v)
+#define WB_NONE(bits, slot, v) ((void)(v))
+#define FOR_SIZES(X, ...)                                                                          \
+	X(8, __VA_ARGS__)                                                                          \
+	X(16, __VA_ARGS__)                                                                         \
+	X(32, __VA_ARGS__)                                                                         \
+	X(64, __VA_ARGS__)
+
+#define DEF_ALU(name, op, cfin)                                                                    \
+	FOR_SIZES(DEF_READ, name, op, cfin, WB_SET)                                                \
+	FOR_SIZES(DEF_RMW, name, op, cfin)
+DEF_ALU(add, "add", NO_CF_IN)
+DEF_ALU(or, "or", NO_CF_IN)
+DEF_ALU(adc, "adc", CF_IN)
+DEF_ALU(sbb, "sbb", CF_IN)
+DEF_ALU(and, "and", NO_CF_IN)
+DEF_ALU(sub, "sub", NO_CF_IN)
+DEF_ALU(xor, "xor", NO_CF_IN)
+FOR_SIZES(DEF_READ, cmp, "cmp", NO_CF_IN, WB_NONE)
+FOR_SIZES(DEF_CMPM, cmp, "cmp")
+FOR_SIZES(DEF_READ, test, "test", NO_CF_IN, WB_NONE)
+FOR_SIZES(DEF_CMPM, test, "test")
+
+enum { F_RR, F_RM, F_RI, F_MR, F_MI, F_MR_LOCK, F_MI_LOCK, F_COUNT };
+#define SIZES(name, form)                                                                          \
+	{                                                                                          \
+		name##8##form, name##16##form, name##32##form, name##64##form                      \
+	}
+#define ALU_FORMS(name)                                                                            \
+	{                                                                                          \
+		SIZES(name, _rr), SIZES(name, _rm), SIZES(name, _ri), SIZES(name, _mr),            \
+			SIZES(name, _mi), SIZES(name, _mr_lock), SIZES(name, _mi_lock)             \
+	}
+#define CMP_FORMS(name)                                                                            \
+	{                                                                                          \
+		SIZES(name, _rr), SIZES(name, _rm), SIZES(name, _ri), SIZES(name, _mr),            \
+			SIZES(name, _mi)                                                           \
+	}
+enum { ALU_CMP = 7, ALU_TEST = 8 };
+static const insn_fn alu_fns[9][F_COUNT][4] = {ALU_FORMS(add), ALU_FORMS(or), ALU_FORMS(adc),
+	ALU_FORMS(sbb), ALU_FORMS(and), ALU_FORMS(sub), ALU_FORMS(xor), CMP_FORMS(cmp),
+	CMP_FORMS(test)};
+
+/* xor r,r and sub r,r: the usual way to write zero */
+HANDLER(zero32)
+{
+	c->fl = FL_ZF | FL_PF;
+	SLOT64(c, i->rm) = 0;
+	NEXT(c, i);
+}
+
+/* --- one operand
+ * --------------------------------------------------------------------------------------------- */
+
+#define OP1(bits, op, d, f) __asm__(op SFX(bits) " %0" ASM_SAVE_FL : "+q"(d), "=a"(f) : : "cc")
+#define OP1M(bits, lock, op, p, f)                                                                 \
+	__asm__ volatile(lock op SFX(bits) " %0" ASM_SAVE_FL                                       \
+			 : "+m"(*(p)), "=a"(f)                                                     \
+			 :                                                                         \
+			 : "cc", "memory")
+#define FL_NEW(f)     (f)
+#define FL_KEEP_CF(f) (uint16_t)(((f) & ~FL_CF) | (c->fl & FL_CF))
+#define FL_KEEP(f)    ((void)(f), c->fl)
+
+#define DEF_ONE_M(bits, form, lock, name, op, FL, LOCK, UNLOCK)                                    \
+	HANDLER(name##bits##form)                                                                  \
+	{                                                                                          \
+		uint64_t lin = soft_ea(c, i);                                                      \
+		uint##bits##_t *p = mem_rmw(c, lin, bits / 8);                                     \
+		uint16_t f;                                                                        \
+		if (likely(p != NULL)) {                                                           \
+			OP1M(bits, lock, op, p, f);                                                \
+		} else {                                                                           \
+			uint##bits##_t d;                                                          \
+			LOCK(c);                                                                   \
+			d = MEM_READ(bits, c, lin);                                                \
+			OP1(bits, op, d, f);                                                       \
+			MEM_WRITE(bits, c, lin, d);                                                \
+			UNLOCK(c);                                                                 \
+		}                                                                                  \
+		c->fl = FL(f);                                                                     \
+		NEXT(c, i);                                                                        \
+	}
+#define DEF_ONE(bits, name, op, FL)                                                                \
+	HANDLER(name##bits##_r)                                                                    \
+	{                                                                                          \
+		uint##bits##_t d = GET(bits, c, i->rm);                                            \
+		uint16_t f;                                                                        \
+		OP1(bits, op, d, f);                                                               \
+		c->fl = FL(f);                                                                     \
+		SET(bits, c, i->rm, d);                                                            \
+		NEXT(c, i);                                                                        \
+	}                                                                                          \
+	DEF_ONE_M(bits, _m, "", name, op, FL, NOLOCK, NOLOCK)                                      \
+	DEF_ONE_M(bits, _m_lock, "lock; ", name, op, FL, SPLIT_LOCK, SPLIT_UNLOCK)
+FOR_SIZES(DEF_ONE, inc, "inc", FL_KEEP_CF)
+FOR_SIZES(DEF_ONE, dec, "dec", FL_KEEP_CF)
+FOR_SIZES(DEF_ONE, neg, "neg", FL_NEW)
+FOR_SIZES(DEF_ONE, not, "not", FL_KEEP)
+#define ONE_FORMS(name)                                                                            \
+	{                                                                                          \
+		SIZES(name, _r), SIZES(name, _m), SIZES(name, _m_lock)                             \
+	}
+enum { ONE_INC, ONE_DEC, ONE_NOT, ONE_NEG };
+static const insn_fn one_fns[4][3][4] = {
+	ONE_FORMS(inc), ONE_FORMS(dec), ONE_FORMS(not ), ONE_FORMS(neg)};
+
+/* --- shifts and rotates
+ * -------------------------------------------------------------------------------------- */
+
+/* The general form: any count, all flags through the host's. aux: 0: count in imm, 1: in CL. */
+#define SHIFT_OP(bits, op, d, n, f)                                                                \
+	__asm__(ASM_LOAD_FL op SFX(bits) " %%cl, %0" ASM_SAVE_FL                                   \
+		: "+q"(d), "+a"(f)                                                                 \
+		: "c"((uint8_t)(n))                                                                \
+		: "cc")
+#define DEF_SHIFT(bits, name, op)                                                                  \
+	HANDLER(name##bits##_r)                                                                    \
+	{                                                                                          \
+		uint##bits##_t d = GET(bits, c, i->rm);                                            \
+		uint16_t f = c->fl;                                                                \
+		SHIFT_OP(bits, op, d, i->aux ? SLOT8(c, CPU_RCX * 8) : (uint8_t)i->imm, f);        \
+		c->fl = f;                                                                         \
+		SET(bits, c, i->rm, d);                                                            \
+		NEXT(c, i);                                                                        \
+	}                                                                                          \
+	HANDLER(name##bits##_m)                                                                    \
+	{                                                                                          \
+		uint64_t lin = soft_ea(c, i);                                                      \
+		uint##bits##_t *p = mem_rmw(c, lin, bits / 8), d;                                  \
+		uint16_t f = c->fl;                                                                \
+		d = p ? *p : MEM_READ(bits, c, lin);                                               \
+		SHIFT_OP(bits, op, d, i->aux ? SLOT8(c, CPU_RCX * 8) : (uint8_t)i->imm, f);        \
+		if (likely(p != NULL))                                                             \
+			*p = d;                                                                    \
+		else                                                                               \
+			MEM_WRITE(bits, c, lin, d);                                                \
+		c->fl = f;                                                                         \
+		NEXT(c, i);                                                                        \
+	}
+FOR_SIZES(DEF_SHIFT, rol, "rol")
+FOR_SIZES(DEF_SHIFT, ror, "ror")
+FOR_SIZES(DEF_SHIFT, rcl, "rcl")
+FOR_SIZES(DEF_SHIFT, rcr, "rcr")
+FOR_SIZES(DEF_SHIFT, shl, "shl")
+FOR_SIZES(DEF_SHIFT, shr, "shr")
+FOR_SIZES(DEF_SHIFT, sar, "sar")
+#define SHIFT_FORMS(name)                                                                          \
+	{                                                                                          \
+		SIZES(name, _r), SIZES(name, _m)                                                   \
+	}
+static const insn_fn shift_fns[8][2][4] = {SHIFT_FORMS(rol), SHIFT_FORMS(ror), SHIFT_FORMS(rcl),
+	SHIFT_FORMS(rcr), SHIFT_FORMS(shl), SHIFT_FORMS(shr), SHIFT_FORMS(shl), SHIFT_FORMS(sar)};
+
+/* Shifts of registers by a constant that is not 0 set all flags: nothing to load. */
+#define DEF_SHIFT_I(bits, name, op)                                                                \
+	HANDLER(name##bits##_i)                                                                    \
+	{                                                                                          \
+		uint##bits##_t d = GET(bits, c, i->rm);                                            \
+		uint16_t f;                                                                        \
+		__asm__(op SFX(bits) " %%cl, %0" ASM_SAVE_FL                                       \
+			: "+q"(d), "=a"(f)                                                         \
+			: "c"((uint8_t)i->imm)                                                     \
+			: "cc");                                                                   \
+		c->fl = f;                                                                         \
+		SET(bits, c, i->rm, d);                                                            \
+		NEXT(c, i);                                                                        \
+	}
+#define DEF_SHIFT_I2(name, op) DEF_SHIFT_I(32, name, op) DEF_SHIFT_I(64, name, op)
+DEF_SHIFT_I2(shl, "shl")
+DEF_SHIFT_I2(shr, "shr")
+DEF_SHIFT_I2(sar, "sar")
+static const insn_fn shift_i_fns[8][2] = {[4] = {shl32_i, shl64_i},
+	[5] = {shr32_i, shr64_i},
+	[6] = {shl32_i, shl64_i},
+	[7] = {sar32_i, sar64_i}};
+
+/* SHLD, SHRD. */
+#define DEF_DSHIFT(bits, name, op)                                                                 \
+	HANDLER(name##bits)                                                                        \
+	{                                                                                          \
+		bool m = i->flags & INSN_MEM;                                                      \
+		uint64_t lin = m ? soft_ea(c, i) : 0;                                              \
+		uint##bits##_t *p = m ? mem_rmw(c, lin, bits / 8) : NULL, d,                       \
+			       s = GET(bits, c, i->r);                                             \
+		uint8_t n = i->aux ? SLOT8(c, CPU_RCX * 8) : (uint8_t)i->imm;                      \
+		uint16_t f = c->fl;                                                                \
+		d = !m ? GET(bits, c, i->rm) : p ? *p : MEM_READ(bits, c, lin);                    \
+		__asm__(ASM_LOAD_FL op SFX(bits) " %%cl, %2, %0" ASM_SAVE_FL                       \
+			: "+r"(d), "+a"(f)                                                         \
+			: "r"(s), "c"(n)                                                           \
+			: "cc");                                                                   \
+		if (!m)                                                                            \
+			SET(bits, c, i->rm, d);                                                    \
+		else if (p)                                                                        \
+			*p = d;                                                                    \
+		else                                                                               \
+			MEM_WRITE(bits, c, lin, d);                                                \
+		c->fl = f;                                                                         \
+		NEXT(c, i);                                                                        \
+	}
+#define DEF_DSHIFT3(name, op)                                                                      \
+	DEF_DSHIFT(16, name, op) DEF_DSHIFT(32, name, op) DEF_DSHIFT(64, name, op)
+DEF_DSHIFT3(shld, "shld")
+DEF_DSHIFT3(shrd, "shrd")
+static const insn_fn dshift_fns[2][4] = {
+	{NULL, shld16, shld32, shld64}, {NULL, shrd16, shrd32, shrd64}};
+
+/* --- multiplication and division
+ * ----------------------------------------------------------------------------- */
+
+/* MUL leaves SF, ZF, AF and PF undefined; what the host makes of them is stored. */
+#define DEF_MUL(bits, name, op)                                                                    \
+	HANDLER(name##bits)                                                                        \
+	{                                                                                          \
+		uint##bits##_t s = (uint##bits##_t)rm_get(c, i, bits / 8);                         \
+		uint##bits##_t lo = GET(bits, c, CPU_RAX * 8), hi;                                 \
+		uint64_t save;                                                                     \
+		uint16_t f;                                                                        \
+		__asm__("mov %[in], %%rax; " op SFX(bits) " %[s]; mov %%rax, %[save]" ASM_SAVE_FL  \
+			: "=&d"(hi), "=&a"(f), [save] "=&r"(save)                                  \
+			: [s] "r"(s), [in] "r"((uint64_t)lo)                                       \
+			: "cc");                                                                   \
+		c->fl = f;                                                                         \
+		SET(bits, c, CPU_RAX * 8, save);                                                   \
+		SET(bits, c, CPU_RDX * 8, hi);                                                     \
+		NEXT(c, i);                                                                        \
+	}
+#define DEF_MUL3(name, op) DEF_MUL(16, name, op) DEF_MUL(32, name, op) DEF_MUL(64, name, op)
+DEF_MUL3(mul, "mul")
+DEF_MUL3(imul, "imul")
+#define DEF_MUL8(name, op)                                                                         \
+	HANDLER(name##8)                                                                           \
+	{                                                                                          \
+		uint8_t s = (uint8_t)rm_get(c, i, 1);                                              \
+		uint64_t save;                                                                     \
+		uint16_t f;                                                                        \
+		__asm__("mov %[in], %%rax; " op "b %[s]; mov %%rax, %[save]" ASM_SAVE_FL           \
+			: "=&a"(f), [save] "=&r"(save)                                             \
+			: [s] "q"(s), [in] "r"((uint64_t)SLOT8(c, CPU_RAX * 8))                    \
+			: "cc");                                                                   \
+		c->fl = f;                                                                         \
+		SET16(c, CPU_RAX * 8, save);                                                       \
+		NEXT(c, i);                                                                        \
+	}
+DEF_MUL8(mul, "mul")
+DEF_MUL8(imul, "imul")
+
+/* imul r, r/m and imul r, r/m, imm */
+#define DEF_IMUL2(bits, form, A, B)                                                                \
+	HANDLER(imul##bits##form)                                                                  \
+	{                                                                                          \
+		uint##bits##_t s = (uint##bits##_t)(B), d = (uint##bits##_t)(A);                   \
+		uint16_t f;                                                                        \
+		OP2(bits, "imul", "", d, s, f);                                                    \
+		c->fl = f;                                                                         \
+		SET(bits, c, i->r, d);                                                             \
+		NEXT(c, i);                                                                        \
+	}
+#define DEF_IMUL2_ALL(bits)                                                                        \
+	DEF_IMUL2(bits, _rr, GET(bits, c, i->r), GET(bits, c, i->rm))                              \
+	DEF_IMUL2(bits, _rm, GET(bits, c, i->r), MEM_READ(bits, c, soft_ea(c, i)))                 \
+	DEF_IMUL2(bits, _rri, GET(bits, c, i->rm), i->imm)                                         \
+	DEF_IMUL2(bits, _rmi, MEM_READ(bits, c, soft_ea(c, i)), i->imm)
+DEF_IMUL2_ALL(16)
+DEF_IMUL2_ALL(32)
+DEF_IMUL2_ALL(64)
+#define SIZES3(name, form)                                                                         \
+	{                                                                                          \
+		NULL, name##16##form, name##32##form, name##64##form                               \
+	}
+static const insn_fn imul_fns[4][4] = {
+	SIZES3(imul, _rr), SIZES3(imul, _rm), SIZES3(imul, _rri), SIZES3(imul, _rmi)};
+
+HANDLER(div8)
+{
+	unsigned s = (unsigned)rm_get(c, i, 1), n = SLOT16(c, CPU_RAX * 8);
+
+	c->cur = i;
+	if (!s || n / s > 0xff)
+		soft_raise(c, EXC_DE, 0);
+	SET16(c, CPU_RAX * 8, n % s << 8 | n / s);
+	NEXT(c, i);
+}
+
+HANDLER(idiv8)
+{
+	int s = (int8_t)rm_get(c, i, 1), n = (int16_t)SLOT16(c, CPU_RAX * 8);
+
+	c->cur = i;
+	if (!s || n / s != (int8_t)(n / s))
+		soft_raise(c, EXC_DE, 0);
+	SET16(c, CPU_RAX * 8, (unsigned)(uint8_t)(n % s) << 8 | (uint8_t)(n / s));
+	NEXT(c, i);
+}
+
+#define DEF_DIV(bits, wide)                                                                        \
+	HANDLER(div##bits)                                                                         \
+	{                                                                                          \
+		uint##bits##_t s = (uint##bits##_t)rm_get(c, i, bits / 8);                         \
+		uint##bits##_t lo = GET(bits, c, CPU_RAX * 8), hi = GET(bits, c, CPU_RDX * 8);     \
+		c->cur = i;                                                                        \
+		if (hi >= s) /* covers s == 0 */                                                   \
+			soft_raise(c, EXC_DE, 0);                                                  \
+		__asm__("div" SFX(bits) " %2" : "+a"(lo), "+d"(hi) : "r"(s) : "cc");               \
+		SET(bits, c, CPU_RAX * 8, lo);                                                     \
+		SET(bits, c, CPU_RDX * 8, hi);                                                     \
+		NEXT(c, i);                                                                        \
+	}                                                                                          \
+	HANDLER(idiv##bits)                                                                        \
+	{                                                                                          \
+		int##bits##_t s = (int##bits##_t)rm_get(c, i, bits / 8);                           \
+		uint##bits##_t lo = GET(bits, c, CPU_RAX * 8), hi = GET(bits, c, CPU_RDX * 8);     \
+		wide n = (wide)((unsigned wide)hi << bits | lo), q;                                \
+		c->cur = i;                                                                        \
+		/* The most negative number divided by -1 overflows here too. */                   \
+		if (!s || (s == -1 && n == (wide)((unsigned wide)1 << (2 * bits - 1))))            \
+			soft_raise(c, EXC_DE, 0);                                                  \
+		q = n / s;                                                                         \
+		if (q != (int##bits##_t)q)                                                         \
+			soft_raise(c, EXC_DE, 0);                                                  \
+		SET(bits, c, CPU_RAX * 8, (uint##bits##_t)q);                                      \
+		SET(bits, c, CPU_RDX * 8, (uint##bits##_t)(n - q * s));                            \
+		NEXT(c, i);                                                                        \
+	}
+DEF_DIV(16, int)
+DEF_DIV(32, long)
+DEF_DIV(64, __int128)
+static const insn_fn muldiv_fns[4][4] = {{mul8, mul16, mul32, mul64},
+	{imul8, imul16, imul32, imul64}, {div8, div16, div32, div64},
+	{idiv8, idiv16, idiv32, idiv64}};
+
+/* --- binding
+ * -------------------------------------------------------------------------------------------------
+ */
+
+static bool lockable(const struct insn *i)
+{
+	return !(i->flags & INSN_LOCK) || i->flags & INSN_MEM;
+}
+
+/* op r/m, reg; op reg, r/m; op acc, imm (opcode bits 2-0: 0 to 5). */
+static bool bind_alu_op(struct insn *i, const struct dec *d, unsigned op, unsigned form)
+{
+	unsigned z, f;
+
+	if (!(form & 1))
+		bind_bytes(i, d);
+	z = size_index(i->size);
+	if (form >= 4) {
+		i->rm = slot_gpr(CPU_RAX);
+		f = F_RI;
+	} else if (i->flags & INSN_MEM) {
+		f = form & 2 ? F_RM : F_MR;
+	} else {
+		f = F_RR;
+		if (form & 2) {
+			uint8_t t = i->r;
+
+			i->r = i->rm;
+			i->rm = t;
+		}
+	}
+	if (i->flags & INSN_LOCK) {
+		if (f != F_MR || op >= ALU_CMP)
+			return false;
+		f = F_MR_LOCK;
+	}
+	i->fn = alu_fns[op][f][z];
+	if (f == F_RR && i->r == i->rm && i->size >= 4 && (op == 5 || op == 6))
+		i->fn = zero32;
+	return true;
+}
+
+static bool bind_alu_imm(struct insn *i, const struct dec *d, unsigned op)
+{
+	unsigned f = i->flags & INSN_MEM ? F_MI : F_RI;
+
+	if (i->flags & INSN_LOCK) {
+		if (f != F_MI || op >= ALU_CMP)
+			return false;
+		f = F_MI_LOCK;
+	}
+	i->fn = alu_fns[op][f][size_index(i->size)];
+	return true;
+}
+
+static bool bind_shift(struct insn *i, const struct dec *d)
+{
+	unsigned op = d->reg & 7, z;
+
+	if (i->flags & INSN_LOCK)
+		return false;
+	if (!(d->op & 1))
+		bind_bytes(i, d);
+	z = size_index(i->size);
+	if ((d->op & 0xfe) == 0xd0)
+		i->imm = 1;
+	else if (d->op >= 0xd2)
+		i->aux = 1;
+	i->fn = shift_fns[op][!!(i->flags & INSN_MEM)][z];
+	if (!i->aux && !(i->flags & INSN_MEM) && z >= 2 && op >= 4 && i->imm & (z == 3 ? 63 : 31))
+		i->fn = shift_i_fns[op][z - 2];
+	return true;
+}
+
+static bool bind_one(struct insn *i, const struct dec *d, unsigned which)
+{
+	unsigned form = !(i->flags & INSN_MEM) ? 0 : i->flags & INSN_LOCK ? 2 : 1;
+
+	i->fn = one_fns[which][form][size_index(i->size)];
+	return lockable(i);
+}
+
+static bool bind_group3(struct insn *i, const struct dec *d)
+{
+	unsigned op = d->reg & 7;
+
+	if (!(d->op & 1))
+		bind_bytes(i, d);
+	if (op == 2 || op == 3)
+		return bind_one(i, d, op);
+	if (i->flags & INSN_LOCK)
+		return false;
+	if (op < 2)
+		return bind_alu_imm(i, d, ALU_TEST);
+	i->fn = muldiv_fns[op - 4][size_index(i->size)];
+	return true;
+}
+
+static bool bind_alu_0f(struct insn *i, const struct dec *d)
+{
+	switch (d->op) {
+	case 0xa4:
+	case 0xa5:
+	case 0xac:
+	case 0xad:
+		i->aux = d->op & 1;
+		i->fn = dshift_fns[d->op >= 0xac][size_index(i->size)];
+		return !(i->flags & INSN_LOCK);
+	case 0xaf:
+		i->fn = imul_fns[!!(i->flags & INSN_MEM)][size_index(i->size)];
+		return !(i->flags & INSN_LOCK);
+	default: return false;
+	}
+}
+
+bool soft_bind_alu(struct insn *i, const struct dec *d)
+{
+	unsigned op = d->op;
+
+	if (d->map == MAP_0F)
+		return bind_alu_0f(i, d);
+	if (d->map != MAP_1)
+		return false;
+	if (op < 0x40 && (op & 7) < 6)
+		return bind_alu_op(i, d, op >> 3, op & 7);
+	switch (op) {
+	case 0x40 ... 0x4f: /* legacy INC, DEC */
+		i->rm = slot_gpr(op & 7);
+		return bind_one(i, d, op < 0x48 ? ONE_INC : ONE_DEC);
+	case 0x69:
+	case 0x6b:
+		i->fn = imul_fns[2 + !!(i->flags & INSN_MEM)][size_index(i->size)];
+		return !(i->flags & INSN_LOCK);
+	case 0x80:
+	case 0x82: bind_bytes(i, d); return bind_alu_imm(i, d, d->reg & 7);
+	case 0x81:
+	case 0x83: return bind_alu_imm(i, d, d->reg & 7);
+	case 0x84: bind_bytes(i, d); __attribute__((fallthrough));
+	case 0x85:
+		if (i->flags & INSN_LOCK)
+			return false;
+		i->fn = alu_fns[ALU_TEST][i->flags & INSN_MEM ? F_MR : F_RR][size_index(i->size)];
+		return true;
+	case 0xa8:
+	case 0xa9:
+		if (op == 0xa8)
+			i->size = 1;
+		i->rm = slot_gpr(CPU_RAX);
+		i->fn = alu_fns[ALU_TEST][F_RI][size_index(i->size)];
+		return true;
+	case 0xc0:
+	case 0xc1:
+	case 0xd0 ... 0xd3: return bind_shift(i, d);
+	case 0xf6:
+	case 0xf7: return bind_group3(i, d);
+	case 0xfe:
+	case 0xff:
+		if ((d->reg & 7) > 1)
+			return false;
+		if (op == 0xfe)
+			bind_bytes(i, d);
+		return bind_one(i, d, d->reg & 7);
+	default: return false;
+	}
+}
