@@ -8,6 +8,10 @@
 #include "vmm/cpu/soft/simd.h"
 #include "vmm/cpu/soft/trace.h"
 
+#if SOFT_TRACE
+int soft_trace_on;
+#endif
+
 enum { RUN_ON = -1 }; /* no enum cpu_exit */
 
 void soft_raise(struct soft_vcpu *c, unsigned vec, uint32_t err)
@@ -120,10 +124,11 @@ static int attend(struct soft_vcpu *c)
 	}
 	clear(c, EV_LOCAL);
 	if (ev & EV_INIT) {
-		clear(c, EV_INIT | EV_SIPI);
+		clear(c, EV_INIT);
 		soft_reset(c, true);
 		c->run_state = CPU_WAIT_SIPI;
-	} else if (ev & EV_SIPI) {
+	}
+	if (ev & EV_SIPI) {
 		clear(c, EV_SIPI);
 		start_ap(c);
 	}
@@ -212,6 +217,10 @@ enum cpu_exit soft_run(struct soft_vcpu *c, struct err *e)
 {
 	enum cpu_exit r;
 
+#if SOFT_TRACE
+	if (getenv("SOFT_TRACE"))
+		soft_trace_on = atoi(getenv("SOFT_TRACE"));
+#endif
 	soft_simd_enter(c);
 	r = loop(c);
 	soft_simd_leave(c);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Debugging aid: a line a block and an event on stderr. Compiled to nothing unless SOFT_TRACE is
- * defined to 1. */
+/*
+ * Debugging aid: a line an event (and a block) on stderr. Compiled to nothing unless SOFT_TRACE is
+ * defined to 1 (-Dc_args=-DSOFT_TRACE=1); the environment's SOFT_TRACE is a mask then: 1 events,
+ * 2 blocks.
+ */
 #ifndef WSLX_SOFT_TRACE_H
 #define WSLX_SOFT_TRACE_H
 
@@ -12,6 +15,7 @@
 
 #if SOFT_TRACE
 #include <stdio.h>
+#include <stdlib.h>
 extern int soft_trace_on; /* bit 0: events, bit 1: blocks */
 #define soft_trace(c, fmt, ...)                                                                    \
 	do {                                                                                       \
