@@ -13,9 +13,13 @@
 #include "vmm/chip/power.h"
 #include "vmm/chip/serial.h"
 #include "vmm/host/block-file.h"
+#include "vmm/host/console-unix.h"
+#include "vmm/host/vsock-unix.h"
 #include "vmm/scsi/scsi.h"
 #include "vmm/sink.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/pci.h"
+#include "vmm/virtio/rng.h"
 #include "vmm/virtio/scsi.h"
 
 static void on_end(void *ctx, enum vm_end why)
@@ -156,6 +160,57 @@ static int add_disks(struct machine *m, const struct options *o, struct err *e)
 	return MIN(r, 0);
 }
 
+static int add_console(struct machine *m, const char *path, struct err *e)
+{
+	struct console *c;
+	int r = console_new(&c, vm_gmem(m->vm), "console0");
+
+	if (r < 0)
+		return err_sys(e, r, "add the console");
+	r = console_unix_attach(c, m->loop, path, e);
+	if (r < 0) {
+		console_dev(c)->ops->free(console_dev(c));
+		return r;
+	}
+	return add_virtio(m, console_dev(c), e);
+}
+
+static int add_vsock(struct machine *m, const char *path, struct err *e)
+{
+	struct vsock *vs;
+	int r = vsock_new(&vs, vm_gmem(m->vm), m->loop, "vsock0", VSOCK_CID_GUEST);
+
+	if (r < 0)
+		return err_sys(e, r, "add vsock");
+	r = vsock_unix_attach(vs, m->loop, path, e);
+	if (r < 0) {
+		vsock_dev(vs)->ops->free(vsock_dev(vs));
+		return r;
+	}
+	return add_virtio(m, vsock_dev(vs), e);
+}
+
+static int add_devices(struct machine *m, const struct options *o, struct err *e)
+{
+	struct virtio_dev *rng;
+	int r = virtio_rng_new(&rng, vm_gmem(m->vm), "rng0");
+
+	if (r < 0)
+		return err_sys(e, r, "add the entropy source");
+	r = add_virtio(m, rng, e);
+	if (r == 0 && o->vsock)
+		r = add_vsock(m, o->vsock, e);
+	if (r == 0 && o->console)
+		r = add_console(m, o->console, e);
+	if (r == 0 && o->balloon) {
+		r = balloon_new(&m->balloon, vm_gmem(m->vm), "balloon0");
+		if (r < 0)
+			return err_sys(e, r, "add the balloon");
+		r = add_virtio(m, balloon_dev(m->balloon), e);
+	}
+	return r;
+}
+
 int machine_init(struct machine *m, const struct options *o, const struct cpu_ops *cpu,
 	struct loop *loop, struct err *e)
 {
@@ -175,6 +230,8 @@ int machine_init(struct machine *m, const struct options *o, const struct cpu_op
 		r = add_serial(m, o->serial, e);
 	if (r == 0)
 		r = add_disks(m, o, e);
+	if (r == 0)
+		r = add_devices(m, o, e);
 	if (r < 0)
 		machine_done(m);
 	return r;

@@ -12,6 +12,7 @@ struct ioapic;
 struct pci_host;
 struct scsi_target;
 struct sink;
+struct balloon;
 struct virtio_dev;
 
 struct machine {
@@ -24,6 +25,7 @@ struct machine {
 	struct ioapic *ioapic;
 	struct serial *serial;
 	struct power *power;
+	struct balloon *balloon; /* NULL: none */
 
 	/* Host ends of devices. */
 	struct scsi_target *scsi;
