@@ -19,16 +19,19 @@ make_lab_root()
 # lab_run [LAB OPTION...] [-- COMMAND ARG...]
 lab_run()
 {
-	local kernel initramfs tar root
+	local kernel image initramfs tar root
 
 	kernel=$("$ROOT/kernel/fetch")
+	# Unpacked if it is at hand: the emulated machine takes seconds to unpack it itself.
+	image=$CACHE/vmlinux-${kernel##*/kernel-}/vmlinux
+	[[ -e $image ]] || image=$kernel/vmlinuz
 	initramfs=$(cached "labinit-${kernel##*/}-$(key "$ROOT"/tests/lab/{init,modules} "$ROOT/tools/mkinitramfs" /bin/busybox)" \
 		make_lab_initramfs "$kernel")
 	tar=$(rootfs_tar lab)
 	root=$(dirname "${tar#"$CACHE"/root-}")
 	root=$(cached "labroot-${root#lab-}" make_lab_root "$tar")
-	"$ROOT/tests/lab/lab" --kernel "$kernel/vmlinuz" --initramfs "$initramfs/initramfs" \
-		--root "$root/root.squashfs" --tree "$ROOT" "$@"
+	"$ROOT/tests/lab/lab" --kernel "$image" --initramfs "$initramfs/initramfs" \
+		--root "$root/root.squashfs" --tree "$ROOT" --share "$CACHE" "$@"
 }
 
 lab_verb()

@@ -1,2 +1,171 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
+# shellcheck disable=SC2153 # ROOT is common.sh's
+# The test suites. Each leaves a result in build/results/SUITE.KIND, which tools/dev/tally counts. Sourced after common.sh.
+
+RESULTS=$ROOT/build/results
+
+# Suite names and what they are, in the order they run.
+test_suites()
+{
+	cat <<-'END'
+	lint        formatting, layers, shellcheck, codespell, cppcheck
+	unit        unit and fuzz-replay tests, gcc
+	unit-clang  the same, built by clang
+	unit-asan   the same, with address and undefined-behaviour sanitizers
+	guest       the guest's libraries under musl
+	tools       this repository's own tools
+	e2e         whole commands through wslx, software CPU
+	lab         in a machine with a working /dev/kvm: the KVM back end's tests
+	lab-e2e     in that machine: whole commands on KVM, with 1 and 2 virtual CPUs
+	END
+}
+
+# meson_suite NAME BUILDDIR [MESON TEST OPTION...]
+meson_suite()
+{
+	local name=$1 dir=$2
+	shift 2
+
+	rm -f "$dir/meson-logs/$name.json"
+	meson test -C "$dir" --no-rebuild --logbase "$name" --print-errorlogs "$@" >"$RESULTS/$name.log" 2>&1 || true
+	if [[ -s $dir/meson-logs/$name.json ]]; then
+		cp "$dir/meson-logs/$name.json" "$RESULTS/$name.meson"
+	else
+		tail -n 3 "$RESULTS/$name.log" >"$RESULTS/$name.broken"
+	fi
+}
+
+# built NAME DIR [ENV=VALUE...] [SETUP OPTION...]: a build of its own; says so in the results when it fails.
+built()
+{
+	local name=$1 dir=$2 vars=()
+	shift 2
+
+	while [[ ${1:-} = *=* && $1 != -* ]]; do
+		vars+=("$1")
+		shift
+	done
+	if [[ ! -f $dir/build.ninja ]]; then
+		env "${vars[@]}" meson setup "$dir" "$ROOT" "$@" >"$RESULTS/$name.log" 2>&1 || rm -f "$dir/build.ninja"
+	fi
+	if ! ninja -C "$dir" >>"$RESULTS/$name.log" 2>&1; then
+		{ echo "the build failed:"; grep -m3 -E 'error|ERROR' "$RESULTS/$name.log"; } >"$RESULTS/$name.broken"
+		return 1
+	fi
+}
+
+# pytest_suite NAME FOLDER [OPTION...]
+pytest_suite()
+{
+	local name=$1 folder=$2
+	shift 2
+
+	/usr/bin/python3 -m pytest -q -p no:cacheprovider --junit-xml "$RESULTS/$name.junit" "$@" "$folder" \
+		>"$RESULTS/$name.log" 2>&1 || true
+	[[ -s $RESULTS/$name.junit ]] || tail -n 5 "$RESULTS/$name.log" >"$RESULTS/$name.broken"
+}
+
+suite_lint()
+{
+	"$ROOT/tools/dev/lint" >"$RESULTS/lint.checks" 2>&1 || true
+	cp "$RESULTS/lint.checks" "$RESULTS/lint.log"
+}
+
+suite_unit()
+{
+	meson_suite unit "$ROOT/build" --no-suite lab
+}
+
+suite_unit-clang()
+{
+	built unit-clang "$ROOT/build-clang" CC=clang-14 || return 0
+	meson_suite unit-clang "$ROOT/build-clang" --no-suite lab
+}
+
+suite_unit-asan()
+{
+	built unit-asan "$ROOT/build-asan" -Db_sanitize=address,undefined || return 0
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 meson_suite unit-asan "$ROOT/build-asan" --no-suite lab -t 4
+}
+
+suite_guest()
+{
+	meson_suite guest "$ROOT/build/guest"
+}
+
+suite_tools()
+{
+	pytest_suite tools "$ROOT/tests/tools"
+}
+
+# What whole-command tests are told: tests/e2e/conftest.py reads these.
+e2e_environment()
+{
+	WSLX_TEST_ROOTFS=$(rootfs_tar test) || return
+	export WSLX_TEST_ROOTFS
+	install_kernel
+}
+
+suite_e2e()
+{
+	e2e_environment >"$RESULTS/e2e.log" 2>&1 || { echo "no root file system" >"$RESULTS/e2e.broken"; return 0; }
+	WSLX_TEST_ENGINE=soft pytest_suite e2e "$ROOT/tests/e2e" -m 'not slow'
+}
+
+suite_lab()
+{
+	rm -f "$ROOT/build/meson-logs/lab.json"
+	lab_run --timeout 900 --console "$RESULTS/lab.console" -- meson test -C "$ROOT/build" --no-rebuild --suite lab \
+		--logbase lab --print-errorlogs -t 5 >"$RESULTS/lab.log" 2>&1 </dev/null || true
+	if [[ -s $ROOT/build/meson-logs/lab.json ]]; then
+		cp "$ROOT/build/meson-logs/lab.json" "$RESULTS/lab.meson"
+	else
+		tail -n 5 "$RESULTS/lab.log" >"$RESULTS/lab.broken"
+	fi
+}
+
+suite_lab-e2e()
+{
+	local cpus name
+
+	e2e_environment >"$RESULTS/lab-e2e.log" 2>&1 || { echo "no root file system" >"$RESULTS/lab-e2e.broken"; return 0; }
+	for cpus in 1 2; do
+		name=lab-e2e-$cpus
+		WSLX_TEST_ENGINE=kvm WSLX_TEST_CPUS=$cpus WSLX_TEST_KERNEL=$(realpath "$DATA/kernel/vmlinuz") \
+			WSLX_TEST_INITRD=$(realpath "$DATA/kernel/initrd.img") \
+			lab_run --timeout 1500 --console "$RESULTS/$name.console" -- /usr/bin/python3 -m pytest -q \
+			-p no:cacheprovider -m 'not slow' --junit-xml "$RESULTS/$name.junit" tests/e2e \
+			>"$RESULTS/$name.log" 2>&1 </dev/null || true
+		[[ -s $RESULTS/$name.junit ]] || tail -n 5 "$RESULTS/$name.log" >"$RESULTS/$name.broken"
+	done
+}
+
+# test_verb [--list] [SUITE...]
+test_verb()
+{
+	local suites suite have
+
+	if [[ ${1:-} = --list ]]; then
+		test_suites
+		return
+	fi
+	have=$(test_suites | awk '{print $1}')
+	mapfile -t suites < <(if [[ $# -gt 0 ]]; then printf '%s\n' "$@"; else printf '%s\n' "$have"; fi)
+	for suite in "${suites[@]}"; do
+		grep -qx -e "$suite" <<<"$have" || die "no suite $suite; ./dev test --list names them"
+	done
+	need build run test lab lint fuzz
+	stage "build"
+	build_all
+	stage_done
+	rm -rf "$RESULTS"
+	mkdir -p "$RESULTS"
+	for suite in "${suites[@]}"; do
+		stage "suite $suite"
+		"suite_$suite"
+		stage_done
+	done
+	printf 'Logs are in build/results.\n'
+	find "$RESULTS" -name "*.meson" -o -name "*.junit" -o -name "*.checks" -o -name "*.broken" | sort | xargs "$ROOT/tools/dev/tally"
+}
