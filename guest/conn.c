@@ -2,6 +2,7 @@
 #include "guest/conn.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -74,6 +75,14 @@ void conn_send(struct conn *c, struct wire_w *w)
 	/* A failure shows as the end of the connection to the reader, who then cleans up. */
 	if (wire_send(w, c->fd) < 0)
 		shutdown(c->fd, SHUT_RDWR);
+}
+
+void conn_linger(struct conn *c, int timeout_ms)
+{
+	struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
+
+	shutdown(c->fd, SHUT_WR);
+	poll(&p, 1, timeout_ms);
 }
 
 static int grow(struct conn *c, size_t need)

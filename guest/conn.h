@@ -28,5 +28,7 @@ struct conn *conn_free(struct conn *c);
 int conn_detach(struct conn *c);
 /* Blocks for at most five seconds; a connection that cannot be written is ended by its reader. */
 void conn_send(struct conn *c, struct wire_w *w);
+/* Ends our direction and waits, at most this long, for the peer to end its own: what was sent has then arrived. */
+void conn_linger(struct conn *c, int timeout_ms);
 
 #endif

@@ -81,6 +81,8 @@ static void NORETURN power_off(void)
 	if (in.host) {
 		wire_begin(&w, buf, sizeof(buf), WSLX_SHUTDOWN, WSLX_MSG_REPLY, in.shutdown_id, 0);
 		conn_send(in.host, &w);
+		/* Sending is asynchronous in the kernel: powering off at once would lose the reply. */
+		conn_linger(in.host, 500);
 	}
 	reboot(RB_POWER_OFF);
 	for (;;)
