@@ -22,6 +22,12 @@ const struct insn *soft_h_goto_in(struct soft_vcpu *c, const struct insn *i);
 const struct insn *soft_h_goto_out(struct soft_vcpu *c, const struct insn *i);
 const struct insn *soft_h_exit(struct soft_vcpu *c, const struct insn *i);
 
+/* One of the above: the pseudo-instruction behind a block's last. */
+static inline bool soft_is_tail(const struct insn *i)
+{
+	return i->fn == soft_h_goto_in || i->fn == soft_h_goto_out || i->fn == soft_h_exit;
+}
+
 /*
  * The binder's parts, one an area of the opcode map. Each returns true when it set i->fn; *i is
  * filled in but for the handler, r and rm being GPR slots of the effective operand size.

@@ -14,7 +14,7 @@ enum {
 	HASH_BITS = 15,
 	PAGE_HASH_BITS = 12,
 	ARENA_SIZE = 64 << 20,
-	MAX_REQUESTS = 64,
+	MAX_REQUESTS = 1024,
 	CROSS_SIZE = 256
 };
 
@@ -25,10 +25,13 @@ struct code_page {
 	struct code_page *hash_next;
 };
 
-/* An instruction that crosses a page: found by its linear address, its bytes compared at every use.
+/*
+ * An instruction that crosses a page: found by its linear address and its first byte's physical page
+ * (which its links depend on), its bytes compared at every use.
  */
 struct cross {
-	uint64_t lin;
+	uint64_t lin; /* ~0: unused */
+	uint64_t gpa;
 	uint8_t mode, len;
 	uint8_t bytes[DEC_MAX_LEN];
 	struct insn insns[2];
@@ -93,6 +96,8 @@ void soft_blocks_drop_all(struct soft_vcpu *c)
 	b->generation++;
 	for (unsigned n = 0; n < JC_SIZE; n++)
 		c->jump_cache[n] = &no_block;
+	for (unsigned n = 0; n < CROSS_SIZE; n++)
+		b->cross[n].lin = ~0ull;
 }
 
 static void *arena_alloc(struct soft_blocks *b, size_t size)
@@ -132,7 +137,8 @@ static void request(struct soft_vcpu *v, uint64_t req)
 	else
 		b->req_overflow = true;
 	os_mutex_unlock(&b->lock);
-	soft_post(v, EV_CODE);
+	/* A sleeping vCPU executes nothing: it looks when it wakes up. */
+	atomic_fetch_or(&v->events, EV_CODE);
 }
 
 static void request_others(struct soft_vm *vm, struct soft_vcpu *c, uint64_t req)
@@ -157,8 +163,7 @@ static void drop_page(struct soft_vcpu *c, uint64_t gpa)
 		*at = k->hash_next;
 		k->key = BLOCK_DROPPED;
 		for (struct insn *i = k->insns;; i++) {
-			bool last = i->fn == soft_h_goto_in || i->fn == soft_h_goto_out ||
-				    i->fn == soft_h_exit;
+			bool last = soft_is_tail(i);
 
 			i->fn = soft_h_exit;
 			if (last)
@@ -295,7 +300,7 @@ static bool build(
 }
 
 static const struct insn *cross_page(
-	struct soft_vcpu *c, uint64_t lin, struct cross *x, const uint8_t *hva)
+	struct soft_vcpu *c, uint64_t lin, struct cross *x, uint64_t gpa, const uint8_t *hva)
 {
 	uint8_t bytes[2 * DEC_MAX_LEN] = {0};
 	unsigned first = 4096 - (unsigned)(lin & 0xfff), n = first;
@@ -303,7 +308,8 @@ static const struct insn *cross_page(
 	int len;
 
 	memcpy(bytes, hva + (lin & 0xfff), first);
-	if (x->lin == lin && x->mode == c->mode && !memcmp(bytes, x->bytes, MIN(first, x->len))) {
+	if (x->lin == lin && x->gpa == gpa && x->mode == c->mode &&
+		!memcmp(bytes, x->bytes, MIN(first, x->len))) {
 		const struct tlbx *t = soft_fetch_fill(c, lin + first);
 
 		if (!memcmp(t->hva, x->bytes + first, x->len - first))
@@ -324,6 +330,7 @@ static const struct insn *cross_page(
 	x->lin = ~0ull;
 	if (len > (int)first) {
 		x->lin = lin;
+		x->gpa = gpa;
 		x->mode = c->mode;
 		x->len = (uint8_t)len;
 		memcpy(x->bytes, bytes, x->len);
@@ -406,7 +413,8 @@ const struct insn *soft_block_get(struct soft_vcpu *c)
 	if (k)
 		i = k->insns;
 	else
-		i = cross_page(c, lin, &c->blocks->cross[(lin >> 12) & (CROSS_SIZE - 1)], x->hva);
+		i = cross_page(
+			c, lin, &c->blocks->cross[(lin >> 12) & (CROSS_SIZE - 1)], x->gpa, x->hva);
 	c->ip_base = c->rip - (lin & 0xfff);
 	return i;
 }
@@ -419,7 +427,7 @@ const struct insn *soft_block_step(struct soft_vcpu *c)
 	const struct insn *i = b->step;
 
 	if (!build(c, b->step, x->hva, lin & 0xfff, 1))
-		i = cross_page(c, lin, &b->cross[(lin >> 12) & (CROSS_SIZE - 1)], x->hva);
+		i = cross_page(c, lin, &b->cross[(lin >> 12) & (CROSS_SIZE - 1)], x->gpa, x->hva);
 	c->ip_base = c->rip - (lin & 0xfff);
 	return i;
 }

@@ -66,7 +66,7 @@ static void start_ap(struct soft_vcpu *c)
 /* Sleeps in HLT or before SIPI. */
 static int wait_halted(struct soft_vcpu *c)
 {
-	uint32_t mask = EV_KICK | EV_INIT | EV_CODE | EV_FLUSH;
+	uint32_t mask = EV_KICK | EV_INIT;
 
 	if (c->run_state == CPU_WAIT_SIPI) {
 		mask |= EV_SIPI;

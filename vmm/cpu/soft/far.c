@@ -61,7 +61,9 @@ HANDLER(sti)
 		raise_gp(c);
 	if (!(c->eflags & RF_IF)) {
 		c->eflags |= RF_IF;
-		if (soft_if_on(c)) {
+		/* The next instruction comes before any interrupt: leave when one waits, or when this block
+		 * ends here. */
+		if (soft_if_on(c) || soft_is_tail(i + 1)) {
 			c->shadow = true;
 			LEAVE(c, i);
 		}

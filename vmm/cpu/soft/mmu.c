@@ -136,7 +136,8 @@ static void note_large(struct soft_vcpu *c, uint64_t lin, const struct walk *w)
 		return;
 	/* One aligned range that covers every large page in the TLB; INVLPG inside it flushes
 	 * everything. */
-	if (!c->tlb_large_mask) {
+	if (!c->tlb_large) {
+		c->tlb_large = true;
 		c->tlb_large_mask = ~(w->size - 1);
 		c->tlb_large_base = lin & c->tlb_large_mask;
 		return;
@@ -444,7 +445,7 @@ void tlb_flush_all(struct soft_vcpu *c)
 			wipe(&c->tlbs[n]);
 		c->tlb_used[n] = false;
 	}
-	c->tlb_large_mask = 0;
+	c->tlb_large = false;
 }
 
 void soft_tlb_init(struct soft_vcpu *c)
@@ -474,7 +475,7 @@ void tlb_flush_page(struct soft_vcpu *c, uint64_t lin)
 {
 	uint64_t page = lin & PAGE_MASK_;
 
-	if (c->tlb_large_mask && !((lin ^ c->tlb_large_base) & c->tlb_large_mask)) {
+	if (c->tlb_large && !((lin ^ c->tlb_large_base) & c->tlb_large_mask)) {
 		tlb_flush_all(c);
 		return;
 	}
