@@ -35,10 +35,10 @@ enum status {
 /*
  * What a stock kernel does at boot that a virtual machine does not need: self-tests of its cryptography (two thirds of
  * the boot's instructions), patching for one CPU that the next CPU undoes, looking for more serial ports. A panic resets
- * at once, so that the VM ends.
+ * at once, so that the VM ends. A reset goes through ACPI (see reset_vector() in vmm/boot).
  */
 static const char default_cmdline[] =
-	"cryptomgr.notests noreplace-smp tsc=reliable 8250.nr_uarts=1 panic=-1";
+	"cryptomgr.notests noreplace-smp tsc=reliable 8250.nr_uarts=1 panic=-1 reboot=a";
 
 struct mapping {
 	void *p;

@@ -120,6 +120,19 @@ static int place_initrd(struct gmem *gm, const struct boot_linux *b, uint8_t *zp
 	return 0;
 }
 
+/*
+ * Linux believes that a hardware-reduced machine has EFI, reboots through it unless told otherwise, and when there is
+ * none jumps to the BIOS's entry point in real mode. There it finds this: mov dx, port; mov al, value; out dx, al; hlt.
+ */
+static int reset_vector(struct gmem *gm)
+{
+	enum { BIOS_ENTRY = 0xffff0 };
+	static const uint8_t code[] = {0xba, PLAT_RESET_PORT & 0xff, PLAT_RESET_PORT >> 8, 0xb0,
+		PLAT_RESET_VALUE, 0xee, 0xf4, 0xeb, 0xfd};
+
+	return gmem_write(gm, BIOS_ENTRY, code, sizeof(code));
+}
+
 static void entry_state(struct cpu_state *s, uint64_t entry)
 {
 	enum { CR0_PE = 1, CR0_ET = 0x10, CR4_PAE = 0x20, EFER_LME = 0x100, EFER_LMA = 0x400 };
@@ -173,6 +186,9 @@ int boot_linux(struct gmem *gm, const struct boot_linux *b, struct cpu_state *s,
 	if (r < 0)
 		return err_sys(e, r, "build the ACPI tables");
 	le64_put(zp + Z_ACPI_RSDP, BOOT_ACPI_GPA);
+	r = reset_vector(gm);
+	if (r < 0)
+		return err_sys(e, r, "write the reset vector");
 	le64_put(gdt + SEL_CS, descriptor(ATTR_CODE64));
 	le64_put(gdt + SEL_DS, descriptor(ATTR_DATA));
 	if (gmem_write(gm, GDT_GPA, gdt, sizeof(gdt)) < 0 ||
