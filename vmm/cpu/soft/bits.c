@@ -151,6 +151,26 @@ HANDLER(crc32)
 	NEXT(c, i);
 }
 
+/* ADCX and ADOX: add with carry, through one flag and touching no other. aux: the flag is OF. */
+HANDLER(adcx_adox)
+{
+	uint16_t flag = i->aux ? FL_OF : FL_CF;
+	uint64_t s = rm_get(c, i, i->size), d = slot_get(c, i->r, i->size), cin = !!(c->fl & flag),
+		 sum;
+	bool carry;
+
+	if (i->size == 8) {
+		carry = __builtin_add_overflow(s, d, &sum);
+		carry |= __builtin_add_overflow(sum, cin, &sum);
+	} else {
+		sum = s + d + cin;
+		carry = sum >> 32;
+	}
+	slot_set(c, i->r, i->size, sum);
+	c->fl = (uint16_t)((c->fl & ~flag) | (carry ? flag : 0));
+	NEXT_PLAIN(c, i);
+}
+
 /* --- exchange and add, compare and exchange
  * ------------------------------------------------------------------- */
 
@@ -331,6 +351,12 @@ bool soft_bind_bits(struct insn *i, const struct dec *d)
 	bool m = i->flags & INSN_MEM;
 
 	if (d->map == MAP_0F38) {
+		if (d->op == 0xf6 && (d->pfx == 0x66 || d->pfx == 0xf3)) {
+			i->size = d->rex & 8 ? 8 : 4; /* 66 is no operand size here */
+			i->aux = d->pfx == 0xf3;
+			i->fn = adcx_adox;
+			return !(i->flags & INSN_LOCK);
+		}
 		if ((d->op & 0xfe) != 0xf0 || d->pfx != 0xf2)
 			return false;
 		i->imm = d->op & 1 ? i->size : 1;

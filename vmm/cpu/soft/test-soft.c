@@ -38,6 +38,21 @@ TEST(soft_calls)
 	rig_free(r);
 }
 
+CODE(adx,
+	"xor %eax, %eax; stc; mov $-1, %rax; mov $5, %ebx; adcx %rbx, %rax; setc %cl; adox %eax, %ebx; seto %dl; hlt")
+TEST(soft_adx)
+{
+	struct rig *r = rig_new(1);
+
+	RIG_LOAD(r, adx);
+	CHECK_EQ(rig_run(r), CPU_EXIT_HALT);
+	CHECK_EQ(r->s.gpr[CPU_RAX], 5);
+	CHECK_EQ(r->s.gpr[CPU_RCX], 1);
+	CHECK_EQ(r->s.gpr[CPU_RBX], 10);
+	CHECK_EQ(r->s.gpr[CPU_RDX], 0);
+	rig_free(r);
+}
+
 /* --- exceptions ---------------------------------------------------------------------------------------------- */
 
 CODE(ud, "mov $7, %eax; ud2")
