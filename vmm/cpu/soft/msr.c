@@ -58,12 +58,12 @@ enum { MTRR_VAR = 8, MTRR_FIXED = 11 };
 #define MISC_ENABLE_RESET 0x1801ull
 /*
  * Not vulnerable: RDCL, L1 terminal fault flush not needed, SSB, MDS, page size change MC, TAA, SBDR/SSDP, FBSDP, PSDP,
- * BHI, PBRSB, GDS, RFDS. Guest code never runs on the host's CPU as it is, so none of these exists for it; without
+ * BHI, PBRSB, GDS, RFDS, ITS. Guest code never runs on the host's CPU as it is, so none of these exists for it; without
  * RDCL_NO a kernel would switch page tables at every system call.
  */
 #define ARCH_CAPS                                                                                  \
 	(BIT(0) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(14) | BIT(15) |       \
-		BIT(20) | BIT(24) | BIT(26) | BIT(27))
+		BIT(20) | BIT(24) | BIT(26) | BIT(27) | BIT(62))
 #define PAT_RESET 0x0007040600070406ull
 
 struct soft_msrs {
