@@ -37,7 +37,14 @@ struct cross {
 	struct insn insns[2];
 };
 
-enum { REQ_DROP = 0, REQ_PROTECT = 1 }; /* in bit 0 of a request; the page above */
+/*
+ * How vCPUs keep each other's blocks true. Who decodes the first block of a page marks the page, asks the others to
+ * protect it (to give up writable TLB entries for it), and only then reads its bytes. One that is asked and may have
+ * written to the page since it last gave it up answers by having the page's blocks dropped: they may have been decoded
+ * from bytes older than its writes. It is not enough to look for a TLB entry then: a kernel that patches code flushes it
+ * at once.
+ */
+enum request_kind { REQ_DROP, REQ_PROTECT };
 
 struct soft_blocks {
 	struct block *hash[1 << HASH_BITS];
@@ -48,10 +55,16 @@ struct soft_blocks {
 	unsigned generation; /* of the arena's contents */
 	struct insn step[2];
 
+	/* One bit per page of RAM: a writable TLB entry was made since the page was last protected. */
+	uint64_t *written;
+	size_t written_size; /* bytes */
+
 	struct os_mutex lock; /* of what follows; any thread */
-	uint64_t req[MAX_REQUESTS];
-	unsigned nreq;
-	bool req_overflow;
+	struct requests {
+		uint64_t page[MAX_REQUESTS];
+		unsigned n;
+		bool overflow;
+	} drop, protect;
 };
 
 static struct block no_block = {.key = BLOCK_DROPPED};
@@ -59,16 +72,25 @@ static struct block no_block = {.key = BLOCK_DROPPED};
 int soft_blocks_new(struct soft_vcpu *c)
 {
 	struct soft_blocks *b = calloc(1, sizeof(*b));
-	void *arena;
+	void *arena, *written;
 	int r;
 
 	if (!b)
 		return -ENOMEM;
-	r = os_mem_map(ARENA_SIZE, OS_PROT_R | OS_PROT_W, &arena);
+	b->written_size =
+		ALIGN_UP(((c->vm->lo_size + c->vm->hi_size) >> 12) / 8 + 8, os_page_size());
+	r = os_mem_map(b->written_size, OS_PROT_R | OS_PROT_W, &written);
 	if (r < 0) {
 		free(b);
 		return r;
 	}
+	r = os_mem_map(ARENA_SIZE, OS_PROT_R | OS_PROT_W, &arena);
+	if (r < 0) {
+		os_mem_unmap(written, b->written_size);
+		free(b);
+		return r;
+	}
+	b->written = written;
 	b->arena = arena;
 	os_mutex_init(&b->lock);
 	c->blocks = b;
@@ -82,8 +104,35 @@ void soft_blocks_free(struct soft_vcpu *c)
 		return;
 	os_mutex_done(&c->blocks->lock);
 	os_mem_unmap(c->blocks->arena, ARENA_SIZE);
+	os_mem_unmap(c->blocks->written, c->blocks->written_size);
 	free(c->blocks);
 	c->blocks = NULL;
+}
+
+static uint64_t ram_page(uint64_t gpa)
+{
+	return (gpa < GMEM_HOLE_START ? gpa : gpa - (GMEM_HOLE_END - GMEM_HOLE_START)) >> 12;
+}
+
+void soft_code_may_write(struct soft_vcpu *c, uint64_t gpa)
+{
+	uint64_t n = ram_page(gpa);
+
+	c->blocks->written[n / 64] |= BIT(n % 64);
+	if (unlikely(gmem_is_code(c->vm->gm, gpa)))
+		soft_code_written(c, gpa);
+}
+
+/* Gives up writable TLB entries for the page. True: there may have been some since the last time. */
+static bool protect(struct soft_vcpu *c, uint64_t gpa)
+{
+	uint64_t n = ram_page(gpa), bit = BIT(n % 64);
+
+	if (!(c->blocks->written[n / 64] & bit))
+		return false;
+	c->blocks->written[n / 64] &= ~bit;
+	soft_tlb_protect(c, gpa);
+	return true;
 }
 
 void soft_blocks_drop_all(struct soft_vcpu *c)
@@ -127,25 +176,27 @@ static struct code_page *find_page(struct soft_blocks *b, uint64_t gpa)
 	return p;
 }
 
-static void request(struct soft_vcpu *v, uint64_t req)
+static void request(struct soft_vcpu *v, enum request_kind kind, uint64_t page)
 {
 	struct soft_blocks *b = v->blocks;
+	struct requests *q = kind == REQ_DROP ? &b->drop : &b->protect;
 
 	os_mutex_lock(&b->lock);
-	if (b->nreq < MAX_REQUESTS)
-		b->req[b->nreq++] = req;
+	if (q->n < MAX_REQUESTS)
+		q->page[q->n++] = page;
 	else
-		b->req_overflow = true;
+		q->overflow = true;
 	os_mutex_unlock(&b->lock);
-	/* A sleeping vCPU executes nothing: it looks when it wakes up. */
+	/* Not soft_post(): one that sleeps need not wake for it, it looks before it executes. */
 	atomic_fetch_or(&v->events, EV_CODE);
 }
 
-static void request_others(struct soft_vm *vm, struct soft_vcpu *c, uint64_t req)
+static void request_others(
+	struct soft_vm *vm, struct soft_vcpu *c, enum request_kind kind, uint64_t page)
 {
 	for (unsigned n = 0; n < vm->nvcpus; n++)
 		if (vm->vcpu[n] && vm->vcpu[n] != c)
-			request(vm->vcpu[n], req);
+			request(vm->vcpu[n], kind, page);
 }
 
 static void drop_page(struct soft_vcpu *c, uint64_t gpa)
@@ -178,7 +229,7 @@ void soft_code_written(struct soft_vcpu *c, uint64_t gpa)
 	gpa &= ~0xfffull;
 	gmem_clear_code(c->vm->gm, gpa);
 	drop_page(c, gpa);
-	request_others(c->vm, c, gpa | REQ_DROP);
+	request_others(c->vm, c, REQ_DROP, gpa);
 }
 
 void soft_code_hook(void *vm, gpa_t page)
@@ -186,39 +237,54 @@ void soft_code_hook(void *vm, gpa_t page)
 	struct soft_vm *m = vm;
 
 	gmem_clear_code(m->gm, page);
-	request_others(m, NULL, page | REQ_DROP);
+	request_others(m, NULL, REQ_DROP, page);
+}
+
+static void take_requests(struct soft_blocks *b, struct requests *q, struct requests *ret)
+{
+	os_mutex_lock(&b->lock);
+	ret->n = q->n;
+	ret->overflow = q->overflow;
+	memcpy(ret->page, q->page, q->n * sizeof(q->page[0]));
+	q->n = 0;
+	q->overflow = false;
+	os_mutex_unlock(&b->lock);
+}
+
+/* Which pages others began to execute is lost: looks at all that this vCPU may have written to. */
+static void protect_all(struct soft_vcpu *c)
+{
+	const struct gmem_region *regions;
+	size_t n = gmem_regions(c->vm->gm, &regions);
+
+	for (size_t k = 0; k < n; k++) {
+		for (uint64_t off = 0; off < regions[k].size; off += 4096) {
+			uint64_t gpa = regions[k].gpa + off;
+
+			if (!c->blocks->written[ram_page(gpa) / 64])
+				off |= 63ull << 12; /* none of these */
+			else if (gmem_is_code(c->vm->gm, gpa) && protect(c, gpa))
+				soft_code_written(c, gpa);
+		}
+	}
 }
 
 void soft_code_requests(struct soft_vcpu *c)
 {
 	struct soft_blocks *b = c->blocks;
-	uint64_t req[MAX_REQUESTS];
-	unsigned n;
-	bool overflow;
+	struct requests q;
 
-	os_mutex_lock(&b->lock);
-	n = b->nreq;
-	memcpy(req, b->req, n * sizeof(req[0]));
-	overflow = b->req_overflow;
-	b->nreq = 0;
-	b->req_overflow = false;
-	os_mutex_unlock(&b->lock);
-	if (overflow) {
-		/* Which pages is lost: forget every translation and every right to write past the
-		 * slow path. */
-		tlb_flush_all(c);
+	take_requests(b, &b->drop, &q);
+	if (q.overflow)
 		soft_blocks_drop_all(c);
-		return;
-	}
-	for (unsigned k = 0; k < n; k++) {
-		uint64_t page = req[k] & ~0xfffull;
-
-		if ((req[k] & 0xfff) == REQ_DROP)
-			drop_page(c, page);
-		else if (soft_tlb_protect(c, page))
-			/* Bytes may have changed after the other vCPU decoded them. */
-			soft_code_written(c, page);
-	}
+	for (unsigned k = 0; k < q.n && !q.overflow; k++)
+		drop_page(c, q.page[k]);
+	take_requests(b, &b->protect, &q);
+	if (q.overflow)
+		protect_all(c);
+	for (unsigned k = 0; k < q.n && !q.overflow; k++)
+		if (protect(c, q.page[k]))
+			soft_code_written(c, q.page[k]);
 }
 
 /* The first block in a page: from now on writes to it must be seen. Before its bytes are read. */
@@ -226,11 +292,11 @@ static void mark_page(struct soft_vcpu *c, uint64_t gpa)
 {
 	if (!gmem_is_code(c->vm->gm, gpa)) {
 		gmem_mark_code(c->vm->gm, gpa);
-		request_others(c->vm, c, gpa | REQ_PROTECT);
+		request_others(c->vm, c, REQ_PROTECT, gpa);
 	}
 	/* Bytes that others decoded may be older than our writes. */
-	if (soft_tlb_protect(c, gpa))
-		request_others(c->vm, c, gpa | REQ_DROP);
+	if (protect(c, gpa))
+		request_others(c->vm, c, REQ_DROP, gpa);
 }
 
 static struct code_page *get_page(struct soft_vcpu *c, uint64_t gpa)

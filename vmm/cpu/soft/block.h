@@ -52,7 +52,9 @@ static inline const struct block **soft_jump_cache(struct soft_vcpu *c, uint64_t
 	return &c->jump_cache[(key ^ key >> 12) & (JC_SIZE - 1)];
 }
 
-/* The vCPU is about to write to a page with code (gmem_is_code()). */
+/* A writable TLB entry is about to be made for the page. */
+void soft_code_may_write(struct soft_vcpu *c, uint64_t gpa);
+/* The vCPU is about to write to a page with code (gmem_is_code()), or may have written to it. */
 void soft_code_written(struct soft_vcpu *c, uint64_t gpa);
 /* gmem's hook: a device wrote. Any thread. */
 void soft_code_hook(void *vm, gpa_t page);

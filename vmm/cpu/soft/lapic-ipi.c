@@ -3,6 +3,7 @@
  * Interrupt messages: from the ICR of one APIC or from an MSI to the APICs they address (SDM vol. 3 §11.6, §11.11,
  * §11.12.10). Receivers are told through atomic request bits; nothing here waits.
  */
+#include "vmm/cpu/soft/block.h"
 #include "vmm/cpu/soft/lapic-internal.h"
 #include "vmm/cpu/soft/msr.h"
 
@@ -127,6 +128,9 @@ void apic_send_icr(struct soft_lapic *l, uint64_t icr)
 		.from = l,
 	};
 
+	/* The target may be told to execute what has just been written here: settle requests about that first. */
+	if (atomic_fetch_and(&l->c->events, ~(uint32_t)EV_CODE) & EV_CODE)
+		soft_code_requests(l->c);
 	/* INIT level de-assert: synchronized arbitration ids once, does nothing today. */
 	if (m.mode == DELIVER_INIT && (icr & BIT(15)) && !(icr & BIT(14)))
 		return;

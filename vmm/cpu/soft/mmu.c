@@ -168,8 +168,7 @@ static uint8_t *fill(struct soft_vcpu *c, uint64_t lin, unsigned acc, uint64_t *
 	note_large(c, lin, &w);
 	if (acc & ACC_W) {
 		gmem_mark_dirty(c->vm->gm, w.gpa);
-		if (unlikely(gmem_is_code(c->vm->gm, w.gpa)))
-			soft_code_written(c, w.gpa);
+		soft_code_may_write(c, w.gpa);
 		e->w = page;
 	} else if (e->r != page || (e->gpa & PAGE_MASK_) != w.gpa) {
 		e->w = TLB_NONE;
@@ -490,23 +489,18 @@ void tlb_flush_page(struct soft_vcpu *c, uint64_t lin)
 	}
 }
 
-bool soft_tlb_protect(struct soft_vcpu *c, uint64_t gpa)
+void soft_tlb_protect(struct soft_vcpu *c, uint64_t gpa)
 {
-	bool had = false;
-
 	for (unsigned k = 0; k < 2; k++) {
 		if (!c->tlb_used[k])
 			continue;
 		for (unsigned n = 0; n < TLB_SIZE; n++) {
 			struct tlbe *e = &c->tlbs[k].d[n];
 
-			if (e->w != TLB_NONE && (e->gpa & PAGE_MASK_) == gpa) {
+			if (e->w != TLB_NONE && (e->gpa & PAGE_MASK_) == gpa)
 				e->w = TLB_NONE;
-				had = true;
-			}
 		}
 	}
-	return had;
 }
 
 uint64_t soft_ea_offset(struct soft_vcpu *c, const struct insn *i)

@@ -5,6 +5,7 @@
 #include "lib/base/le.h"
 #include "lib/base/test.h"
 #include "vmm/core/state.h"
+#include "vmm/cpu/soft/block.h"
 #include "vmm/cpu/soft/clock.h"
 #include "vmm/cpu/soft/msr.h"
 #include "vmm/cpu/soft/simd.h"
@@ -26,6 +27,10 @@ bool soft_set_efer(struct soft_vcpu *c, uint64_t v)
 void soft_set_segbase(struct soft_vcpu *c, unsigned seg, uint64_t base)
 {
 	c->segbase[seg] = base;
+}
+
+void soft_code_requests(struct soft_vcpu *c)
+{
 }
 
 void soft_simd_enter(struct soft_vcpu *c)
