@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What each of our processes may ask of the kernel. A call that is not listed ends the process. Calls of the C library
+ * that merely look for a file fail instead: it copes.
+ */
+#include "lib/sandbox/profile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sched.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <termios.h>
+
+#define ALLOW(n)                                                                                   \
+	{                                                                                          \
+		.name = (n)                                                                        \
+	}
+#define FAIL(n, err_)                                                                              \
+	{                                                                                          \
+		.name = (n), .error = (err_)                                                       \
+	}
+#define IF_EQUAL(n, a, v)                                                                          \
+	{                                                                                          \
+		.name = (n), .check = SB_EQUAL, .arg = (a), .value = (v)                           \
+	}
+#define IF_MASKED(n, a, m, v)                                                                      \
+	{                                                                                          \
+		.name = (n), .check = SB_MASKED, .arg = (a), .mask = (m), .value = (v)             \
+	}
+#define IF_SELF(n, a)                                                                              \
+	{                                                                                          \
+		.name = (n), .check = SB_SELF, .arg = (a)                                          \
+	}
+
+/* Nothing has a path. fstat() of glibc is newfstatat() of an empty one. */
+#define NO_PATHS                                                                                   \
+	FAIL("open", EACCES), FAIL("openat", EACCES), FAIL("openat2", EACCES),                     \
+		FAIL("access", EACCES), FAIL("faccessat", EACCES), FAIL("faccessat2", EACCES),     \
+		FAIL("stat", EACCES), FAIL("lstat", EACCES), FAIL("statx", ENOSYS),                \
+		FAIL("readlink", EACCES), FAIL("readlinkat", EACCES), FAIL("unlink", EACCES),      \
+		FAIL("unlinkat", EACCES), FAIL("getcwd", EACCES),                                  \
+		IF_MASKED("newfstatat", 3, AT_EMPTY_PATH, AT_EMPTY_PATH),                          \
+		{.name = "newfstatat",                                                             \
+			.error = EACCES,                                                           \
+			.check = SB_MASKED,                                                        \
+			.arg = 3,                                                                  \
+			.mask = AT_EMPTY_PATH},                                                    \
+		ALLOW("fstat")
+
+#define MEMORY_AND_TIME                                                                            \
+	ALLOW("brk"), ALLOW("munmap"), ALLOW("mremap"), ALLOW("madvise"), ALLOW("futex"),          \
+		ALLOW("clock_gettime"), ALLOW("clock_getres"), ALLOW("gettimeofday"),              \
+		ALLOW("time"), ALLOW("getrandom"), ALLOW("getpid"), ALLOW("gettid"),               \
+		ALLOW("exit"), ALLOW("exit_group"), ALLOW("rt_sigreturn"),                         \
+		ALLOW("rt_sigprocmask"), ALLOW("rt_sigaction"), ALLOW("sigaltstack"),              \
+		ALLOW("restart_syscall"), ALLOW("sched_yield"), IF_SELF("tgkill", 0)
+
+#define FILE_IO                                                                                    \
+	ALLOW("read"), ALLOW("write"), ALLOW("readv"), ALLOW("writev"), ALLOW("pread64"),          \
+		ALLOW("pwrite64"), ALLOW("lseek"), ALLOW("close"), ALLOW("fcntl"), ALLOW("fsync"), \
+		ALLOW("fdatasync"), ALLOW("ftruncate"), ALLOW("fallocate")
+
+static const struct sandbox_rule importer_rules[] = {
+	NO_PATHS,
+	MEMORY_AND_TIME,
+	FILE_IO,
+	/* memory that can be executed stays what it is */
+	IF_MASKED("mmap", 2, PROT_EXEC, 0),
+	IF_MASKED("mprotect", 2, PROT_EXEC, 0),
+	FAIL("ioctl", ENOTTY),
+	FAIL("sched_getaffinity", ENOSYS),
+	FAIL("sysinfo", ENOSYS),
+	FAIL("prlimit64", EPERM),
+	{0},
+};
+
+const struct sandbox_profile sandbox_importer = {"importer", importer_rules};
+
+static const struct sandbox_rule vmm_rules[] = {
+	NO_PATHS,
+	MEMORY_AND_TIME,
+	FILE_IO,
+	/* disks and guest memory */
+	ALLOW("preadv"),
+	ALLOW("pwritev"),
+	ALLOW("preadv2"),
+	ALLOW("pwritev2"),
+	ALLOW("flock"),
+	ALLOW("memfd_create"),
+	ALLOW("mlock"),
+	ALLOW("mincore"),
+	ALLOW("fadvise64"),
+	/* the software CPU makes code; its memory model needs fences in other threads */
+	ALLOW("mmap"),
+	ALLOW("mprotect"),
+	ALLOW("membarrier"),
+	/* the event loop */
+	ALLOW("epoll_create1"),
+	ALLOW("epoll_ctl"),
+	ALLOW("epoll_wait"),
+	ALLOW("epoll_pwait"),
+	ALLOW("epoll_pwait2"),
+	ALLOW("poll"),
+	ALLOW("ppoll"),
+	ALLOW("eventfd2"),
+	ALLOW("pipe2"),
+	ALLOW("signalfd4"),
+	ALLOW("timerfd_create"),
+	ALLOW("timerfd_settime"),
+	ALLOW("timerfd_gettime"),
+	ALLOW("timer_create"),
+	ALLOW("timer_settime"),
+	ALLOW("timer_delete"),
+	ALLOW("nanosleep"),
+	ALLOW("clock_nanosleep"),
+	ALLOW("rt_sigtimedwait"),
+	ALLOW("rt_sigpending"),
+	/* control and vsock: unix sockets only */
+	IF_EQUAL("socket", 0, AF_UNIX),
+	IF_EQUAL("socketpair", 0, AF_UNIX),
+	ALLOW("connect"),
+	ALLOW("bind"),
+	ALLOW("listen"),
+	ALLOW("accept"),
+	ALLOW("accept4"),
+	ALLOW("shutdown"),
+	ALLOW("sendmsg"),
+	ALLOW("recvmsg"),
+	ALLOW("sendto"),
+	ALLOW("recvfrom"),
+	ALLOW("getsockopt"),
+	ALLOW("setsockopt"),
+	ALLOW("getsockname"),
+	ALLOW("getpeername"),
+	ALLOW("dup"),
+	ALLOW("dup3"),
+	/* threads, not processes; glibc falls back to clone(), whose flags can be looked at */
+	FAIL("clone3", ENOSYS),
+	IF_MASKED("clone", 0, CLONE_THREAD, CLONE_THREAD),
+	ALLOW("set_robust_list"),
+	ALLOW("rseq"),
+	ALLOW("sched_getaffinity"),
+	ALLOW("sched_setaffinity"),
+	ALLOW("getrusage"),
+	ALLOW("sysinfo"),
+	ALLOW("uname"),
+	ALLOW("getuid"),
+	ALLOW("geteuid"),
+	ALLOW("getgid"),
+	ALLOW("getegid"),
+	IF_EQUAL("prlimit64", 2, 0), /* asking only */
+	IF_EQUAL("prctl", 0, PR_SET_NAME),
+	/* every KVM request; sizes, terminals and counts of what is open anyway */
+	IF_MASKED("ioctl", 1, 0xff00, 0xae00),
+	IF_EQUAL("ioctl", 1, TCGETS),
+	IF_EQUAL("ioctl", 1, TCSETS),
+	IF_EQUAL("ioctl", 1, TCSETSW),
+	IF_EQUAL("ioctl", 1, TIOCGWINSZ),
+	IF_EQUAL("ioctl", 1, FIONREAD),
+	IF_EQUAL("ioctl", 1, FIONBIO),
+	IF_EQUAL("ioctl", 1, BLKGETSIZE64),
+	{0},
+};
+
+const struct sandbox_profile sandbox_vmm = {"vmm", vmm_rules};
