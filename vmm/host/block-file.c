@@ -31,7 +31,7 @@ struct blk_file {
 		broken; /* the error of the flush after which nothing can be promised any more */
 	bool can_punch, can_zero_range; /* worker only, once it runs */
 
-	struct os_thread *worker;
+	struct os_thread *worker; /* started by the first request for it */
 	struct os_event wake; /* the worker has something to do */
 	struct os_event idle; /* the worker has nothing to do */
 	struct os_notifier *finished;
@@ -240,6 +240,8 @@ static int file_submit(struct blk *b, struct blk_req *r)
 		return 0;
 	r->next = NULL;
 	OS_GUARD(&f->lock);
+	if (!f->worker && os_thread_start(&f->worker, "disk", worker, f) < 0)
+		return -EIO;
 	*f->todo_tail = r;
 	f->todo_tail = &r->next;
 	if (!f->working) {
@@ -366,7 +368,6 @@ int blk_file_open(struct blk **ret, const struct blk_file_config *cfg, struct er
 	f->fd = cfg->fd;
 	f->todo_tail = &f->todo;
 	f->done_tail = &f->done;
-	f->working = true; /* until the worker first finds nothing to do */
 	os_mutex_init(&f->lock);
 	os_event_init(&f->wake);
 	os_event_init(&f->idle);
@@ -375,8 +376,6 @@ int blk_file_open(struct blk **ret, const struct blk_file_config *cfg, struct er
 		r = os_notifier_new(&f->finished);
 		if (r == 0)
 			r = os_notifier_watch(f->finished, cfg->loop, reap, f);
-		if (r == 0)
-			r = os_thread_start(&f->worker, "disk", worker, f);
 		if (r < 0)
 			err_sys(e, r, "disk %s", cfg->path ? cfg->path : "(passed disk)");
 	}
