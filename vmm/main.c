@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
@@ -39,6 +40,8 @@ enum status {
  */
 static const char default_cmdline[] =
 	"cryptomgr.notests noreplace-smp tsc=reliable 8250.nr_uarts=1 panic=-1 reboot=a";
+
+static struct timespec main_entered;
 
 struct mapping {
 	void *p;
@@ -189,6 +192,20 @@ static int finish(struct machine *m)
 	return ends[m->end].status;
 }
 
+/* How long the start took, in CPU time as well, because a machine is rarely idle. */
+static void log_start(void)
+{
+	struct timespec wall, cpu;
+
+	if (!log_wants(LOG_LVL_DEBUG) || clock_gettime(CLOCK_MONOTONIC, &wall) < 0 ||
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu) < 0)
+		return;
+	log_debug(NULL, "the guest starts after %.1f ms, %.1f ms of CPU",
+		(wall.tv_sec - main_entered.tv_sec) * 1e3 +
+			(wall.tv_nsec - main_entered.tv_nsec) / 1e6,
+		cpu.tv_sec * 1e3 + cpu.tv_nsec / 1e6);
+}
+
 static int run(struct options *o, struct err *e)
 {
 	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
@@ -229,6 +246,7 @@ static int run(struct options *o, struct err *e)
 		r = vm_create_vcpus(m.vm, e);
 	if (r == 0)
 		r = saved >= 0 ? snapshot_load(m.vm, saved, e) : load_kernel(&m, o, e);
+	log_start();
 	if (r == 0)
 		r = vm_start(m.vm, e);
 	if (r == 0)
@@ -247,6 +265,7 @@ int main(int argc, char **argv)
 	struct err e = {0};
 	int r;
 
+	clock_gettime(CLOCK_MONOTONIC, &main_entered);
 	signal(SIGPIPE, SIG_IGN);
 	log_init("wslx-vmm", LOG_LVL_INFO);
 	r = options_parse(&o, argc, argv, &e);

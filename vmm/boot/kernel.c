@@ -209,6 +209,7 @@ int kernel_load(const struct kernel *k, struct gmem *gm, const char *name, struc
 {
 	unsigned n = le16_get(k->elf + E_PHNUM);
 	struct segment s;
+	int ret;
 
 	for (unsigned i = 0; i < n; i++) {
 		if (!segment(k, i, &s))
@@ -218,8 +219,9 @@ int kernel_load(const struct kernel *k, struct gmem *gm, const char *name, struc
 				"%s needs %llu MiB of memory, the machine has %llu", name,
 				(unsigned long long)(k->end >> 20) + 1,
 				(unsigned long long)gmem_ram_size(gm) >> 20);
-		if (gmem_write(gm, s.paddr, k->elf + s.off, s.filesz) < 0)
-			return err_sys(e, -EFAULT, "load %s", name);
+		ret = gmem_fill(gm, s.paddr, k->elf + s.off, s.filesz);
+		if (ret < 0)
+			return err_sys(e, ret, "load %s", name);
 	}
 	return 0;
 }

@@ -103,6 +103,7 @@ static int place_initrd(struct gmem *gm, const struct boot_linux *b, uint8_t *zp
 {
 	const struct gmem_region *r;
 	uint64_t top, at;
+	int ret;
 
 	if (!b->initrd || b->initrd_len == 0)
 		return 0;
@@ -113,8 +114,9 @@ static int place_initrd(struct gmem *gm, const struct boot_linux *b, uint8_t *zp
 		return err_set(e, -ENOMEM,
 			"the initramfs (%zu MiB) and the kernel do not fit into the machine's %llu MiB",
 			(b->initrd_len >> 20) + 1, (unsigned long long)gmem_ram_size(gm) >> 20);
-	if (gmem_write(gm, at, b->initrd, b->initrd_len) < 0)
-		return err_sys(e, -EFAULT, "load the initramfs");
+	ret = gmem_fill(gm, at, b->initrd, b->initrd_len);
+	if (ret < 0)
+		return err_sys(e, ret, "load the initramfs");
 	le32_put(zp + Z_RAMDISK_IMAGE, at);
 	le32_put(zp + Z_RAMDISK_SIZE, b->initrd_len);
 	return 0;

@@ -154,6 +154,31 @@ int gmem_write(struct gmem *gm, gpa_t gpa, const void *buf, size_t len)
 	return 0;
 }
 
+int gmem_fill(struct gmem *gm, gpa_t gpa, const void *buf, size_t len)
+{
+	enum { CHUNK = 16 * GMEM_PAGE_SIZE };
+	const uint8_t *p = buf;
+	uint64_t left;
+	const struct gmem_region *r = find(gm, gpa, &left);
+
+	if (!r || len > left)
+		return len ? -EFAULT : 0;
+	for (uint64_t off = r->offset + (gpa - r->gpa); len > 0;) {
+		size_t n = MIN(len, CHUNK - off % CHUNK);
+
+		if (p[0] != 0 || memcmp(p, p + 1, n - 1) != 0) {
+			int ret = os_memobj_write(gm->obj, off, p, n);
+
+			if (ret < 0)
+				return ret;
+		}
+		p += n;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
 int gmem_iov(const struct gmem *gm, gpa_t gpa, uint64_t len, struct iovec *iov, unsigned *n,
 	unsigned max)
 {

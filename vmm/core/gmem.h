@@ -60,6 +60,12 @@ void *gmem_ptr(const struct gmem *gm, gpa_t gpa, uint64_t len);
 int gmem_read(const struct gmem *gm, gpa_t gpa, void *buf, size_t len) MUST_CHECK;
 int gmem_write(struct gmem *gm, gpa_t gpa, const void *buf, size_t len) MUST_CHECK;
 
+/*
+ * For large copies before the VM runs, when RAM is still all zero: as gmem_write(), but pages that would stay zero are
+ * not touched, and the others not mapped.
+ */
+int gmem_fill(struct gmem *gm, gpa_t gpa, const void *buf, size_t len) MUST_CHECK;
+
 /* Appends the pieces of [gpa, gpa+len) to iov[*n..max); -EFAULT outside RAM, -E2BIG when iov is
  * full. */
 int gmem_iov(const struct gmem *gm, gpa_t gpa, uint64_t len, struct iovec *iov, unsigned *n,

@@ -57,6 +57,25 @@ TEST(the_hole)
 	gmem_free(gm);
 }
 
+TEST(fill)
+{
+	struct gmem *gm;
+	uint8_t *buf = calloc(1, mib), *got = calloc(1, mib);
+
+	REQUIRE(gmem_new(&gm, 4 * mib) == 0);
+	for (unsigned i = 0x1234; i < mib; i += 0x12345)
+		buf[i] = i >> 8 | 1;
+	CHECK_EQ(gmem_fill(gm, 0x123456, buf, mib), 0);
+	CHECK_EQ(gmem_read(gm, 0x123456, got, mib), 0);
+	CHECK(memcmp(buf, got, mib) == 0);
+	CHECK_EQ(gmem_fill(gm, 4 * mib - 1, buf, 2), -EFAULT);
+	CHECK_EQ(gmem_fill(gm, 4 * mib, buf, 0), 0);
+	CHECK_EQ(gmem_fill(gm, UINT64_MAX, buf, 2), -EFAULT);
+	free(buf);
+	free(got);
+	gmem_free(gm);
+}
+
 TEST(dirty_pages)
 {
 	struct gmem *gm;
