@@ -15,6 +15,12 @@
 
 enum { MAX_CONNECTIONS = 512, MAX_CALLS = 64 /* at once on one connection */ };
 
+struct held {
+	struct held *next;
+	loop_fn fn;
+	void *ctx;
+};
+
 struct conn {
 	struct ctl_server *srv;
 	struct conn *next;
@@ -24,6 +30,7 @@ struct conn {
 	struct ctl_out out;
 	struct ctl_call *calls;
 	unsigned ncalls;
+	struct held *held;
 	bool broken;	/* to be closed by the loop */
 	bool in_events; /* EPOLLIN is on */
 	bool out_events;
@@ -96,6 +103,13 @@ static void conn_close(struct conn *c)
 		call->conn = NULL;
 		if (call->on_close)
 			call->on_close(call->on_close_ctx);
+	}
+	while (c->held) {
+		struct held *h = c->held;
+
+		c->held = h->next;
+		h->fn(h->ctx);
+		free(h);
 	}
 	free(c);
 }
@@ -307,6 +321,20 @@ void ctl_call_on_close(struct ctl_call *c, loop_fn fn, void *ctx)
 {
 	c->on_close = fn;
 	c->on_close_ctx = ctx;
+}
+
+int ctl_call_on_disconnect(struct ctl_call *c, loop_fn fn, void *ctx)
+{
+	struct held *h;
+
+	if (!c->conn || c->conn->broken)
+		return -EPIPE;
+	h = malloc(sizeof(*h));
+	if (!h)
+		return -ENOMEM;
+	*h = (struct held){.next = c->conn->held, .fn = fn, .ctx = ctx};
+	c->conn->held = h;
+	return 0;
 }
 
 void ctl_event(struct ctl_call *c, struct json_object *event)

@@ -44,6 +44,9 @@ void ctl_server_on_change(struct ctl_server *s, loop_fn fn);
 int ctl_call_take_fd(struct ctl_call *c, unsigned i);
 /* Calls fn(ctx) if the peer goes away before the call has ended. fn NULL: no longer. */
 void ctl_call_on_close(struct ctl_call *c, loop_fn fn, void *ctx);
+/* Calls fn(ctx) once when the call's connection has ended, be it long after the call: for what is
+ * held on behalf of a client as long as it lives. -EPIPE when it has ended already. */
+int ctl_call_on_disconnect(struct ctl_call *c, loop_fn fn, void *ctx);
 /* Tells the caller something before the reply; takes o over. */
 void ctl_event(struct ctl_call *c, struct json_object *o);
 /* Ends the call. result (NULL: {}) and descriptors (NULL: none) are taken over. */

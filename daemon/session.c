@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * "open": a client wants connections to a distribution's init. The distribution is started if need
+ * be, the connections are made and passed on; what travels on them is between client and guest. The
+ * distribution is not idle for as long as the client's own connection to us lives.
+ */
+#include "daemon/distro.h"
+#include "daemon/service.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_CONNECTIONS = 4 };
+
+struct hold {
+	struct service *s;
+	char id[37];
+};
+
+struct opening;
+
+/* Context of connection i. */
+struct slot {
+	struct opening *o;
+	unsigned i;
+};
+
+struct opening {
+	struct service *s;
+	struct ctl_call *call;
+	char id[37], name[REG_NAME_MAX + 1];
+	bool boots; /* no VM ran when it began */
+	unsigned want, have;
+	struct distro_want *distro;
+	struct vm_connect *conn[MAX_CONNECTIONS];
+	struct slot slot[MAX_CONNECTIONS];
+	int fd[MAX_CONNECTIONS];
+};
+
+static void hold_ended(void *ctx)
+{
+	struct hold *h = ctx;
+
+	distro_release(h->s, h->id);
+	idle_check(h->s);
+	free(h);
+}
+
+static void hold(struct service *s, struct ctl_call *call, const char *id)
+{
+	struct hold *h = malloc(sizeof(*h));
+
+	if (!h)
+		abort();
+	h->s = s;
+	strcpy(h->id, id);
+	distro_hold(s, id);
+	if (ctl_call_on_disconnect(call, hold_ended, h) < 0)
+		hold_ended(h);
+}
+
+static void opening_free(struct opening *o)
+{
+	distro_want_cancel(o->distro);
+	for (unsigned i = 0; i < MAX_CONNECTIONS; i++) {
+		vm_connect_cancel(o->conn[i]);
+		if (o->fd[i] >= 0)
+			close(o->fd[i]);
+	}
+	free(o);
+}
+
+static void opening_fail(struct opening *o, const struct err *e)
+{
+	struct err wrapped = *e;
+
+	err_wrap(&wrapped, e->code, "start %s", o->name);
+	ctl_fail(o->call, &wrapped);
+	opening_free(o);
+}
+
+static void opening_done(struct opening *o)
+{
+	struct json_object *result = js_set_str(js_object(), "name", o->name);
+	struct ctl_fds f = {.n = o->want};
+
+	js_set_str(result, "id", o->id);
+	js_set_u64(result, "vm", (uint64_t)vm_pid(o->s->vm));
+	if (o->boots && json_object_array_length(o->s->set.warnings))
+		js_set(result, "warnings", json_object_get(o->s->set.warnings));
+	for (unsigned i = 0; i < o->want; i++)
+		f.fd[i] = take_fd(o->fd[i]);
+	ctl_reply(o->call, result, &f);
+	opening_free(o);
+}
+
+static void connected(void *ctx, int fd)
+{
+	struct slot *slot = ctx;
+	struct opening *o = slot->o;
+	struct err e = {0};
+
+	o->conn[slot->i] = NULL;
+	if (fd < 0) {
+		err_sys(&e, fd, "connect to its init");
+		opening_fail(o, &e);
+		return;
+	}
+	o->fd[o->have++] = fd;
+	if (o->have == o->want)
+		opening_done(o);
+}
+
+static void ready(void *ctx, uint32_t port, const struct err *e)
+{
+	struct opening *o = ctx;
+	struct err lost = {0};
+
+	o->distro = NULL;
+	if (e) {
+		opening_fail(o, e);
+		return;
+	}
+	for (unsigned i = 0; i < o->want; i++) {
+		int r;
+
+		o->slot[i] = (struct slot){o, i};
+		r = vm_connect(o->s->vm, port, connected, &o->slot[i], &o->conn[i]);
+		if (r < 0) {
+			err_sys(&lost, r, "connect to its init");
+			opening_fail(o, &lost);
+			return;
+		}
+	}
+}
+
+static void client_gone(void *ctx)
+{
+	struct opening *o = ctx;
+	struct err e = {0};
+
+	err_set(&e, -ECANCELED, "the client went away");
+	opening_fail(o, &e);
+}
+
+void session_open(void *service, struct ctl_call *call, struct json_object *params)
+{
+	struct service *s = service;
+	const char *name = js_str(params, "distribution", NULL);
+	const struct reg_entry *reg = name ? registry_find(s->reg, name) : registry_default(s->reg);
+	struct err e = {0};
+	struct opening *o;
+
+	if (!reg) {
+		if (name)
+			err_set(&e, -ENOENT,
+				"there is no distribution '%s'; 'wslx --list' shows all", name);
+		else
+			err_set(&e, -ENOENT,
+				"no distribution is installed; 'wslx --import' adds one");
+		ctl_fail(call, &e);
+		return;
+	}
+	o = calloc(1, sizeof(*o));
+	if (!o)
+		abort();
+	o->s = s;
+	o->call = call;
+	o->want = (unsigned)js_u64(params, "connections", 1);
+	o->boots = !s->vm;
+	strcpy(o->id, reg->id);
+	strcpy(o->name, reg->name);
+	for (unsigned i = 0; i < MAX_CONNECTIONS; i++)
+		o->fd[i] = -EBADF;
+	ctl_call_on_close(call, client_gone, o);
+	hold(s, call, o->id);
+	distro_want(s, reg, ready, o, &o->distro);
+}

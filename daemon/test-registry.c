@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/base/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include "daemon/registry.h"
+#include "lib/base/io.h"
+
+static char dir[64], deb[128];
+
+static void fresh(void)
+{
+	strcpy(dir, "/tmp/test-registry.XXXXXX");
+	if (!mkdtemp(dir))
+		abort();
+	snprintf(deb, sizeof(deb), "%s/deb", dir);
+}
+
+static void gone(void)
+{
+	char cmd[128];
+
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	if (system(cmd))
+		abort();
+}
+
+static struct registry *open_it(void)
+{
+	struct registry *r = NULL;
+	struct err e = {0};
+
+	if (registry_open(dir, &r, &e) < 0)
+		printf("# %s\n", e.text);
+	return r;
+}
+
+static struct reg_entry make(const char *name)
+{
+	struct reg_entry e = {.dir = deb, .own_dir = true, .uid = 1000};
+
+	registry_new_id(e.id);
+	snprintf(e.name, sizeof(e.name), "%s", name);
+	return e;
+}
+
+static void touch(const char *path, const char *text)
+{
+	if (io_replace_file(path, text, strlen(text), 0600) < 0)
+		abort();
+}
+
+TEST(changes_are_there_after_a_restart)
+{
+	struct reg_entry a = make("Debian"), b = make("arch-2");
+	struct err e = {0};
+
+	fresh();
+	struct registry *r = open_it();
+	REQUIRE(r != NULL);
+	CHECK(registry_default(r) == NULL);
+	CHECK_EQ(registry_add(r, &a, &e), 0);
+	CHECK_EQ(registry_add(r, &b, &e), 0);
+	CHECK_EQ(registry_add(r, &b, &e), -EEXIST);
+	CHECK_EQ(registry_set_default(r, b.id, &e), 0);
+	registry_free(r);
+
+	r = open_it();
+	REQUIRE(r != NULL);
+	CHECK_EQ(registry_count(r), 2);
+	CHECK_STR(registry_default(r)->name, "arch-2");
+	const struct reg_entry *found = registry_find(r, "DEBIAN");
+	REQUIRE(found != NULL);
+	CHECK_STR(found->dir, deb);
+	CHECK_EQ(found->uid, 1000);
+	CHECK(found->own_dir);
+	CHECK(registry_find(r, "deb") == NULL);
+	CHECK_EQ(registry_remove(r, b.id, &e), 0);
+	CHECK_STR(registry_default(r)->name, "Debian");
+	CHECK_EQ(registry_remove(r, b.id, &e), -ENOENT);
+	registry_free(r);
+	gone();
+}
+
+TEST(a_change_that_cannot_be_saved_has_not_happened)
+{
+	struct reg_entry a = make("a"), b = make("b");
+	struct err e = {0};
+
+	fresh();
+	struct registry *r = open_it();
+	REQUIRE(r && registry_add(r, &a, &e) == 0);
+	gone(); /* no folder, no file */
+	CHECK_EQ(registry_add(r, &b, &e), -ENOENT);
+	CHECK_EQ(registry_remove(r, a.id, &e), -ENOENT);
+	CHECK_EQ(registry_count(r), 1);
+	CHECK_STR(registry_default(r)->name, "a");
+	CHECK(registry_find(r, "b") == NULL);
+	registry_free(r);
+}
+
+TEST(a_damaged_file_is_refused_and_left_alone)
+{
+	static const char *const bad[] = {"", "{", "{\"version\":2,\"distributions\":[]}",
+		"{\"version\":1,\"distributions\":[{\"name\":\"x\"}]}",
+		"{\"version\":1,\"distributions\":[{\"id\":\"01234567-89ab-cdef-0123-456789abcdef\","
+		"\"name\":\"../x\",\"dir\":\"/x\"}]}"};
+	char path[128];
+
+	fresh();
+	snprintf(path, sizeof(path), "%s/registry.json", dir);
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+		struct registry *r = NULL;
+		struct err e = {0};
+		char *text = NULL;
+
+		touch(path, bad[i]);
+		CHECK_EQ(registry_open(dir, &r, &e), -EBADMSG);
+		CHECK(strstr(e.text, "registry.json") != NULL);
+		CHECK_EQ(io_read_file(path, 4096, &text, NULL), 0);
+		CHECK_STR(text, bad[i]);
+		free(text);
+	}
+	gone();
+}
+
+/* What a crash between the steps of an import, or of unregistering, leaves behind. */
+TEST(recovery_removes_files_that_belong_to_nobody)
+{
+	struct reg_entry a = make("a");
+	char disk[160], part[160], note[160];
+	struct err e = {0};
+
+	for (int registered = 0; registered < 2; registered++) {
+		fresh();
+		struct registry *r = open_it();
+		REQUIRE(r != NULL);
+		CHECK_EQ(registry_pending(r, &a, &e), 0);
+		CHECK_EQ(mkdir(deb, 0700), 0);
+		CHECK_EQ(registry_disk(&a, false, disk, sizeof(disk)), 0);
+		CHECK_EQ(registry_disk(&a, true, part, sizeof(part)), 0);
+		touch(disk, "disk");
+		touch(part, "part");
+		if (registered)
+			CHECK_EQ(registry_add(r, &a, &e), 0);
+		registry_free(r);
+
+		r = open_it();
+		REQUIRE(r != NULL);
+		registry_recover(r);
+		CHECK_EQ(access(disk, F_OK), registered ? 0 : -1);
+		CHECK_EQ(access(part, F_OK), -1);
+		CHECK_EQ(access(deb, F_OK), registered ? 0 : -1);
+		snprintf(note, sizeof(note), "%s/pending/%s", dir, a.id);
+		CHECK_EQ(access(note, F_OK), -1);
+		registry_free(r);
+		gone();
+	}
+}
+
+TEST(recovery_leaves_other_files_in_the_folder)
+{
+	struct reg_entry a = make("a");
+	char mine[160];
+	struct err e = {0};
+
+	fresh();
+	struct registry *r = open_it();
+	REQUIRE(r && registry_pending(r, &a, &e) == 0 && mkdir(deb, 0700) == 0);
+	snprintf(mine, sizeof(mine), "%s/letter", deb);
+	touch(mine, "x");
+	registry_recover(r);
+	CHECK_EQ(access(mine, F_OK), 0);
+	registry_free(r);
+	gone();
+}
+
+TEST(names)
+{
+	CHECK(registry_name_ok("Debian-12.5_x"));
+	CHECK(!registry_name_ok(""));
+	CHECK(!registry_name_ok("-x"));
+	CHECK(!registry_name_ok("."));
+	CHECK(!registry_name_ok("a/b"));
+	CHECK(!registry_name_ok("a b"));
+	CHECK(!registry_name_ok("\xc3\xa9"));
+	CHECK(!registry_name_ok(
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
+}
+
+TEST_MAIN()

@@ -1,0 +1,573 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Life of a VM's process. The folder vm-ID in the runtime folder holds:
+ *
+ *	state.json   pid and start time of wslx-vmm, disks attached; written before wslx-vmm runs
+ *	vsock        wslx-vmm's socket towards the guest; vsock_50000 is ours, init connects to it
+ *	control      wslx-vmm's control socket
+ */
+#include "daemon/vm.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "daemon/vm-internal.h"
+#include "daemon/vmlog.h"
+#include "lib/base/io.h"
+#include "lib/base/log.h"
+#include "lib/base/proc.h"
+#include "lib/ctl/client.h"
+
+enum {
+	RECONNECT_MS = 30000, /* init has this long to say HELLO again */
+	SHUTDOWN_MS = 10000,  /* for processes to end after SIGTERM */
+	POWEROFF_MS = 30000,  /* and for the VM to be off */
+};
+
+struct vm {
+	struct vm_env env;
+	enum vm_state state;
+	char dir[PATH_MAX - 64];
+	pid_t pid;
+	uint64_t start_time;
+	int pidfd;
+	struct loop_src *exit_src;
+	bool child; /* ours to reap */
+
+	int listen_fd;
+	struct loop_src *listen_src;
+	struct guestlink *guest;
+	struct ctl_async *ctl;
+	struct loop_src *deadline;
+	char release[65];
+	char disks[VM_LUNS][37]; /* distribution id by LUN; "" free */
+	char why[512];		 /* of an end that we caused */
+	bool planned;
+};
+
+static void run_path(const struct vm *vm, const char *name, char *buf, size_t cap)
+{
+	snprintf(buf, cap, "%s/%s", vm->dir, name);
+}
+
+static int save_state(const struct vm *vm)
+{
+	cleanup_js struct json_object *o = js_object();
+	struct json_object *disks = js_array();
+	char path[PATH_MAX];
+	const char *text;
+
+	js_set_u64(o, "pid", (uint64_t)vm->pid);
+	js_set_u64(o, "start_time", vm->start_time);
+	js_set(o, "disks", disks);
+	for (unsigned i = 0; i < VM_LUNS; i++)
+		if (vm->disks[i][0])
+			js_push(disks,
+				js_set_u64(js_set_str(js_object(), "id", vm->disks[i]), "lun", i));
+	text = js_text(o);
+	run_path(vm, "state.json", path, sizeof(path));
+	return io_replace_file(path, text, strlen(text), 0600);
+}
+
+static void remove_dir(const char *dir)
+{
+	struct dirent *de;
+	DIR *d = opendir(dir);
+
+	while (d && (de = readdir(d)))
+		if (strcmp(de->d_name, ".") && strcmp(de->d_name, ".."))
+			unlinkat(dirfd(d), de->d_name, 0);
+	if (d)
+		closedir(d);
+	rmdir(dir);
+}
+
+static void release_links(struct vm *vm)
+{
+	vm->guest = guestlink_free(vm->guest);
+	vm->ctl = ctl_async_free(vm->ctl);
+	vm->listen_src = loop_src_free(vm->listen_src);
+	if (vm->listen_fd >= 0)
+		close(take_fd(vm->listen_fd));
+}
+
+void vm_free(struct vm *vm)
+{
+	if (!vm)
+		return;
+	release_links(vm);
+	loop_src_free(vm->exit_src);
+	loop_src_free(vm->deadline);
+	if (vm->pidfd >= 0)
+		close(vm->pidfd);
+	free(vm);
+}
+
+/* The process is gone: tell, and clean up. */
+static void vm_exited(void *ctx, int fd, uint32_t revents)
+{
+	struct vm *vm = ctx;
+	char why[512];
+	int status = 0;
+
+	if (vm->child && waitpid(vm->pid, &status, WNOHANG) != vm->pid)
+		status = 0;
+	if (vm->why[0])
+		snprintf(why, sizeof(why), "%s", vm->why);
+	else
+		vmlog_reason(vm->env.data_dir, vm->child, status, why, sizeof(why));
+	vm->exit_src = loop_src_free(vm->exit_src);
+	release_links(vm);
+	remove_dir(vm->dir);
+	vm->env.ops->on_end(vm->env.ctx, why, vm->planned);
+	vm_free(vm);
+}
+
+static void send_signal(struct vm *vm, int signo)
+{
+	if (syscall(SYS_pidfd_send_signal, vm->pidfd, signo, NULL, 0) < 0 && errno != ESRCH)
+		log_warn("vm", "signal %d: %s", signo, strerror(errno));
+}
+
+void vm_kill(struct vm *vm, const char *why)
+{
+	if (!vm->why[0] || vm->planned)
+		snprintf(vm->why, sizeof(vm->why), "%s", why);
+	vm->planned = false;
+	vm->state = VM_STOPPING;
+	send_signal(vm, SIGKILL);
+}
+
+static void arm(struct vm *vm, int64_t ms)
+{
+	loop_timer_arm(vm->deadline, ms < 0 ? 0 : loop_now() + (uint64_t)ms * 1000000u);
+}
+
+static void deadline(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	if (vm->state == VM_STOPPING)
+		vm_kill(vm, "it did not power off in time and was ended");
+	else if (vm->release[0])
+		vm_kill(vm, "its init does not answer any more");
+	else
+		vm_kill(vm, "the guest did not start in time (kernelBootTimeout)");
+}
+
+static void connect_control(struct vm *vm)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	if (vm->ctl)
+		return;
+	run_path(vm, "control", path, sizeof(path));
+	fd = io_unix_connect(path);
+	if (fd < 0 || ctl_async_new(vm->env.loop, fd, &vm->ctl) < 0)
+		log_warn("vm", "control socket %s: %s", path, strerror(fd < 0 ? -fd : ENOMEM));
+}
+
+static void on_hello(void *ctx, const struct wire_msg *m)
+{
+	struct vm *vm = ctx;
+
+	if (wire_get_str(m, WSLX_A_TEXT, vm->release, sizeof(vm->release)) <= 0)
+		strcpy(vm->release, "unknown");
+	connect_control(vm);
+	if (vm->state == VM_STOPPING)
+		return;
+	arm(vm, -1);
+	vm->state = VM_UP;
+	vm->env.ops->on_up(vm->env.ctx, m);
+}
+
+static void on_event(void *ctx, const struct wire_msg *m)
+{
+	struct vm *vm = ctx;
+
+	vm->env.ops->on_event(vm->env.ctx, m);
+}
+
+static void on_link_end(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	vm->guest = guestlink_free(vm->guest);
+	if (vm->state == VM_UP) {
+		log_debug("vm", "init's connection ended; waiting for it to come back");
+		vm->state = VM_STARTING;
+		arm(vm, RECONNECT_MS);
+	}
+}
+
+static const struct guestlink_ops link_ops = {on_hello, on_event, on_link_end};
+
+static void accept_guest(void *ctx, int fd, uint32_t revents)
+{
+	struct vm *vm = ctx;
+	int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+	if (conn < 0)
+		return;
+	if (ctl_check_peer(conn, NULL) < 0) {
+		close(conn);
+		return;
+	}
+	/* A new connection is init's latest word. */
+	if (vm->guest)
+		on_link_end(vm);
+	if (guestlink_new(vm->env.loop, conn, &link_ops, vm, &vm->guest) < 0)
+		vm->guest = NULL;
+}
+
+static int listen_guest(struct vm *vm)
+{
+	char path[PATH_MAX];
+	int r;
+
+	snprintf(path, sizeof(path), "%s/vsock_%d", vm->dir, WSLX_PORT_CONTROL);
+	vm->listen_fd = io_unix_listen(path, 8);
+	if (vm->listen_fd < 0)
+		return vm->listen_fd;
+	r = io_set_nonblock(vm->listen_fd, true);
+	return r < 0 ? r
+		     : loop_io(vm->env.loop, vm->listen_fd, EPOLLIN, accept_guest, vm,
+			       &vm->listen_src);
+}
+
+static int vm_new(const struct vm_env *env, const char *dir, struct vm **ret)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int r;
+
+	if (!vm)
+		return -ENOMEM;
+	*vm = (struct vm){.env = *env, .pidfd = -EBADF, .listen_fd = -EBADF};
+	snprintf(vm->dir, sizeof(vm->dir), "%s", dir);
+	r = loop_timer(env->loop, deadline, vm, &vm->deadline);
+	if (r < 0) {
+		vm_free(vm);
+		return r;
+	}
+	*ret = vm;
+	return 0;
+}
+DEFINE_CLEANUP(struct vm, vm_free)
+
+static int watch_process(struct vm *vm)
+{
+	vm->pidfd = proc_pidfd(vm->pid);
+	if (vm->pidfd < 0)
+		return vm->pidfd;
+	/* The pid may have gone to another process before we held on to it. */
+	if (proc_start_time(vm->pid) != vm->start_time)
+		return -ESRCH;
+	return loop_io(vm->env.loop, vm->pidfd, EPOLLIN, vm_exited, vm, &vm->exit_src);
+}
+
+/* Starts wslx-vmm, which begins only after its state has been written down. */
+static int spawn(
+	struct vm *vm, const struct settings *set, const struct vm_plan *plan, struct err *e)
+{
+	char prog[PATH_MAX], vsock[PATH_MAX], control[PATH_MAX], serial[PATH_MAX];
+	char mem[24], cpus[16], cmdline[4600];
+	cleanup_close int log = -EBADF, gate = -EBADF;
+	int r = proc_find("wslx-vmm", "vmm", "WSLX_VMM", prog, sizeof(prog), e);
+
+	if (r < 0)
+		return r;
+	log = vmlog_open(vm->env.data_dir, serial, sizeof(serial), e);
+	if (log < 0)
+		return log;
+	run_path(vm, "vsock", vsock, sizeof(vsock));
+	run_path(vm, "control", control, sizeof(control));
+	snprintf(mem, sizeof(mem), "%llu", (unsigned long long)(plan->memory >> 20));
+	snprintf(cpus, sizeof(cpus), "%u", plan->processors);
+	snprintf(cmdline, sizeof(cmdline), "quiet console=ttyS0%s%s", set->command_line ? " " : "",
+		set->command_line ? set->command_line : "");
+
+	const char *argv[] = {prog, "--kernel", plan->kernel, "--initrd", plan->initrd, "--cmdline",
+		cmdline, "--memory", mem, "--cpus", cpus, "--engine",
+		settings_engine_name(set->engine), "--serial", serial, "--vsock", vsock,
+		"--control", control, "--balloon", NULL};
+	struct proc_spawn s = {.argv = argv,
+		.std = {-1, log, log},
+		.keep = -1,
+		.detach = true,
+		.gated = true,
+		.ret_gate = &gate};
+	vm->pid = proc_start(&s, e);
+	if (vm->pid < 0)
+		return vm->pid;
+	vm->child = true;
+	vm->start_time = proc_start_time(vm->pid);
+	r = watch_process(vm);
+	if (r == 0)
+		r = save_state(vm);
+	if (r < 0) {
+		close(take_fd(gate)); /* it ends without having begun */
+		waitpid(vm->pid, NULL, 0);
+		return err_sys(e, r, "write down its state");
+	}
+	return write(gate, "", 1) == 1 ? 0 : err_sys(e, -errno, "start wslx-vmm");
+}
+
+int vm_start(const struct vm_env *env, const struct settings *set, const struct vm_plan *plan,
+	struct vm **ret, struct err *e)
+{
+	cleanup(vm_freep) struct vm *vm = NULL;
+	char dir[PATH_MAX];
+	int r;
+
+	snprintf(dir, sizeof(dir), "%s/vm-XXXXXX", env->runtime_dir);
+	if (!mkdtemp(dir))
+		return err_sys(e, -errno, "make %s", dir);
+	r = vm_new(env, dir, &vm);
+	if (r == 0)
+		r = listen_guest(vm);
+	if (r < 0)
+		err_sys(e, r, "listen for the guest in %s", dir);
+	if (r == 0)
+		r = spawn(vm, set, plan, e);
+	if (r < 0) {
+		remove_dir(dir);
+		return r;
+	}
+	arm(vm, set->boot_timeout_ms);
+	*ret = take_ptr(vm);
+	return 0;
+}
+
+static int adopt_one(const struct vm_env *env, const char *dir, struct vm **ret)
+{
+	cleanup(vm_freep) struct vm *vm = NULL;
+	cleanup_js struct json_object *o = NULL;
+	cleanup_free char *text = NULL;
+	struct json_object *disks;
+	char path[PATH_MAX];
+	size_t len;
+	int r = vm_new(env, dir, &vm);
+
+	if (r < 0)
+		return r;
+	run_path(vm, "state.json", path, sizeof(path));
+	r = io_read_file(path, 1 << 16, &text, &len);
+	if (r == 0)
+		r = js_parse(text, len, &o);
+	if (r < 0)
+		return r;
+	vm->pid = (pid_t)js_u64(o, "pid", 0);
+	vm->start_time = js_u64(o, "start_time", 0);
+	if (vm->pid <= 0 || !vm->start_time || proc_start_time(vm->pid) != vm->start_time)
+		return -ESRCH;
+	disks = js_get(o, "disks");
+	for (size_t i = 0; disks && i < json_object_array_length(disks); i++) {
+		struct json_object *d = json_object_array_get_idx(disks, i);
+		uint64_t lun = js_u64(d, "lun", VM_LUNS);
+
+		if (lun < VM_LUNS)
+			snprintf(vm->disks[lun], sizeof(vm->disks[lun]), "%s", js_str(d, "id", ""));
+	}
+	r = watch_process(vm);
+	if (r < 0)
+		return r;
+	/* From here on the process is certainly the one: what cannot be used is ended. */
+	r = *ret ? -EBUSY : listen_guest(vm);
+	if (r < 0) {
+		send_signal(vm, SIGKILL);
+		return r;
+	}
+	arm(vm, RECONNECT_MS);
+	*ret = take_ptr(vm);
+	return 0;
+}
+
+int vm_adopt(const struct vm_env *env, struct vm **ret)
+{
+	struct dirent *de;
+	DIR *d = opendir(env->runtime_dir);
+
+	*ret = NULL;
+	while (d && (de = readdir(d))) {
+		char dir[PATH_MAX];
+
+		if (strncmp(de->d_name, "vm-", 3) != 0)
+			continue;
+		snprintf(dir, sizeof(dir), "%s/%s", env->runtime_dir, de->d_name);
+		if (adopt_one(env, dir, ret) < 0)
+			remove_dir(dir);
+		else
+			log_info("vm", "found a running virtual machine (process %d)", (*ret)->pid);
+	}
+	if (d)
+		closedir(d);
+	return *ret != NULL;
+}
+
+enum vm_state vm_state(const struct vm *vm)
+{
+	return vm->state;
+}
+
+pid_t vm_pid(const struct vm *vm)
+{
+	return vm->pid;
+}
+
+const char *vm_kernel_release(const struct vm *vm)
+{
+	return vm->release;
+}
+
+struct guestlink *vm_guest(struct vm *vm)
+{
+	return vm->guest;
+}
+
+int vm_lun(const struct vm *vm, const char *id)
+{
+	for (int i = 0; i < VM_LUNS; i++)
+		if (strcmp(vm->disks[i], id) == 0)
+			return i;
+	return -1;
+}
+
+const char *vm_lun_id(const struct vm *vm, int lun)
+{
+	return vm->disks[lun];
+}
+
+struct pending {
+	vm_done done;
+	void *ctx;
+};
+
+static void ctl_done(void *ctx, struct json_object *result, const struct err *e)
+{
+	struct pending *p = ctx;
+
+	p->done(p->ctx, e);
+	free(p);
+}
+
+static void control_call(struct vm *vm, const char *method, struct json_object *params,
+	struct ctl_fds *f, vm_done done, void *ctx)
+{
+	struct pending *p = malloc(sizeof(*p));
+	struct err e = {0};
+
+	connect_control(vm);
+	if (!p || !vm->ctl) {
+		free(p);
+		js_free(params);
+		if (f)
+			ctl_fds_close(f);
+		err_set(&e, -EPIPE, "wslx-vmm does not answer on its control socket");
+		done(ctx, &e);
+		return;
+	}
+	*p = (struct pending){done, ctx};
+	ctl_async_call(vm->ctl, method, params, f, ctl_done, p);
+}
+
+int vm_attach(struct vm *vm, const char *id, int fd, vm_done done, void *ctx)
+{
+	struct ctl_fds f = {.fd = {fd}, .n = 1};
+	struct json_object *params;
+	int lun = vm_lun(vm, "");
+
+	if (lun < 0) {
+		close(fd);
+		return -ENOSPC;
+	}
+	snprintf(vm->disks[lun], sizeof(vm->disks[lun]), "%s", id);
+	if (save_state(vm) < 0)
+		log_warn("vm", "cannot write down the state of the virtual machine");
+	params = js_set_bool(js_set_u64(js_object(), "lun", (uint64_t)lun), "ro", false);
+	control_call(vm, "disk-attach", params, &f, done, ctx);
+	return lun;
+}
+
+void vm_detach(struct vm *vm, int lun, vm_done done, void *ctx)
+{
+	vm->disks[lun][0] = '\0';
+	save_state(vm);
+	control_call(
+		vm, "disk-detach", js_set_u64(js_object(), "lun", (uint64_t)lun), NULL, done, ctx);
+}
+
+static void shutdown_done(void *ctx, const struct wire_msg *m, const struct err *e)
+{
+	/* The process's end is what counts. */
+}
+
+void vm_shutdown(struct vm *vm)
+{
+	struct wire_w w;
+
+	if (vm->state == VM_STOPPING)
+		return;
+	if (!vm->guest || vm->state != VM_UP) {
+		vm_kill(vm, "it was shut down before it was up");
+		return;
+	}
+	vm->state = VM_STOPPING;
+	vm->planned = true;
+	snprintf(vm->why, sizeof(vm->why), "it was shut down");
+	arm(vm, SHUTDOWN_MS + POWEROFF_MS);
+	guestlink_begin(vm->guest, &w, WSLX_SHUTDOWN);
+	wire_u32(&w, WSLX_A_TIMEOUT_MS, SHUTDOWN_MS);
+	guestlink_send(vm->guest, &w, shutdown_done, NULL);
+}
+
+struct query {
+	void (*fn)(void *ctx, struct json_object *result);
+	void *ctx;
+};
+
+static void query_done(void *ctx, struct json_object *result, const struct err *e)
+{
+	struct query *q = ctx;
+
+	q->fn(q->ctx, result);
+	free(q);
+}
+
+void vm_query(struct vm *vm, void (*fn)(void *ctx, struct json_object *result), void *ctx)
+{
+	struct query *q = malloc(sizeof(*q));
+
+	if (vm->state == VM_UP)
+		connect_control(vm);
+	if (!q || !vm->ctl) {
+		free(q);
+		fn(ctx, NULL);
+		return;
+	}
+	*q = (struct query){fn, ctx};
+	ctl_async_call(vm->ctl, "status", NULL, NULL, query_done, q);
+}
+
+struct loop *vm_loop(struct vm *vm)
+{
+	return vm->env.loop;
+}
+
+int vm_dial(struct vm *vm)
+{
+	char path[PATH_MAX];
+
+	run_path(vm, "vsock", path, sizeof(path));
+	return io_unix_connect(path);
+}

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: MIT
+"""End-to-end tests: wslx, wslxd and a virtual machine, each test with folders of its own.
+
+    WSLX_TEST_ENGINE   soft, kvm, auto: a real VM on that engine; fake (the default): a program that plays wslx-vmm
+                       and the guest's init, which tests host side and protocol within seconds
+    WSLX_TEST_CPUS     processors of the VM (default: all)
+    WSLX_TEST_MEMORY   its memory (default 1GB)
+    WSLX_BUILD         the build tree (default: build/ of the source tree)
+    WSLX_TEST_ROOTFS   for a real VM: a root file system (tar) that has bash, coreutils, util-linux, procps; for
+                       test_work.py gcc, python3, perl, xz too
+    WSLX_TEST_KERNEL, WSLX_TEST_INITRD   kernel and initramfs (default: those ./dev setup installed)
+    WSLX_TEST_KILLS    how often test_crash.py kills the virtual machine (default 5)
+    WSLX_TEST_SCALE    stretches time limits on slow machines (default 1)
+"""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("WSLX_BUILD", SOURCE / "build"))
+ENGINE = os.environ.get("WSLX_TEST_ENGINE", "fake")
+FAKE = ENGINE == "fake"
+SCALE = float(os.environ.get("WSLX_TEST_SCALE", "1" if FAKE else "4"))
+
+real_only = pytest.mark.skipif(FAKE, reason="needs a real virtual machine")
+fake_only = pytest.mark.skipif(not FAKE, reason="needs the fake virtual machine")
+
+
+def wait_for(what, condition, seconds=10):
+    deadline = time.monotonic() + seconds * SCALE
+    while not condition():
+        assert time.monotonic() < deadline, f"timeout: {what}"
+        time.sleep(0.02)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+class Wslx:
+    """One user's world: folders, configuration, and the processes that come of it."""
+
+    def __init__(self, tmp):
+        self.tmp = pathlib.Path(tmp)
+        self.run_dir = self.tmp / "run"
+        self.data = self.tmp / "data/wslx"
+        self.conf = self.tmp / "config/wslx/wslx.conf"
+        self.home = self.tmp / "home"
+        for d in (self.run_dir, self.tmp / "data", self.conf.parent, self.home):
+            d.mkdir(parents=True, mode=0o700)
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "LC_", "WSLX_VMM"))}
+        self.env.update(XDG_RUNTIME_DIR=str(self.run_dir), XDG_DATA_HOME=str(self.tmp / "data"),
+                        XDG_CONFIG_HOME=str(self.tmp / "config"), HOME=str(self.home), LANG="C.UTF-8", WSLX_DEBUG="1")
+        if FAKE:
+            (self.tmp / "vmlinuz").write_text("FAKE")
+            (self.tmp / "initrd").write_text("x")
+            self.env.update(WSLX_VMM=str(SOURCE / "tests/e2e/fake_vmm.py"), WSLX_KERNEL=str(self.tmp / "vmlinuz"),
+                            WSLX_INITRD=str(self.tmp / "initrd"))
+        else:
+            kernel = pathlib.Path(os.environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local/share") / "wslx/kernel"
+            self.env.update(WSLX_KERNEL=os.environ.get("WSLX_TEST_KERNEL") or str(kernel / "vmlinuz"),
+                            WSLX_INITRD=os.environ.get("WSLX_TEST_INITRD") or str(kernel / "initrd.img"))
+        self.configure()
+
+    def configure(self, **more):
+        """Writes wslx.conf; keys are section_key."""
+        keys = {"wsl2_memory": os.environ.get("WSLX_TEST_MEMORY", "1GB")}
+        if os.environ.get("WSLX_TEST_CPUS"):
+            keys["wsl2_processors"] = os.environ["WSLX_TEST_CPUS"]
+        if not FAKE:
+            keys["wslx_engine"] = ENGINE
+        keys.update(more)
+        text = ""
+        for key, value in keys.items():
+            section, name = key.split("_", 1)
+            text += f"[{section}]\n{name}={value}\n"
+        self.conf.write_text(text)
+
+    def cmd(self, *args):
+        return [str(BUILD / "cli/wslx"), *map(str, args)]
+
+    def popen(self, *args, **kw):
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        kw.setdefault("stdout", subprocess.PIPE)
+        kw.setdefault("stderr", subprocess.PIPE)
+        return subprocess.Popen(self.cmd(*args), env={**self.env, **kw.pop("env", {})}, **kw)
+
+    def run(self, *args, timeout=30, **kw):
+        """Runs wslx; the result has returncode, stdout and stderr as text (bytes with text=False)."""
+        kw.setdefault("text", True)
+        if "input" not in kw:
+            kw.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.run(self.cmd(*args), env={**self.env, **kw.pop("env", {})}, timeout=timeout * SCALE,
+                              capture_output=True, **kw)
+
+    def ok(self, *args, **kw):
+        p = self.run(*args, **kw)
+        assert p.returncode == 0, f"{args}: {p.returncode}: {p.stderr}"
+        return p.stdout
+
+    def sh(self, script, **kw):
+        return self.ok("-d", "deb", "--", script, **kw)
+
+    def fails(self, status, *args, says="", **kw):
+        """It fails with this status and one line on stderr that holds these words."""
+        p = self.run(*args, **kw)
+        assert p.returncode == status, f"{args}: {p.returncode}: {p.stdout} {p.stderr}"
+        lines = p.stderr.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("wslx: "), p.stderr
+        for words in [says] if isinstance(says, str) else says:
+            assert words in lines[0], lines[0]
+        return lines[0]
+
+    def list(self):
+        return {d["name"]: d for d in json.loads(self.ok("--list", "--json"))}
+
+    def status(self):
+        return json.loads(self.ok("--status", "--json"))
+
+    def import_deb(self, name="deb"):
+        self.ok("--import", name, self.tmp / f"disk-{name}", rootfs(), timeout=300)
+
+    def service_pid(self):
+        try:
+            pid = int((self.data / "wslxd.lock").read_text())
+        except (OSError, ValueError):
+            return 0
+        return pid if alive(pid) else 0
+
+    def vmm_pids(self):
+        pids = []
+        for f in self.run_dir.glob("wslx/vm-*/state.json"):
+            try:
+                pids.append(json.loads(f.read_text())["pid"])
+            except (OSError, ValueError):
+                pass
+        return [p for p in pids if alive(p)]
+
+    def kill(self, pid, sig=signal.SIGKILL):
+        os.kill(pid, sig)
+        if sig == signal.SIGKILL:
+            wait_for(f"process {pid} to die", lambda: not alive(pid))
+
+    def close(self):
+        for pid in filter(None, [self.service_pid(), *self.vmm_pids()]):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        wait_for("our processes to die", lambda: not self.service_pid() and not self.vmm_pids())
+
+    def logs(self):
+        for f in [self.data / "wslxd.log", *sorted((self.data / "log").glob("*.log"))]:
+            if f.exists():
+                yield f.name, f.read_text(errors="replace")[-4000:]
+
+
+_rootfs = None
+
+
+def rootfs():
+    """The archive that becomes the test distribution."""
+    global _rootfs
+    if not FAKE:
+        path = os.environ.get("WSLX_TEST_ROOTFS")
+        if not path:
+            pytest.skip("WSLX_TEST_ROOTFS names no root file system")
+        return path
+    if not _rootfs:
+        d = pathlib.Path(tempfile.mkdtemp(prefix="wslx-e2e."))
+        for sub in ("etc", "bin"):
+            (d / "fs" / sub).mkdir(parents=True)
+        (d / "fs/etc/os-release").write_text("ID=test\n")
+        (d / "fs/bin/sh").write_text("")
+        subprocess.run(["tar", "-C", d / "fs", "-cf", d / "fs.tar", "."], check=True)
+        _rootfs = d / "fs.tar"
+    return _rootfs
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes minutes; not in every run")
+
+
+def pytest_sessionfinish():
+    if _rootfs:
+        shutil.rmtree(_rootfs.parent)
+
+
+def world():
+    # Short, since socket paths are limited; not below pytest's own temporary folder.
+    return Wslx(tempfile.mkdtemp(prefix="wslx-e2e."))
+
+
+def end(w, failed):
+    if failed:
+        for name, text in w.logs():
+            print(f"--- {name}\n{text}", file=sys.stderr)
+    w.close()
+    shutil.rmtree(w.tmp)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.failed:
+        item.session.wslx_failed = True
+
+
+@pytest.fixture
+def empty(request):
+    """No distribution, nothing running."""
+    w = world()
+    yield w
+    end(w, getattr(request.session, "wslx_failed", False))
+
+
+@pytest.fixture
+def fresh(request):
+    """A distribution of one's own, not running."""
+    w = world()
+    try:
+        w.import_deb()
+        yield w
+    finally:
+        end(w, getattr(request.session, "wslx_failed", False))
+
+
+@pytest.fixture(scope="module")
+def wslx(request):
+    """A distribution shared by a module's tests, which leave it in order."""
+    w = world()
+    try:
+        w.import_deb()
+        yield w
+    finally:
+        end(w, getattr(request.session, "wslx_failed", False))
