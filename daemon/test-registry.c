@@ -7,6 +7,8 @@
 #include "daemon/registry.h"
 #include "lib/base/io.h"
 
+#define ID "01234567-89ab-cdef-0123-456789abcdef"
+
 static char dir[64], deb[128];
 
 static void fresh(void)
@@ -104,8 +106,8 @@ TEST(a_damaged_file_is_refused_and_left_alone)
 {
 	static const char *const bad[] = {"", "{", "{\"version\":2,\"distributions\":[]}",
 		"{\"version\":1,\"distributions\":[{\"name\":\"x\"}]}",
-		"{\"version\":1,\"distributions\":[{\"id\":\"01234567-89ab-cdef-0123-456789abcdef\","
-		"\"name\":\"../x\",\"dir\":\"/x\"}]}"};
+		"{\"version\":1,\"distributions\":[{\"name\":\"../x\",\"dir\":\"/x\",\"id\":\"" ID
+		"\"}]}"};
 	char path[128];
 
 	fresh();

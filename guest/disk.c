@@ -27,6 +27,14 @@ static DIR *dir_of(const char *path, struct dirent **first)
 	return d;
 }
 
+/* A device's name appears a moment before the device can be opened. */
+static bool can_open(const char *dev)
+{
+	cleanup_close int fd = open(dev, O_RDONLY | O_CLOEXEC);
+
+	return fd >= 0;
+}
+
 /* The first "H:0:0:LUN" below /sys/class/scsi_device with a block device: our one host adapter has one target. */
 static int find(uint32_t lun, char *ret_hctl, size_t hctl_cap, char *ret_dev, size_t dev_cap)
 {
@@ -43,7 +51,7 @@ static int find(uint32_t lun, char *ret_hctl, size_t hctl_cap, char *ret_dev, si
 		snprintf(path, sizeof(path), "/sys/class/scsi_device/%s/device/block", e->d_name);
 		DIR *bd = dir_of(path, &b);
 		if (bd && b && snprintf(ret_dev, dev_cap, "/dev/%s", b->d_name) < (int)dev_cap &&
-			access(ret_dev, F_OK) == 0) {
+			can_open(ret_dev)) {
 			snprintf(ret_hctl, hctl_cap, "%s", e->d_name);
 			r = 0;
 		}
