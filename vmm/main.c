@@ -35,11 +35,12 @@ enum status {
 
 /*
  * What a stock kernel does at boot that a virtual machine does not need: self-tests of its cryptography (two thirds of
- * the boot's instructions), patching for one CPU that the next CPU undoes, looking for more serial ports. A panic resets
- * at once, so that the VM ends. A reset goes through ACPI (see reset_vector() in vmm/boot).
+ * the boot's instructions), patching for one CPU that the next CPU undoes, looking for more serial ports, and searching
+ * all of PCI for an AMD bridge (twice, port by port). A panic resets at once, so that the VM ends. A reset goes through
+ * ACPI (see reset_vector() in vmm/boot).
  */
 static const char default_cmdline[] =
-	"cryptomgr.notests noreplace-smp tsc=reliable 8250.nr_uarts=1 panic=-1 reboot=a";
+	"cryptomgr.notests noreplace-smp tsc=reliable 8250.nr_uarts=1 pci=noearly panic=-1 reboot=a";
 
 static struct timespec main_entered;
 

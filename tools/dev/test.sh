@@ -15,8 +15,9 @@ test_suites()
 	unit-asan   the same, with address and undefined-behaviour sanitizers
 	guest       the guest's libraries under musl
 	tools       this repository's own tools
+	vmm         whole machines: stock kernel, disks, snapshots, on the software CPU with 1 and 2 virtual CPUs
 	e2e         whole commands through wslx, software CPU
-	lab         in a machine with a working /dev/kvm: the KVM back end's tests
+	lab         in a machine with a working /dev/kvm: the KVM back end's tests, and suite vmm on KVM
 	lab-e2e     in that machine: whole commands on KVM, with 1 and 2 virtual CPUs
 	END
 }
@@ -99,6 +100,29 @@ suite_tools()
 	pytest_suite tools "$ROOT/tests/tools"
 }
 
+suite_vmm()
+{
+	local cpus
+
+	install_kernel >"$RESULTS/vmm.log" 2>&1 || { echo "no kernel" >"$RESULTS/vmm.broken"; return 0; }
+	for cpus in 1 2; do
+		WSLX_TEST_ENGINE=soft WSLX_TEST_CPUS=$cpus pytest_suite "vmm-$cpus" "$ROOT/tests/vmm"
+	done
+}
+
+# lab_pytest NAME CPUS FOLDER: pytest in the lab, on KVM.
+lab_pytest()
+{
+	local name=$1 cpus=$2 folder=$3
+
+	WSLX_TEST_ENGINE=kvm WSLX_TEST_CPUS=$cpus WSLX_TEST_KERNEL=$(realpath "$DATA/kernel/vmlinuz") \
+		WSLX_TEST_INITRD=$(realpath "$DATA/kernel/initrd.img") WSLX_CACHE=$CACHE \
+		lab_run --timeout 1500 --console "$RESULTS/$name.console" -- /usr/bin/python3 -m pytest -q \
+		-p no:cacheprovider -m 'not slow' --junit-xml "$RESULTS/$name.junit" "$folder" \
+		>"$RESULTS/$name.log" 2>&1 </dev/null || true
+	[[ -s $RESULTS/$name.junit ]] || tail -n 5 "$RESULTS/$name.log" >"$RESULTS/$name.broken"
+}
+
 # What whole-command tests are told: tests/e2e/conftest.py reads these.
 e2e_environment()
 {
@@ -115,6 +139,8 @@ suite_e2e()
 
 suite_lab()
 {
+	local cpus
+
 	rm -f "$ROOT/build/meson-logs/lab.json"
 	lab_run --timeout 900 --console "$RESULTS/lab.console" -- meson test -C "$ROOT/build" --no-rebuild --suite lab \
 		--logbase lab --print-errorlogs -t 5 >"$RESULTS/lab.log" 2>&1 </dev/null || true
@@ -123,21 +149,19 @@ suite_lab()
 	else
 		tail -n 5 "$RESULTS/lab.log" >"$RESULTS/lab.broken"
 	fi
+	install_kernel >>"$RESULTS/lab.log" 2>&1
+	for cpus in 1 2; do
+		lab_pytest "lab-vmm-$cpus" "$cpus" tests/vmm
+	done
 }
 
 suite_lab-e2e()
 {
-	local cpus name
+	local cpus
 
 	e2e_environment >"$RESULTS/lab-e2e.log" 2>&1 || { echo "no root file system" >"$RESULTS/lab-e2e.broken"; return 0; }
 	for cpus in 1 2; do
-		name=lab-e2e-$cpus
-		WSLX_TEST_ENGINE=kvm WSLX_TEST_CPUS=$cpus WSLX_TEST_KERNEL=$(realpath "$DATA/kernel/vmlinuz") \
-			WSLX_TEST_INITRD=$(realpath "$DATA/kernel/initrd.img") \
-			lab_run --timeout 1500 --console "$RESULTS/$name.console" -- /usr/bin/python3 -m pytest -q \
-			-p no:cacheprovider -m 'not slow' --junit-xml "$RESULTS/$name.junit" tests/e2e \
-			>"$RESULTS/$name.log" 2>&1 </dev/null || true
-		[[ -s $RESULTS/$name.junit ]] || tail -n 5 "$RESULTS/$name.log" >"$RESULTS/$name.broken"
+		lab_pytest "lab-e2e-$cpus" "$cpus" tests/e2e
 	done
 }
 

@@ -45,7 +45,6 @@ struct cpu_vm {
 	unsigned nmsrs;
 	bool logging; /* the slots log dirty pages */
 	bool xcrs;
-	uint32_t tsc_khz; /* 0: KVM does not say */
 
 	struct os_mutex lock; /* protects what follows */
 	struct cpu_msi *msi[KVM_MAX_GSIS];

@@ -62,10 +62,6 @@ int kvm_vcpu_new(struct cpu_vcpu **ret, struct cpu_vm *vm, unsigned index, struc
 	r = kvm_cpuid_set(v, e);
 	if (r < 0)
 		goto fail;
-	if (!vm->tsc_khz) {
-		r = kvm_ioctl_val(v->fd, KVM_GET_TSC_KHZ, 0);
-		vm->tsc_khz = r > 0 ? r : 0;
-	}
 	if (index > 0) {
 		/* As after INIT: a start-up IPI is all it waits for. */
 		struct kvm_mp_state mp = {.mp_state = KVM_MP_STATE_INIT_RECEIVED};

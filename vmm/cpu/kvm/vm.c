@@ -303,7 +303,7 @@ static int kvm_ioevent(struct cpu_vm *vm, gpa_t gpa, unsigned len, bool is_port,
 
 /* --- the clock --- */
 
-/* Section "clock": nanoseconds of the guest's paravirtual clock, rate of its time-stamp counter in kHz. */
+/* Section "clock", the same for every back end: nanoseconds of the guest's paravirtual clock. */
 static void kvm_vm_save(struct cpu_vm *vm, struct state_w *w)
 {
 	struct kvm_clock_data c = {0};
@@ -311,7 +311,6 @@ static void kvm_vm_save(struct cpu_vm *vm, struct state_w *w)
 	kvm_ioctl(vm->fd, KVM_GET_CLOCK, &c);
 	state_begin(w, "clock", 1);
 	state_put_u64(w, c.clock);
-	state_put_u32(w, vm->tsc_khz);
 	state_end(w);
 }
 
@@ -321,7 +320,6 @@ static int kvm_vm_load(struct cpu_vm *vm, struct state_r *r)
 
 	state_enter(r, "clock", 1);
 	c.clock = state_get_u64(r);
-	state_get_u32(r);
 	state_leave(r);
 	if (state_check(r, NULL) < 0)
 		return -EBADMSG;
