@@ -239,8 +239,7 @@ HANDLER(adcx_adox)
 			: "cc");                                                                   \
 		c->fl = f;                                                                         \
 		if (d != acc) {                                                                    \
-			if (!m && bits == 32)                                                      \
-				SET(bits, c, i->rm, d);                                            \
+			/* A 32-bit register that is not the accumulator keeps its upper half. */  \
 			SET(bits, c, CPU_RAX * 8, d);                                              \
 		} else if (!m) {                                                                   \
 			SET(bits, c, i->rm, s);                                                    \

@@ -143,9 +143,10 @@ HANDLER(call_ind)
 
 	c->cur = i;
 	t = i->flags & INSN_MEM ? mem_read64(c, soft_ea(c, i)) : SLOT64(c, i->rm);
-	check_target(c, t);
+	/* The return address is pushed before the target is looked at. */
 	sp = c->gpr[CPU_RSP] - 8;
 	mem_write64(c, sp, c->ip_base + i->off + i->len);
+	check_target(c, t);
 	c->gpr[CPU_RSP] = sp;
 	JUMP_TO(c, t);
 }
@@ -282,7 +283,7 @@ bool soft_bind_ctrl(struct insn *i, const struct dec *d)
 	case 0xff:
 		if ((d->reg & 7) != 2 && (d->reg & 7) != 4)
 			return false;
-		i->flags |= INSN_END;
+		i->flags |= INSN_END | ((d->reg & 7) == 2 ? INSN_STACK : 0);
 		i->fn = (d->reg & 7) == 2 ? call_ind : jmp_ind;
 		return true;
 	default: return false;

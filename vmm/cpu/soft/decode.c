@@ -299,7 +299,7 @@ int soft_decode(struct dec *d, const uint8_t *bytes, size_t avail, enum soft_mod
 			if (r == 2 || r == 4)
 				d->opsize = 8;
 			else if (r == 6)
-				d->opsize = d->p66 ? 2 : 8;
+				d->opsize = d->p66 && !(d->rex & 8) ? 2 : 8;
 		}
 		if (d->mod != 3)
 			decode_ea(d, &k);

@@ -533,8 +533,14 @@ static bool bind_plain(struct insn *i, const struct dec *d)
 	bool wide = d->mode == MODE_64;
 
 	switch (d->op) {
-	case 0x9c: i->fn = i->size == 8 ? pushf64 : pushf16; return wide;
-	case 0x9d: i->fn = i->size == 8 ? popf64 : popf16; return wide;
+	case 0x9c:
+		i->flags |= INSN_STACK;
+		i->fn = i->size == 8 ? pushf64 : pushf16;
+		return wide;
+	case 0x9d:
+		i->flags |= INSN_STACK;
+		i->fn = i->size == 8 ? popf64 : popf16;
+		return wide;
 	case 0xf5: i->fn = cmc; return true;
 	case 0xf8: i->fn = clc; return true;
 	case 0xf9: i->fn = stc; return true;

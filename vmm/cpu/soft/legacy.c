@@ -141,36 +141,32 @@ HANDLER(leave_any)
 	NEXT_PLAIN(c, i);
 }
 
-/* All modes. imm: bytes of locals, aux: nesting level. */
+static uint64_t stack_lin(struct soft_vcpu *c, uint64_t sp)
+{
+	return c->mode == MODE_64 ? sp : sp_lin(c, sp);
+}
+
+/* All modes. imm: bytes of locals, aux: nesting level. A fault leaves words below the stack pointer, as on hardware. */
 HANDLER(enter_op)
 {
 	bool wide = c->mode == MODE_64;
 	unsigned size = i->size, level = i->aux & 31;
-	uint64_t sp = c->gpr[CPU_RSP], bp = c->gpr[CPU_RBP], frame, v[32];
-	unsigned n = 0;
+	uint64_t sp = c->gpr[CPU_RSP] - size, bp = c->gpr[CPU_RBP], frame = sp;
 
 	c->cur = i;
-	v[n++] = bp;
-	frame = sp - size;
+	mem_write_n(c, stack_lin(c, sp), size, bp);
 	for (unsigned k = 1; k < level; k++) {
-		uint64_t at = bp - k * size;
+		uint64_t v = mem_read_n(c, stack_lin(c, bp - k * size), size);
 
-		v[n++] = mem_read_n(c, wide ? at : sp_lin(c, at), size);
-	}
-	if (level)
-		v[n++] = frame;
-	/* All must be writable, and the new top too, before anything is changed. */
-	mem_probe_write(c, wide ? sp - n * size : sp_lin(c, sp - n * size), n * size);
-	{
-		uint64_t top = sp - n * size - (uint16_t)i->imm;
-
-		mem_probe_write(c, wide ? top : sp_lin(c, top), size);
-	}
-	for (unsigned k = 0; k < n; k++) {
 		sp -= size;
-		mem_write_n(c, wide ? sp : sp_lin(c, sp), size, v[k]);
+		mem_write_n(c, stack_lin(c, sp), size, v);
+	}
+	if (level) {
+		sp -= size;
+		mem_write_n(c, stack_lin(c, sp), size, frame);
 	}
 	sp -= (uint16_t)i->imm;
+	mem_probe_write(c, stack_lin(c, sp), size);
 	slot_set(c, CPU_RBP * 8, size, frame);
 	if (wide)
 		c->gpr[CPU_RSP] = sp;
@@ -457,6 +453,7 @@ bool soft_bind_enter(struct insn *i, const struct dec *d)
 	if (d->map != MAP_1 || d->op != 0xc8 || i->flags & INSN_LOCK)
 		return false;
 	i->aux = (uint8_t)d->imm2;
+	i->flags |= INSN_STACK;
 	i->fn = enter_op;
 	return true;
 }

@@ -23,10 +23,17 @@ static NORETURN void page_fault(struct soft_vcpu *c, uint64_t lin, uint32_t err)
 	soft_raise(c, EXC_PF, err);
 }
 
-NORETURN void soft_raise_noncanonical(struct soft_vcpu *c)
+NORETURN void soft_raise_noncanonical(struct soft_vcpu *c, uint64_t lin)
 {
-	bool ss =
-		!c->in_delivery && (c->cur->flags & INSN_STACK || (c->cur->ea & EA_SEG) == SEG_SS);
+	const struct insn *i = c->cur;
+	bool ss = false;
+
+	/* PUSH, POP and CALL may have a memory operand besides: stack accesses are those beside RSP. */
+	if (!c->in_delivery) {
+		ss = i->flags & INSN_STACK &&
+		     (!(i->flags & INSN_MEM) || lin - (c->gpr[CPU_RSP] - 16) < 32);
+		ss = ss || (i->ea & EA_SEG) == SEG_SS;
+	}
 
 	soft_raise(c, ss ? EXC_SS : EXC_GP, 0);
 }
@@ -159,7 +166,7 @@ static uint8_t *fill(struct soft_vcpu *c, uint64_t lin, unsigned acc, uint64_t *
 	uint8_t *hva;
 
 	if (!soft_canonical(lin))
-		soft_raise_noncanonical(c);
+		soft_raise_noncanonical(c, lin);
 	translate(c, lin, acc, false, &w);
 	*ret_gpa = w.gpa;
 	hva = soft_ram(c->vm, w.gpa);
@@ -315,14 +322,14 @@ static void write_acc(
 	uint64_t gpa, gpa2 = 0, next;
 	uint8_t *hva, *hva2 = NULL;
 
-	/* Every page is translated before any is written. */
+	/* Every page is translated before any is written; the first that fails is the one reported. */
+	hva = lookup(c, lin, acc | ACC_W, &gpa);
 	for (next = lin_add(c, lin, first); next != lin_add(c, lin, len);) {
 		unsigned n = (unsigned)MIN(4096, lin + len - next);
 
 		hva2 = lookup(c, next, acc | ACC_W, &gpa2);
 		next = lin_add(c, next, n);
 	}
-	hva = lookup(c, lin, acc | ACC_W, &gpa);
 	piece_write(c, hva, gpa | (lin & 0xfff), buf, first);
 	if (len - first > 4096) {
 		write_acc(
@@ -352,8 +359,10 @@ void mem_read_bytes(struct soft_vcpu *c, uint64_t lin, void *buf, unsigned len)
 	unsigned first = MIN(len, 4096 - (unsigned)(lin & 0xfff));
 
 	/* All faults before any read: MMIO reads have side effects, and buf is to be complete. */
-	if (len > first)
-		lookup(c, lin_add(c, lin, len - 1), acc_of(c), &gpa);
+	if (len > first) {
+		lookup(c, lin, acc_of(c), &gpa);
+		lookup(c, lin_add(c, lin, first), acc_of(c), &gpa);
+	}
 	read_acc(c, lin, buf, len, acc_of(c));
 }
 
@@ -368,7 +377,7 @@ void mem_probe_write(struct soft_vcpu *c, uint64_t lin, unsigned len)
 
 	lookup(c, lin, acc_of(c) | ACC_W, &gpa);
 	if ((lin & 0xfff) + len > 4096)
-		lookup(c, lin_add(c, lin, len - 1), acc_of(c) | ACC_W, &gpa);
+		lookup(c, lin_add(c, lin, 4096 - (lin & 0xfff)), acc_of(c) | ACC_W, &gpa);
 }
 
 void mem_probe_read(struct soft_vcpu *c, uint64_t lin, unsigned len)
@@ -377,7 +386,7 @@ void mem_probe_read(struct soft_vcpu *c, uint64_t lin, unsigned len)
 
 	lookup(c, lin, acc_of(c), &gpa);
 	if ((lin & 0xfff) + len > 4096)
-		lookup(c, lin_add(c, lin, len - 1), acc_of(c), &gpa);
+		lookup(c, lin_add(c, lin, 4096 - (lin & 0xfff)), acc_of(c), &gpa);
 }
 
 void *mem_rmw_slow(struct soft_vcpu *c, uint64_t lin, unsigned size)

@@ -34,7 +34,7 @@ void soft_tlb_protect(struct soft_vcpu *c, uint64_t gpa);
 /* Linear address of seg:off, checked as far as flat segments need. */
 uint64_t soft_seg_lin(struct soft_vcpu *c, unsigned seg, uint64_t off);
 
-NORETURN void soft_raise_noncanonical(struct soft_vcpu *c);
+NORETURN void soft_raise_noncanonical(struct soft_vcpu *c, uint64_t lin);
 
 /* For debugging and tests: no fault, no accessed bit needed. */
 bool soft_translate_probe(struct soft_vcpu *c, uint64_t lin, uint64_t *ret_gpa);

@@ -262,24 +262,19 @@ static HANDLER(cvt_to_mm)
 	NEXT(c, i);
 }
 
-/* i->aux: a memory operand makes no transition (CVTPI2PD) */
+/* CVTPI2PS, CVTPI2PD: a memory operand makes no transition. */
 static HANDLER(cvt_to_xmm)
 {
 	const void *src;
 
 	sse_check(c, i);
-	if (i->aux && i->flags & INSN_MEM) {
+	if (i->flags & INSN_MEM) {
 		src = simd_src(c, i, 8, false);
 		x87_spill(c);
 	} else {
 		mmx_check(c, i);
-		if (i->flags & INSN_MEM) {
-			src = simd_src(c, i, 8, false);
-			mmx_begin(c);
-		} else {
-			mmx_begin(c);
-			src = MM(c, i->rm);
-		}
+		mmx_begin(c);
+		src = MM(c, i->rm);
 	}
 	simd_fp(c, i, T(i), XMM(c, i->r * 16), 16, src);
 	NEXT(c, i);
@@ -330,7 +325,6 @@ static bool bind_convert(struct insn *i, const struct dec *d)
 	if (d->op == 0x2a) {
 		thunk(i, (const void *)(uintptr_t)(pd ? t_cvtpi2pd : t_cvtpi2ps));
 		i->r = d->reg;
-		i->aux = pd;
 		i->fn = cvt_to_xmm;
 		return true;
 	}

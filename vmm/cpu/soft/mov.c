@@ -274,6 +274,18 @@ HANDLER(pop16_any)
 	NEXT(c, i);
 }
 
+HANDLER(leave16)
+{
+	uint64_t bp = c->gpr[CPU_RBP];
+	uint16_t v;
+
+	c->cur = i;
+	v = mem_read16(c, bp);
+	c->gpr[CPU_RSP] = bp + 2;
+	SLOT16(c, CPU_RBP * 8) = v;
+	NEXT(c, i);
+}
+
 HANDLER(leave64)
 {
 	uint64_t bp = c->gpr[CPU_RBP], v;
@@ -385,7 +397,7 @@ static bool bind_0f(struct insn *i, const struct dec *d)
 	unsigned z = size_index(i->size), sx, wide;
 
 	switch (d->op) {
-	case 0x0d: i->fn = nop; return m;
+	case 0x0d: i->fn = nop; return true;
 	case 0x18 ... 0x1f: i->fn = nop; return true;
 	case 0x40 ... 0x4f:
 		i->fn = cc_fns[d->op & 15][CC_CMOV_ANY];
@@ -441,7 +453,7 @@ static bool bind_stack(struct insn *i, const struct dec *d)
 			return false;
 		i->fn = !wide ? pop16_any : m ? pop64_m : pop64_r;
 		return true;
-	case 0xc9: i->fn = leave64; return wide;
+	case 0xc9: i->fn = wide ? leave64 : leave16; return true;
 	case 0xff: i->fn = !wide ? push16_any : m ? push64_m : push64_r; return true;
 	default: return false;
 	}
@@ -511,7 +523,9 @@ bool soft_bind_mov(struct insn *i, const struct dec *d)
 	case 0x90 ... 0x97:
 		i->r = slot_gpr(CPU_RAX);
 		i->rm = slot_gpr((op & 7) | (d->rex & 1) << 3);
-		i->fn = i->r == i->rm ? nop : mov_fns[F_XRR][size_index(i->size)];
+		i->fn = i->r == i->rm || (op == 0x90 && d->rep == 0xf3)
+				? nop
+				: mov_fns[F_XRR][size_index(i->size)];
 		return true;
 	case 0x98: i->fn = cbw; return true;
 	case 0x99: i->fn = cwd; return true;

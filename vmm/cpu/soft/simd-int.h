@@ -23,10 +23,10 @@ struct fx_image {
 static_assert(sizeof(struct fx_image) == 512, "the processor's layout");
 
 struct soft_simd {
-	uint8_t scratch[576] ALIGNED(64); /* a memory operand on its way */
-	uint8_t tmp[2][64] ALIGNED(64);	  /* a destination that may not be kept */
-	struct fx_image host;		  /* to load and store the host's x87 registers */
-	bool active;			  /* between enter and leave */
+	uint8_t scratch[1152] ALIGNED(64); /* a memory operand on its way */
+	uint8_t tmp[2][64] ALIGNED(64);	   /* a destination that may not be kept */
+	struct fx_image host;		   /* to load and store the host's x87 registers */
+	bool active;			   /* between enter and leave */
 	bool x87_live;	     /* the guest's x87 registers are in the host's, not in the image */
 	bool mx_slow;	     /* the guest unmasked an SSE exception */
 	uint32_t host_mxcsr; /* of the C code, while active */
@@ -43,6 +43,8 @@ enum {
 	FX_SF = 64,
 	FX_ES = 0x80
 };
+/* Bytes of the image that hold x87 state. */
+enum { FX_X87 = 160 };
 enum { FCW_INIT = 0x37f, FCW_MASKS = 0x3f };
 
 /* First operand read and written, second only read; some return a value. */
@@ -75,6 +77,9 @@ static ALWAYS_INLINE void x87_check(struct soft_vcpu *c, const struct insn *i)
 		simd_trap_x87(c, i);
 }
 
+/* #GP for a state image that is not aligned; a non-canonical address comes first. */
+NORETURN COLD void simd_misaligned(struct soft_vcpu *c, uint64_t lin);
+
 /* The memory operand, where a thunk can read it. */
 static ALWAYS_INLINE const void *simd_src(
 	struct soft_vcpu *c, const struct insn *i, unsigned size, bool aligned)
@@ -83,7 +88,7 @@ static ALWAYS_INLINE const void *simd_src(
 	const void *p;
 
 	if (aligned && unlikely(lin & 15))
-		raise_gp(c);
+		raise_gp(c); /* even when it is not canonical */
 	p = mem_fast_r(c, lin, size);
 	if (likely(p != NULL))
 		return p;

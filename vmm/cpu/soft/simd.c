@@ -14,6 +14,7 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
+#include "vmm/cpu/soft/mmu.h"
 
 static inline uint32_t host_stmxcsr(void)
 {
@@ -176,6 +177,13 @@ NORETURN void simd_trap_x87(struct soft_vcpu *c, const struct insn *i)
 {
 	c->cur = i;
 	raise_nm(c);
+}
+
+NORETURN void simd_misaligned(struct soft_vcpu *c, uint64_t lin)
+{
+	if (c->mode == MODE_64 && !soft_canonical(lin))
+		soft_raise_noncanonical(c, lin);
+	raise_gp(c);
 }
 
 /* --- xmm = op(xmm, xmm/memory) --- */

@@ -166,22 +166,29 @@ static NOINLINE void store_slow(struct soft_vcpu *c, const struct insn *i, uint6
 {
 	void *tmp = SIMD(c)->scratch;
 
-	mem_probe_write(c, lin, i->size);
 	if (live) {
+		mem_probe_write(c, lin, i->size);
 		MEM_SLOT(i)(tmp);
 		IMAGE(c)->fip = soft_rip(c);
 	} else {
-		uint16_t before = IMAGE(c)->fsw, now, unmasked = ~IMAGE(c)->fcw & FCW_MASKS;
+		struct fx_image *f = IMAGE(c), *old = (struct fx_image *)(SIMD(c)->scratch + 64),
+				*new = old + 1;
+		uint16_t before = f->fsw, now, unmasked = ~f->fcw & FCW_MASKS;
 
-		IMAGE(c)->fsw &=
+		memcpy(old, f, FX_X87);
+		f->fsw &=
 			(uint16_t)~FCW_MASKS; /* to see which exceptions are new; none is pending */
 		bounce(c, MEM_SLOT(i), tmp, false, false);
-		now = IMAGE(c)->fsw;
-		IMAGE(c)->fsw |= before & (FCW_MASKS | FX_SF);
+		now = f->fsw;
+		f->fsw |= before & (FCW_MASKS | FX_SF);
 		set_pointers(c, i, true);
-		/* An unmasked exception but inexactness stores nothing. */
+		/* An unmasked exception but inexactness stores nothing, and does not look at memory. */
 		if (now & unmasked & (FX_IE | FX_DE | FX_ZE | FX_OE | FX_UE))
 			return;
+		memcpy(new, f, FX_X87);
+		memcpy(f, old, FX_X87);
+		mem_probe_write(c, lin, i->size);
+		memcpy(f, new, FX_X87);
 	}
 	mem_write_bytes(c, lin, tmp, i->size);
 }
@@ -209,6 +216,12 @@ static HANDLER(fwait)
 		simd_trap_x87(c, i);
 	c->cur = i;
 	x87_wait(c);
+	NEXT(c, i);
+}
+
+static HANDLER(fnop87) /* FNENI, FNDISI, FNSETPM: nothing since the 80387 */
+{
+	x87_check(c, i);
 	NEXT(c, i);
 }
 
@@ -385,6 +398,8 @@ static bool bind_reg(struct insn *i, const struct dec *d)
 			i->fn = fninit;
 		else if (d->modrm == 0xe2)
 			i->fn = fnclex;
+		else if (d->modrm >= 0xe0 && d->modrm <= 0xe4)
+			i->fn = fnop87;
 		else if (d->modrm < 0xe0 || d->modrm >= 0xe8)
 			i->fn = x87_reg_flags;
 	}

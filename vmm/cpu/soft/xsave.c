@@ -56,7 +56,7 @@ static uint64_t aligned_ea(struct soft_vcpu *c, const struct insn *i, unsigned a
 	uint64_t lin = soft_ea(c, i);
 
 	if (lin & (align - 1))
-		raise_gp(c);
+		simd_misaligned(c, lin);
 	return lin;
 }
 
