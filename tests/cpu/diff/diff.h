@@ -29,7 +29,7 @@ enum {
 	DIFF_RO = DIFF_RW + DIFF_RW_SIZE,
 	DIFF_RO_SIZE = 0x1000,
 	DIFF_DATA_SIZE = DIFF_RW_SIZE + DIFF_RO_SIZE,
-	DIFF_VECTOR_CELL = 0x10200000, /* native side only: holds the address to leave a slot to */
+	DIFF_VECTOR_CELL = 0x70000000, /* native side only: holds the address to leave a slot to */
 	DIFF_GS_BASE = DIFF_RW + 0x800,
 
 	DIFF_MAX_WORDS = 160, /* changed 64-bit words of memory recorded */

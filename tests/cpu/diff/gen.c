@@ -581,6 +581,12 @@ static uint64_t inverse(uint64_t odd)
 	return x;
 }
 
+/* Locked accesses across cache lines are throttled by some kernels: theirs are aligned. */
+static bool is_locked(const ZydisDecodedInstruction *in)
+{
+	return in->attributes & ZYDIS_ATTRIB_HAS_LOCK || in->mnemonic == ZYDIS_MNEMONIC_XCHG;
+}
+
 /* Chooses the memory operand's address and makes it so, by registers or by the displacement's bytes. */
 static void place(struct rng *r, struct diff_case *c, const ZydisDecodedInstruction *in,
 	const ZydisDecodedOperand *op, bool tame)
@@ -597,8 +603,7 @@ static void place(struct rng *r, struct diff_case *c, const ZydisDecodedInstruct
 	 */
 	if (tame)
 		t = DIFF_GS_BASE + below(r, DIFF_RW + DIFF_RW_SIZE - DIFF_GS_BASE - 64);
-	/* Locked accesses across cache lines are throttled by some kernels. */
-	if (in->attributes & ZYDIS_ATTRIB_HAS_LOCK || in->mnemonic == ZYDIS_MNEMONIC_XCHG)
+	if (is_locked(in))
 		t &= ~(uint64_t)(size - 1);
 	if (op->mem.segment == ZYDIS_REGISTER_GS)
 		t -= DIFF_GS_BASE;
@@ -849,8 +854,14 @@ static bool try_case(struct rng *r, struct diff_batch *b, unsigned i, enum diff_
 		if (op[k].type != ZYDIS_OPERAND_TYPE_MEMORY ||
 			op[k].mem.type == ZYDIS_MEMOP_TYPE_AGEN)
 			continue;
-		place(r, c, &in, &op[k], tame && seen++ == 0);
 		base = gpr_index(op[k].mem.base);
+		if (is_locked(&in) && base >= 0 && op[k].mem.base == op[k].mem.index &&
+			op[k].mem.scale == 1)
+			return false;
+		place(r, c, &in, &op[k], tame && seen++ == 0);
+		if (base == 0 || base == 2 || gpr_index(op[k].mem.index) == 0 ||
+			gpr_index(op[k].mem.index) == 2)
+			continue;
 		addr = base >= 0 ? c->gpr[base] + (uint64_t)op[k].mem.disp.value : 0;
 		fix_memory(r, c, &in, b, addr);
 	}

@@ -68,14 +68,16 @@ static void on_fault(int sig, siginfo_t *si, void *ctx)
 	g[REG_EFL] = 0x202;
 }
 
+static uint64_t serial; /* of the case that runs */
+
 static void on_alarm(int sig, siginfo_t *si, void *ctx)
 {
-	static struct diff_result *last;
+	static uint64_t last;
 
 	/* The same case at two ticks: it hangs. */
-	if (current && current == last)
+	if (current && serial == last)
 		on_fault(sig, si, ctx);
-	last = current;
+	last = serial;
 }
 
 void diff_collect(
@@ -121,6 +123,7 @@ static void child_batch(struct diff_batch *b, int fd)
 		r->error = 0;
 		r->cr2 = 0;
 		r->rip = 0;
+		serial++;
 		current = r;
 		diff_native_enter(&b->c[i], r);
 		current = NULL;

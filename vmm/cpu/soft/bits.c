@@ -259,9 +259,13 @@ HANDLER(cmpxchg8b)
 	exp = SLOT32(c, CPU_RAX * 8) | (uint64_t)SLOT32(c, CPU_RDX * 8) << 32;
 	want = SLOT32(c, CPU_RBX * 8) | (uint64_t)SLOT32(c, CPU_RCX * 8) << 32;
 	old = exp;
-	if (p) {
+	if (p && i->flags & INSN_LOCK) {
 		__atomic_compare_exchange_n(
 			p, &old, want, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	} else if (p) {
+		/* Unlocked, it may cross a cache line: a locked one on the host would stop the machine for that. */
+		old = *p;
+		*p = old == exp ? want : old;
 	} else {
 		SPLIT_LOCK(c);
 		old = mem_read64(c, lin);
