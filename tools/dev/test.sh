@@ -16,8 +16,10 @@ test_suites()
 	guest       the guest's libraries under musl
 	tools       this repository's own tools
 	vmm         whole machines: stock kernel, disks, snapshots, on the software CPU with 1 and 2 virtual CPUs
+	devices     virtio devices under a stock kernel, software CPU
 	e2e         whole commands through wslx, software CPU
 	lab         in a machine with a working /dev/kvm: the KVM back end's tests, and suite vmm on KVM
+	lab-devices in that machine: virtio devices on KVM
 	lab-e2e     in that machine: whole commands on KVM, with 1 and 2 virtual CPUs
 	END
 }
@@ -129,6 +131,28 @@ e2e_environment()
 	WSLX_TEST_ROOTFS=$(rootfs_tar test) || return
 	export WSLX_TEST_ROOTFS
 	install_kernel
+}
+
+# The device tests' own guest, and what tests/devices/conftest.py reads.
+devices_environment()
+{
+	export WSLX_TEST_DEVICES=$ROOT/build/devices.initramfs WSLX_TEST_VMLINUX
+
+	install_kernel && "$ROOT/tests/devices/make-initramfs" "$("$ROOT/kernel/fetch")" "$WSLX_TEST_DEVICES" || return
+	WSLX_TEST_VMLINUX=$(realpath "$DATA/kernel/vmlinuz")
+}
+
+suite_devices()
+{
+	devices_environment >"$RESULTS/devices.log" 2>&1 || { echo "no guest to test with" >"$RESULTS/devices.broken"; return 0; }
+	WSLX_TEST_ENGINE=soft pytest_suite devices "$ROOT/tests/devices"
+}
+
+suite_lab-devices()
+{
+	devices_environment >"$RESULTS/lab-devices.log" 2>&1 ||
+		{ echo "no guest to test with" >"$RESULTS/lab-devices.broken"; return 0; }
+	lab_pytest lab-devices 2 tests/devices
 }
 
 suite_e2e()

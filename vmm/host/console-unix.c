@@ -14,11 +14,12 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 
-enum { BACKLOG = 4, EVENTS = 8, ON_LISTEN = 0, ON_CLIENT = 1 };
+enum { BACKLOG = 4, EVENTS = 8, ON_LISTEN = 0 };
 
 struct console_unix {
 	struct console *c;
 	int epfd, listen_fd, client; /* owned; client -1: none */
+	uint64_t number;	     /* of the client: events of earlier ones are stale */
 	struct loop_src *src;
 	uint64_t end, at; /* bytes of output ever, and how many of them the client was sent */
 	char *path;	  /* owned */
@@ -113,8 +114,7 @@ static const struct console_back_ops unix_ops = {back_write, back_read, back_fre
 
 static void accept_client(struct console_unix *u)
 {
-	struct epoll_event ev = {
-		.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.u32 = ON_CLIENT};
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET};
 	int fd = accept4(u->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0)
@@ -122,6 +122,7 @@ static void accept_client(struct console_unix *u)
 	drop_client(u);
 	u->client = fd;
 	u->at = 0;
+	ev.data.u64 = ++u->number;
 	if (epoll_ctl(u->epfd, EPOLL_CTL_ADD, fd, &ev) < 0)
 		drop_client(u);
 	flush(u);
@@ -135,25 +136,25 @@ static void events(void *ctx, int fd, uint32_t revents)
 	int n = epoll_wait(u->epfd, ev, EVENTS, 0);
 
 	for (int i = 0; i < n; i++) {
-		if (ev[i].data.u32 == ON_LISTEN) {
+		if (ev[i].data.u64 == ON_LISTEN) {
 			accept_client(u);
 			continue;
 		}
+		if (u->client < 0 || ev[i].data.u64 != u->number)
+			continue;
 		if (ev[i].events & EPOLLOUT)
 			flush(u);
 		if (ev[i].events & EPOLLIN)
 			console_readable(u->c);
-		if (ev[i].events & (EPOLLHUP | EPOLLERR)) {
-			/* Gone; what it typed before was offered to the guest just now. */
+		/* Gone; what it typed before was offered to the guest just now. */
+		if (ev[i].events & (EPOLLHUP | EPOLLERR))
 			drop_client(u);
-			break; /* later events may be of the one that was closed */
-		}
 	}
 }
 
 int console_unix_attach(struct console *c, struct loop *loop, const char *path, struct err *e)
 {
-	struct epoll_event ev = {.events = EPOLLIN, .data.u32 = ON_LISTEN};
+	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = ON_LISTEN};
 	struct console_unix *u = calloc(1, sizeof(*u));
 	int r;
 

@@ -14,6 +14,17 @@ static void must(bool ok)
 		abort();
 }
 
+/* The device may run on other threads: shared fields are accessed as a real driver does. */
+static uint16_t get16(struct fake *f, gpa_t gpa)
+{
+	return le16toh(__atomic_load_n((uint16_t *)fake_ptr(f, gpa, 2), __ATOMIC_ACQUIRE));
+}
+
+static void put16(struct fake *f, gpa_t gpa, uint16_t v)
+{
+	__atomic_store_n((uint16_t *)fake_ptr(f, gpa, 2), htole16(v), __ATOMIC_RELEASE);
+}
+
 static void queue_irq(struct virtio_dev *v, unsigned q)
 {
 	struct fake *f = v->transport_ctx;
@@ -124,7 +135,7 @@ void fake_desc(struct fake *f, unsigned q, uint16_t i, uint64_t addr, uint32_t l
 
 void fake_avail_index(struct fake *f, unsigned q, uint16_t idx)
 {
-	le16_put(fake_ptr(f, f->q[q].avail + 2, 2), idx);
+	put16(f, f->q[q].avail + 2, idx);
 }
 
 void fake_avail(struct fake *f, unsigned q, uint16_t head)
@@ -178,11 +189,13 @@ bool fake_kick(struct fake *f, unsigned q)
 	bool want;
 
 	if (virtio_has(f->v, VIRTIO_F_EVENT_IDX)) {
-		uint16_t event = le16_get(fake_ptr(f, fq->used + 4 + fq->size * 8u, 2));
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		uint16_t event = get16(f, fq->used + 4 + fq->size * 8u);
 
 		want = (uint16_t)(now - event - 1) < (uint16_t)(now - old);
 	} else {
-		want = !(le16_get(fake_ptr(f, fq->used, 2)) & 1);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		want = !(get16(f, fq->used) & 1);
 	}
 	fq->kicked_idx = now;
 	if (want)
@@ -213,7 +226,7 @@ bool fake_used(struct fake *f, unsigned q, uint32_t *ret_head, uint32_t *ret_len
 	const uint8_t *used = fake_ptr(f, fq->used, 4 + fq->size * 8u);
 	const uint8_t *e = used + 4 + (fq->last_used % fq->size) * 8u;
 
-	if (le16_get(used + 2) == fq->last_used)
+	if (get16(f, fq->used + 2) == fq->last_used)
 		return false;
 	fq->last_used++;
 	if (ret_head)
@@ -227,8 +240,8 @@ void fake_want_irq(struct fake *f, unsigned q, bool want)
 {
 	struct fake_q *fq = &f->q[q];
 
-	le16_put(fake_ptr(f, fq->avail, 2), want ? 0 : 1);
-	le16_put(fake_ptr(f, fq->avail + 4 + fq->size * 2u, 2),
+	put16(f, fq->avail, want ? 0 : 1);
+	put16(f, fq->avail + 4 + fq->size * 2u,
 		want ? fq->last_used : (uint16_t)(fq->last_used - 1));
 }
 

@@ -98,7 +98,6 @@ bool fv_recv(struct fake_vsock *g, struct fv_pkt *p)
 
 	if (!fake_used(&g->f, RXQ, &head, &len))
 		return false;
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	gpa = g->rx[head];
 	h = fake_ptr(&g->f, gpa, g->rx_len);
 	*p = (struct fv_pkt){.src_cid = le64_get(h),

@@ -52,13 +52,19 @@ static struct desc desc_get(const uint8_t *table, unsigned i)
 		.next = (uint16_t)(hi >> 48)};
 }
 
+/* Entries are read after the index that covers them. */
 static uint16_t avail_idx(const struct vq *q)
 {
-	uint16_t i = ring_get16(q->avail, RING_IDX);
+	return le16toh(__atomic_load_n(
+		(const uint16_t *)(const void *)(q->avail + RING_IDX), __ATOMIC_ACQUIRE));
+}
 
-	__atomic_thread_fence(
-		__ATOMIC_ACQUIRE); /* entries are read after the index that covers them */
-	return i;
+/* Entries and buffers are in place before the index that covers them. */
+static void put_used_idx(struct vq *q)
+{
+	__atomic_store_n(
+		(uint16_t *)(void *)(q->used + RING_IDX), htole16(q->used_idx), __ATOMIC_RELEASE);
+	gmem_wrote(q->dev->gm, q->used_gpa + RING_IDX, 2);
 }
 
 static bool usable(const struct vq *q)
@@ -242,9 +248,7 @@ void vq_push(struct vq *q, const struct vq_chain *c, uint32_t written)
 	le32_put(q->used + off + 4, MIN(written, c->wr_len));
 	gmem_wrote(q->dev->gm, q->used_gpa + off, USED_ENTRY);
 	q->used_idx++;
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	ring_put16(q->used, RING_IDX, q->used_idx);
-	gmem_wrote(q->dev->gm, q->used_gpa + RING_IDX, 2);
+	put_used_idx(q);
 }
 
 void vq_flush(struct vq *q)
