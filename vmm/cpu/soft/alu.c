@@ -5,20 +5,20 @@
  */
 #include "vmm/cpu/soft/handler.h"
 
-#define CF_IN	 "btw $8, %w[fl]; "
+#define CF_IN	 "btw $8, %[fl]; "
 #define NO_CF_IN ""
 
 /* dst OP= src in host registers; f gets the flags. */
 #define OP2(bits, op, cfin, dst, src, f)                                                           \
 	__asm__(cfin op SFX(bits) " %[s], %[d]" ASM_SAVE_FL                                        \
 		: [d] "+q"(dst), "=a"(f)                                                           \
-		: [s] "q"(src), [fl] "q"(c->fl)                                                    \
+		: [s] "q"(src), [fl] "m"(c->fl)                                                    \
 		: "cc")
 /* The same on memory, with or without LOCK. */
 #define OP2M(bits, lock, op, cfin, p, src, f)                                                      \
 	__asm__ volatile(cfin lock op SFX(bits) " %[s], %[d]" ASM_SAVE_FL                          \
 			 : [d] "+m"(*(p)), "=a"(f)                                                 \
-			 : [s] "q"(src), [fl] "q"(c->fl)                                           \
+			 : [s] "q"(src), [fl] "m"(c->fl)                                           \
 			 : "cc", "memory")
 
 /* rr: rm OP= r. rm: r OP= [mem]. mr: [mem] OP= r. ri, mi: with an immediate. */
@@ -50,6 +50,59 @@
 		WB(bits, i->rm, d);                                                                \
 		NEXT(c, i);                                                                        \
 	}
+
+#define DEF_READ_K(K, bits, name, op, cfin, WB)                                                    \
+	HANDLER(name##bits##_rm##K)                                                                \
+	{                                                                                          \
+		FAST_R(K, bits, p, name##bits##_rm);                                               \
+		uint##bits##_t s = *p, d = GET(bits, c, i->r);                                     \
+		uint16_t f;                                                                        \
+		OP2(bits, op, cfin, d, s, f);                                                      \
+		c->fl = f;                                                                         \
+		WB(bits, i->r, d);                                                                 \
+		NEXT(c, i);                                                                        \
+	}
+#define DEF_READ_KS(bits, name, op, cfin, WB) FOR_KINDS(DEF_READ_K, bits, name, op, cfin, WB)
+#define DEF_RMW_K(K, bits, name, op, cfin)                                                         \
+	HANDLER(name##bits##_mr##K)                                                                \
+	{                                                                                          \
+		FAST_W(K, bits, p, name##bits##_mr);                                               \
+		uint##bits##_t s = GET(bits, c, i->r);                                             \
+		uint16_t f;                                                                        \
+		OP2M(bits, "", op, cfin, p, s, f);                                                 \
+		c->fl = f;                                                                         \
+		NEXT(c, i);                                                                        \
+	}                                                                                          \
+	HANDLER(name##bits##_mi##K)                                                                \
+	{                                                                                          \
+		FAST_W(K, bits, p, name##bits##_mi);                                               \
+		uint##bits##_t s = (uint##bits##_t)i->imm;                                         \
+		uint16_t f;                                                                        \
+		OP2M(bits, "", op, cfin, p, s, f);                                                 \
+		c->fl = f;                                                                         \
+		NEXT(c, i);                                                                        \
+	}
+#define DEF_RMW_KS(bits, name, op, cfin) FOR_KINDS(DEF_RMW_K, bits, name, op, cfin)
+#define DEF_CMPM_K(K, bits, name, op)                                                              \
+	HANDLER(name##bits##_mr##K)                                                                \
+	{                                                                                          \
+		FAST_R(K, bits, p, name##bits##_mr);                                               \
+		uint##bits##_t d = *p, s = GET(bits, c, i->r);                                     \
+		uint16_t f;                                                                        \
+		OP2(bits, op, "", d, s, f);                                                        \
+		c->fl = f;                                                                         \
+		NEXT(c, i);                                                                        \
+	}                                                                                          \
+	HANDLER(name##bits##_mi##K)                                                                \
+	{                                                                                          \
+		FAST_R(K, bits, p, name##bits##_mi);                                               \
+		uint##bits##_t d = *p, s = (uint##bits##_t)i->imm;                                 \
+		uint16_t f;                                                                        \
+		OP2(bits, op, "", d, s, f);                                                        \
+		c->fl = f;                                                                         \
+		NEXT(c, i);                                                                        \
+	}
+#define DEF_CMPM_KS(bits, name, op) FOR_KINDS(DEF_CMPM_K, bits, name, op)
 
 #define DEF_MEM(bits, form, lock, name, op, cfin, SRC, LOCK, UNLOCK)                               \
 	HANDLER(name##bits##form)                                                                  \
@@ -107,7 +160,9 @@
 
 #define DEF_ALU(name, op, cfin)                                                                    \
 	FOR_SIZES(DEF_READ, name, op, cfin, WB_SET)                                                \
-	FOR_SIZES(DEF_RMW, name, op, cfin)
+	FOR_SIZES(DEF_RMW, name, op, cfin)                                                         \
+	FOR_SIZES(DEF_READ_KS, name, op, cfin, WB_SET)                                             \
+	FOR_SIZES(DEF_RMW_KS, name, op, cfin)
 DEF_ALU(add, "add", NO_CF_IN)
 DEF_ALU(or, "or", NO_CF_IN)
 DEF_ALU(adc, "adc", CF_IN)
@@ -117,28 +172,39 @@ DEF_ALU(sub, "sub", NO_CF_IN)
 DEF_ALU(xor, "xor", NO_CF_IN)
 FOR_SIZES(DEF_READ, cmp, "cmp", NO_CF_IN, WB_NONE)
 FOR_SIZES(DEF_CMPM, cmp, "cmp")
+FOR_SIZES(DEF_READ_KS, cmp, "cmp", NO_CF_IN, WB_NONE)
+FOR_SIZES(DEF_CMPM_KS, cmp, "cmp")
 FOR_SIZES(DEF_READ, test, "test", NO_CF_IN, WB_NONE)
 FOR_SIZES(DEF_CMPM, test, "test")
+FOR_SIZES(DEF_READ_KS, test, "test", NO_CF_IN, WB_NONE)
+FOR_SIZES(DEF_CMPM_KS, test, "test")
 
-enum { F_RR, F_RM, F_RI, F_MR, F_MI, F_MR_LOCK, F_MI_LOCK, F_COUNT };
 #define SIZES(name, form)                                                                          \
 	{                                                                                          \
 		name##8##form, name##16##form, name##32##form, name##64##form                      \
 	}
-#define ALU_FORMS(name)                                                                            \
+#define MEM_SIZES(name, form)                                                                      \
 	{                                                                                          \
-		SIZES(name, _rr), SIZES(name, _rm), SIZES(name, _ri), SIZES(name, _mr),            \
-			SIZES(name, _mi), SIZES(name, _mr_lock), SIZES(name, _mi_lock)             \
+		MEM_FNS(name##8##form), MEM_FNS(name##16##form), MEM_FNS(name##32##form),          \
+			MEM_FNS(name##64##form)                                                    \
 	}
-#define CMP_FORMS(name)                                                                            \
+#define ALU_ROWS(X, form)                                                                          \
 	{                                                                                          \
-		SIZES(name, _rr), SIZES(name, _rm), SIZES(name, _ri), SIZES(name, _mr),            \
-			SIZES(name, _mi)                                                           \
+		X(add, form), X(or, form), X(adc, form), X(sbb, form), X(and, form), X(sub, form), \
+			X(xor, form), X(cmp, form), X(test, form)                                  \
+	}
+#define LOCK_ROWS(form)                                                                            \
+	{                                                                                          \
+		SIZES(add, form), SIZES(or, form), SIZES(adc, form), SIZES(sbb, form),             \
+			SIZES(and, form), SIZES(sub, form), SIZES(xor, form)                       \
 	}
 enum { ALU_CMP = 7, ALU_TEST = 8 };
-static const insn_fn alu_fns[9][F_COUNT][4] = {ALU_FORMS(add), ALU_FORMS(or), ALU_FORMS(adc),
-	ALU_FORMS(sbb), ALU_FORMS(and), ALU_FORMS(sub), ALU_FORMS(xor), CMP_FORMS(cmp),
-	CMP_FORMS(test)};
+static const insn_fn alu_rr[9][4] = ALU_ROWS(SIZES, _rr), alu_ri[9][4] = ALU_ROWS(SIZES, _ri);
+static const struct mem_fns alu_rm[9][4] = ALU_ROWS(MEM_SIZES, _rm);
+static const struct mem_fns alu_mr[9][4] = ALU_ROWS(MEM_SIZES, _mr);
+static const struct mem_fns alu_mi[9][4] = ALU_ROWS(MEM_SIZES, _mi);
+static const insn_fn alu_mr_lock[7][4] = LOCK_ROWS(_mr_lock);
+static const insn_fn alu_mi_lock[7][4] = LOCK_ROWS(_mi_lock);
 
 /* xor r,r and sub r,r: the usual way to write zero */
 HANDLER(zero32)
@@ -180,6 +246,15 @@ HANDLER(zero32)
 		c->fl = FL(f);                                                                     \
 		NEXT(c, i);                                                                        \
 	}
+#define DEF_ONE_K(K, bits, name, op, FL)                                                           \
+	HANDLER(name##bits##_m##K)                                                                 \
+	{                                                                                          \
+		FAST_W(K, bits, p, name##bits##_m);                                                \
+		uint16_t f;                                                                        \
+		OP1M(bits, "", op, p, f);                                                          \
+		c->fl = FL(f);                                                                     \
+		NEXT(c, i);                                                                        \
+	}
 #define DEF_ONE(bits, name, op, FL)                                                                \
 	HANDLER(name##bits##_r)                                                                    \
 	{                                                                                          \
@@ -191,18 +266,19 @@ HANDLER(zero32)
 		NEXT(c, i);                                                                        \
 	}                                                                                          \
 	DEF_ONE_M(bits, _m, "", name, op, FL, NOLOCK, NOLOCK)                                      \
-	DEF_ONE_M(bits, _m_lock, "lock; ", name, op, FL, SPLIT_LOCK, SPLIT_UNLOCK)
+	DEF_ONE_M(bits, _m_lock, "lock; ", name, op, FL, SPLIT_LOCK, SPLIT_UNLOCK)                 \
+	FOR_KINDS(DEF_ONE_K, bits, name, op, FL)
 FOR_SIZES(DEF_ONE, inc, "inc", FL_KEEP_CF)
 FOR_SIZES(DEF_ONE, dec, "dec", FL_KEEP_CF)
 FOR_SIZES(DEF_ONE, neg, "neg", FL_NEW)
 FOR_SIZES(DEF_ONE, not, "not", FL_KEEP)
-#define ONE_FORMS(name)                                                                            \
-	{                                                                                          \
-		SIZES(name, _r), SIZES(name, _m), SIZES(name, _m_lock)                             \
-	}
 enum { ONE_INC, ONE_DEC, ONE_NOT, ONE_NEG };
-static const insn_fn one_fns[4][3][4] = {
-	ONE_FORMS(inc), ONE_FORMS(dec), ONE_FORMS(not ), ONE_FORMS(neg)};
+#define ONE_ROWS(X, form)                                                                          \
+	{                                                                                          \
+		X(inc, form), X(dec, form), X(not, form), X(neg, form)                             \
+	}
+static const insn_fn one_r[4][4] = ONE_ROWS(SIZES, _r), one_lock[4][4] = ONE_ROWS(SIZES, _m_lock);
+static const struct mem_fns one_m[4][4] = ONE_ROWS(MEM_SIZES, _m);
 
 /* --- shifts and rotates
  * -------------------------------------------------------------------------------------- */
@@ -433,54 +509,45 @@ static const insn_fn muldiv_fns[4][4] = {{mul8, mul16, mul32, mul64},
  * -------------------------------------------------------------------------------------------------
  */
 
-static bool lockable(const struct insn *i)
-{
-	return !(i->flags & INSN_LOCK) || i->flags & INSN_MEM;
-}
-
 /* op r/m, reg; op reg, r/m; op acc, imm (opcode bits 2-0: 0 to 5). */
 static bool bind_alu_op(struct insn *i, const struct dec *d, unsigned op, unsigned form)
 {
-	unsigned z, f;
+	bool m = i->flags & INSN_MEM, lock = i->flags & INSN_LOCK;
+	unsigned z;
 
 	if (!(form & 1))
 		bind_bytes(i, d);
 	z = size_index(i->size);
-	if (form >= 4) {
-		i->rm = slot_gpr(CPU_RAX);
-		f = F_RI;
-	} else if (i->flags & INSN_MEM) {
-		f = form & 2 ? F_RM : F_MR;
-	} else {
-		f = F_RR;
-		if (form & 2) {
-			uint8_t t = i->r;
-
-			i->r = i->rm;
-			i->rm = t;
-		}
-	}
-	if (i->flags & INSN_LOCK) {
-		if (f != F_MR || op >= ALU_CMP)
+	if (lock) {
+		if (!m || form > 1 || op >= ALU_CMP)
 			return false;
-		f = F_MR_LOCK;
+		i->fn = alu_mr_lock[op][z];
+	} else if (form >= 4) {
+		i->rm = slot_gpr(CPU_RAX);
+		i->fn = alu_ri[op][z];
+	} else if (m) {
+		i->fn = pick_mem(i, form & 2 ? &alu_rm[op][z] : &alu_mr[op][z]);
+	} else {
+		if (form & 2)
+			swap_regs(i);
+		i->fn = alu_rr[op][z];
+		if (i->r == i->rm && z >= 2 && (op == 5 || op == 6))
+			i->fn = zero32;
 	}
-	i->fn = alu_fns[op][f][z];
-	if (f == F_RR && i->r == i->rm && i->size >= 4 && (op == 5 || op == 6))
-		i->fn = zero32;
 	return true;
 }
 
 static bool bind_alu_imm(struct insn *i, const struct dec *d, unsigned op)
 {
-	unsigned f = i->flags & INSN_MEM ? F_MI : F_RI;
+	unsigned z = size_index(i->size);
 
 	if (i->flags & INSN_LOCK) {
-		if (f != F_MI || op >= ALU_CMP)
+		if (!(i->flags & INSN_MEM) || op >= ALU_CMP)
 			return false;
-		f = F_MI_LOCK;
+		i->fn = alu_mi_lock[op][z];
+	} else {
+		i->fn = i->flags & INSN_MEM ? pick_mem(i, &alu_mi[op][z]) : alu_ri[op][z];
 	}
-	i->fn = alu_fns[op][f][size_index(i->size)];
 	return true;
 }
 
@@ -505,10 +572,14 @@ static bool bind_shift(struct insn *i, const struct dec *d)
 
 static bool bind_one(struct insn *i, const struct dec *d, unsigned which)
 {
-	unsigned form = !(i->flags & INSN_MEM) ? 0 : i->flags & INSN_LOCK ? 2 : 1;
+	unsigned z = size_index(i->size);
 
-	i->fn = one_fns[which][form][size_index(i->size)];
-	return lockable(i);
+	if (!(i->flags & INSN_MEM)) {
+		i->fn = one_r[which][z];
+		return !(i->flags & INSN_LOCK);
+	}
+	i->fn = i->flags & INSN_LOCK ? one_lock[which][z] : pick_mem(i, &one_m[which][z]);
+	return true;
 }
 
 static bool bind_group3(struct insn *i, const struct dec *d)
@@ -570,14 +641,15 @@ bool soft_bind_alu(struct insn *i, const struct dec *d)
 	case 0x85:
 		if (i->flags & INSN_LOCK)
 			return false;
-		i->fn = alu_fns[ALU_TEST][i->flags & INSN_MEM ? F_MR : F_RR][size_index(i->size)];
+		i->fn = i->flags & INSN_MEM ? pick_mem(i, &alu_mr[ALU_TEST][size_index(i->size)])
+					    : alu_rr[ALU_TEST][size_index(i->size)];
 		return true;
 	case 0xa8:
 	case 0xa9:
 		if (op == 0xa8)
 			i->size = 1;
 		i->rm = slot_gpr(CPU_RAX);
-		i->fn = alu_fns[ALU_TEST][F_RI][size_index(i->size)];
+		i->fn = alu_ri[ALU_TEST][size_index(i->size)];
 		return true;
 	case 0xc0:
 	case 0xc1:

@@ -57,6 +57,13 @@ static inline void bind_bytes(struct insn *i, const struct dec *d)
 	i->r = slot_gpr8(d->reg, d->rex);
 	i->rm = slot_gpr8(d->rm, d->rex);
 }
+static inline void swap_regs(struct insn *i)
+{
+	uint8_t t = i->r;
+
+	i->r = i->rm;
+	i->rm = t;
+}
 static inline unsigned size_index(unsigned size)
 {
 	return size == 8 ? 3 : size >> 1;

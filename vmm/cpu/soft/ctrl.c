@@ -111,23 +111,29 @@ FOR_CC(DEF_JCC)
 #define JCC_ROW(n, cc, cond) {j##cc##_in, j##cc##_out},
 static const insn_fn jcc_fns[16][2] = {FOR_CC(JCC_ROW)};
 
-HANDLER(call_in)
+static NOINLINE const struct insn *call_full(struct soft_vcpu *c, const struct insn *i)
 {
 	uint64_t sp = c->gpr[CPU_RSP] - 8;
 
 	c->cur = i;
 	mem_write64(c, sp, c->ip_base + i->off + i->len);
 	c->gpr[CPU_RSP] = sp;
+	return jump_slow(c, i);
+}
+
+HANDLER(call_in)
+{
+	FAST_AT(w, 64, c->gpr[CPU_RSP] - 8, p, call_full);
+	*p = c->ip_base + i->off + i->len;
+	c->gpr[CPU_RSP] -= 8;
 	JUMP_IN(c, i);
 }
 
 HANDLER(call_out)
 {
-	uint64_t sp = c->gpr[CPU_RSP] - 8;
-
-	c->cur = i;
-	mem_write64(c, sp, c->ip_base + i->off + i->len);
-	c->gpr[CPU_RSP] = sp;
+	FAST_AT(w, 64, c->gpr[CPU_RSP] - 8, p, call_full);
+	*p = c->ip_base + i->off + i->len;
+	c->gpr[CPU_RSP] -= 8;
 	JUMP_OUT(c, i);
 }
 
@@ -161,7 +167,7 @@ HANDLER(jmp_ind)
 	JUMP_TO(c, t);
 }
 
-HANDLER(ret64)
+HANDLER(ret64_full)
 {
 	uint64_t sp = c->gpr[CPU_RSP], t;
 
@@ -170,6 +176,39 @@ HANDLER(ret64)
 	check_target(c, t);
 	c->gpr[CPU_RSP] = sp + 8 + (uint16_t)i->imm;
 	JUMP_TO(c, t);
+}
+
+HANDLER(ret64)
+{
+	uint64_t to;
+	FAST_AT(r, 64, c->gpr[CPU_RSP], p, ret64_full);
+
+	to = *p;
+	if (unlikely(!soft_canonical(to)))
+		return ret64_full(c, i);
+	c->gpr[CPU_RSP] += 8 + (uint16_t)i->imm;
+	JUMP_TO(c, to);
+}
+
+HANDLER(jmp_reg)
+{
+	uint64_t to = SLOT64(c, i->rm);
+
+	if (unlikely(!soft_canonical(to)))
+		return jmp_ind(c, i);
+	JUMP_TO(c, to);
+}
+
+HANDLER(call_reg)
+{
+	uint64_t to = SLOT64(c, i->rm);
+	FAST_AT(w, 64, c->gpr[CPU_RSP] - 8, p, call_ind);
+
+	if (unlikely(!soft_canonical(to)))
+		return call_ind(c, i);
+	*p = c->ip_base + i->off + i->len;
+	c->gpr[CPU_RSP] -= 8;
+	JUMP_TO(c, to);
 }
 
 /* LOOPNE, LOOPE, LOOP, JrCXZ: aux = opcode & 3; the count register's width is the address size. */
@@ -284,7 +323,10 @@ bool soft_bind_ctrl(struct insn *i, const struct dec *d)
 		if ((d->reg & 7) != 2 && (d->reg & 7) != 4)
 			return false;
 		i->flags |= INSN_END | ((d->reg & 7) == 2 ? INSN_STACK : 0);
-		i->fn = (d->reg & 7) == 2 ? call_ind : jmp_ind;
+		if (i->flags & INSN_MEM)
+			i->fn = (d->reg & 7) == 2 ? call_ind : jmp_ind;
+		else
+			i->fn = (d->reg & 7) == 2 ? call_reg : jmp_reg;
 		return true;
 	default: return false;
 	}

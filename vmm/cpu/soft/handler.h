@@ -58,6 +58,45 @@
 #define MEM_READ(bits, c, lin)	   mem_read##bits(c, lin)
 #define MEM_WRITE(bits, c, lin, v) mem_write##bits(c, lin, v)
 
+/*
+ * Handlers with a memory operand come in four kinds: the full one, and _b, _bi and _s for addresses that are base + disp,
+ * base + index + disp, and segment base + base + disp in 64-bit mode. The latter hold nothing but the TLB hit, so that
+ * they need no stack frame; when it is a miss they become the full one of the same instruction (SELF).
+ */
+struct mem_fns {
+	insn_fn full, b, bi, s;
+};
+#define MEM_FNS(name)                                                                              \
+	{                                                                                          \
+		name, name##_b, name##_bi, name##_s                                                \
+	}
+#define FOR_KINDS(X, ...)                                                                          \
+	X(_b, __VA_ARGS__)                                                                         \
+	X(_bi, __VA_ARGS__)                                                                        \
+	X(_s, __VA_ARGS__)
+#define LIN_b(c, i)  (SLOT64(c, (i)->base) + (uint64_t)(int64_t)(i)->disp)
+#define LIN_bi(c, i) (LIN_b(c, i) + (SLOT64(c, (i)->index) << (i)->scale))
+#define LIN_s(c, i)  (LIN_b(c, i) + SLOT64(c, SLOT_SEGBASE + 8 * ((i)->ea & EA_SEG)))
+
+/* Declares p: the operand's host address; or leaves for SELF. */
+#define FAST_AT(right, bits, lin, p, SELF)                                                         \
+	const uint64_t lin_ = (lin);                                                               \
+	const struct tlbe *e_ = tlb_entry(c, lin_);                                                \
+	if (unlikely(((lin_ + (bits / 8 - 1)) & PAGE_MASK_) != e_->right))                         \
+		return SELF(c, i);                                                                 \
+	volatile uint##bits##_t *const p = (volatile uint##bits##_t *)(uintptr_t)(lin_ + e_->addend)
+#define FAST_R(K, bits, p, SELF) FAST_AT(r, bits, LIN##K(c, i), p, SELF)
+#define FAST_W(K, bits, p, SELF) FAST_AT(w, bits, LIN##K(c, i), p, SELF)
+
+static inline insn_fn pick_mem(const struct insn *i, const struct mem_fns *f)
+{
+	if (!(i->ea & EA_SLOW))
+		return i->index == SLOT_ZERO ? f->b : f->bi;
+	if ((i->ea & EA_SLOW) == EA_ADDSEG && i->index == SLOT_ZERO)
+		return f->s;
+	return f->full;
+}
+
 #define SPLIT_LOCK(c)	os_mutex_lock(&(c)->vm->split_lock)
 #define SPLIT_UNLOCK(c) os_mutex_unlock(&(c)->vm->split_lock)
 

@@ -20,6 +20,25 @@
 		NULL, name##16##form, name##32##form, name##64##form                               \
 	}
 
+#define DEF_MOV_K(K, bits)                                                                         \
+	HANDLER(mov##bits##_rm##K)                                                                 \
+	{                                                                                          \
+		FAST_R(K, bits, p, mov##bits##_rm);                                                \
+		SET(bits, c, i->r, *p);                                                            \
+		NEXT(c, i);                                                                        \
+	}                                                                                          \
+	HANDLER(mov##bits##_mr##K)                                                                 \
+	{                                                                                          \
+		FAST_W(K, bits, p, mov##bits##_mr);                                                \
+		*p = GET(bits, c, i->r);                                                           \
+		NEXT(c, i);                                                                        \
+	}                                                                                          \
+	HANDLER(mov##bits##_mi##K)                                                                 \
+	{                                                                                          \
+		FAST_W(K, bits, p, mov##bits##_mi);                                                \
+		*p = (uint##bits##_t)i->imm;                                                       \
+		NEXT(c, i);                                                                        \
+	}
 #define DEF_MOV(bits)                                                                              \
 	HANDLER(mov##bits##_rr) /* rm = r */                                                       \
 	{                                                                                          \
@@ -76,6 +95,7 @@
 		SET(bits, c, i->r, v);                                                             \
 		NEXT(c, i);                                                                        \
 	}                                                                                          \
+	FOR_KINDS(DEF_MOV_K, bits)                                                                 \
 	/* moffs: the address is in imm, the register is the accumulator */                        \
 	HANDLER(mov##bits##_load_abs)                                                              \
 	{                                                                                          \
@@ -95,11 +115,24 @@
 		NEXT(c, i);                                                                        \
 	}
 FOR_SIZES(DEF_MOV)
-enum { F_RR, F_RM, F_MR, F_RI, F_MI, F_XRR, F_XM, F_LOAD, F_STORE };
-static const insn_fn mov_fns[][4] = {SIZES(mov, _rr), SIZES(mov, _rm), SIZES(mov, _mr),
-	SIZES(mov, _ri), SIZES(mov, _mi), SIZES(xchg, _rr), SIZES(xchg, _m), SIZES(mov, _load_abs),
-	SIZES(mov, _store_abs)};
+#define MEM_SIZES(name, form)                                                                      \
+	{                                                                                          \
+		MEM_FNS(name##8##form), MEM_FNS(name##16##form), MEM_FNS(name##32##form),          \
+			MEM_FNS(name##64##form)                                                    \
+	}
+static const struct mem_fns mov_rm[4] = MEM_SIZES(mov, _rm), mov_mr[4] = MEM_SIZES(mov, _mr),
+			    mov_mi[4] = MEM_SIZES(mov, _mi);
+enum { F_RR, F_RI, F_XRR, F_XM, F_LOAD, F_STORE };
+static const insn_fn mov_fns[][4] = {SIZES(mov, _rr), SIZES(mov, _ri), SIZES(xchg, _rr),
+	SIZES(xchg, _m), SIZES(mov, _load_abs), SIZES(mov, _store_abs)};
 
+#define DEF_EXT_K(K, name, dst, src, T)                                                            \
+	HANDLER(name##src##_##dst##_m##K)                                                          \
+	{                                                                                          \
+		FAST_R(K, src, p, name##src##_##dst##_m);                                          \
+		SET(dst, c, i->r, (T)*p);                                                          \
+		NEXT(c, i);                                                                        \
+	}
 #define DEF_EXT(name, dst, src, T)                                                                 \
 	HANDLER(name##src##_##dst##_r)                                                             \
 	{                                                                                          \
@@ -111,7 +144,8 @@ static const insn_fn mov_fns[][4] = {SIZES(mov, _rr), SIZES(mov, _rm), SIZES(mov
 		T v = (T)MEM_READ(src, c, soft_ea(c, i));                                          \
 		SET(dst, c, i->r, v);                                                              \
 		NEXT(c, i);                                                                        \
-	}
+	}                                                                                          \
+	FOR_KINDS(DEF_EXT_K, name, dst, src, T)
 #define DEF_EXTS(dst)                                                                              \
 	DEF_EXT(zx, dst, 8, uint8_t)                                                               \
 	DEF_EXT(zx, dst, 16, uint16_t)                                                             \
@@ -121,15 +155,20 @@ DEF_EXTS(16)
 DEF_EXTS(32)
 DEF_EXTS(64)
 DEF_EXT(sx, 64, 32, int32_t)
-#define EXTS(name, src)                                                                            \
+#define EXT_R(name, src)                                                                           \
 	{                                                                                          \
-		{NULL, name##src##_16_r, name##src##_32_r, name##src##_64_r},                      \
-		{                                                                                  \
-			NULL, name##src##_16_m, name##src##_32_m, name##src##_64_m                 \
-		}                                                                                  \
+		NULL, name##src##_16_r, name##src##_32_r, name##src##_64_r                         \
 	}
-static const insn_fn ext_fns[2][2][2][4] = {
-	{EXTS(zx, 8), EXTS(zx, 16)}, {EXTS(sx, 8), EXTS(sx, 16)}};
+#define EXT_M(name, src)                                                                           \
+	{                                                                                          \
+		{NULL}, MEM_FNS(name##src##_16_m), MEM_FNS(name##src##_32_m),                      \
+			MEM_FNS(name##src##_64_m)                                                  \
+	}
+static const insn_fn ext_r[2][2][4] = {
+	{EXT_R(zx, 8), EXT_R(zx, 16)}, {EXT_R(sx, 8), EXT_R(sx, 16)}};
+static const struct mem_fns ext_m[2][2][4] = {
+	{EXT_M(zx, 8), EXT_M(zx, 16)}, {EXT_M(sx, 8), EXT_M(sx, 16)}};
+static const struct mem_fns movsxd_m = MEM_FNS(sx32_64_m);
 
 HANDLER(lea64)
 {
@@ -190,13 +229,22 @@ static const insn_fn cc_fns[16][5] = {FOR_CC(CC_ROW)};
 /* --- the stack in 64-bit mode
  * -------------------------------------------------------------------------------- */
 
-HANDLER(push64_r)
+/* The full ones first; what is bound is the frameless one, see handler.h. */
+HANDLER(push64_r_full)
 {
 	uint64_t v = SLOT64(c, i->rm), sp = c->gpr[CPU_RSP] - 8;
 
 	c->cur = i;
 	mem_write64(c, sp, v);
 	c->gpr[CPU_RSP] = sp;
+	NEXT(c, i);
+}
+
+HANDLER(push64_r)
+{
+	FAST_AT(w, 64, c->gpr[CPU_RSP] - 8, p, push64_r_full);
+	*p = SLOT64(c, i->rm);
+	c->gpr[CPU_RSP] -= 8;
 	NEXT(c, i);
 }
 
@@ -219,7 +267,7 @@ HANDLER(push64_m)
 	NEXT(c, i);
 }
 
-HANDLER(pop64_r)
+HANDLER(pop64_r_full)
 {
 	uint64_t sp = c->gpr[CPU_RSP], v;
 
@@ -227,6 +275,17 @@ HANDLER(pop64_r)
 	v = mem_read64(c, sp);
 	c->gpr[CPU_RSP] = sp + 8;
 	SLOT64(c, i->rm) = v; /* POP RSP: the value wins */
+	NEXT(c, i);
+}
+
+HANDLER(pop64_r)
+{
+	uint64_t v;
+	FAST_AT(r, 64, c->gpr[CPU_RSP], p, pop64_r_full);
+
+	v = *p;
+	c->gpr[CPU_RSP] += 8;
+	SLOT64(c, i->rm) = v;
 	NEXT(c, i);
 }
 
@@ -416,9 +475,9 @@ static bool bind_0f(struct insn *i, const struct dec *d)
 		wide = d->op & 1;
 		if (!wide)
 			i->rm = slot_gpr8(d->rm, d->rex);
-		i->fn = ext_fns[sx][wide][m][z];
+		i->fn = m ? pick_mem(i, &ext_m[sx][wide][z]) : ext_r[sx][wide][z];
 		return true;
-	case 0xc3: /* MOVNTI */ i->fn = mov_fns[F_MR][z]; return m && i->size >= 4;
+	case 0xc3: /* MOVNTI */ i->fn = pick_mem(i, &mov_mr[z]); return m && i->size >= 4;
 	case 0xc8 ... 0xcf:
 		i->rm = slot_gpr((d->op & 7) | (d->rex & 1) << 3);
 		i->fn = z == 3 ? bswap64 : z == 2 ? bswap32 : bswap16;
@@ -467,13 +526,9 @@ static bool bind_mov_rm(struct insn *i, const struct dec *d)
 	if (!(d->op & 1))
 		bind_bytes(i, d);
 	z = size_index(i->size);
-	if (d->op & 2 && !m) {
-		uint8_t t = i->r;
-
-		i->r = i->rm;
-		i->rm = t;
-	}
-	i->fn = mov_fns[!m ? F_RR : d->op & 2 ? F_RM : F_MR][z];
+	if (d->op & 2 && !m)
+		swap_regs(i);
+	i->fn = m ? pick_mem(i, d->op & 2 ? &mov_rm[z] : &mov_mr[z]) : mov_fns[F_RR][z];
 	return true;
 }
 
@@ -503,9 +558,9 @@ bool soft_bind_mov(struct insn *i, const struct dec *d)
 		if (d->mode != MODE_64)
 			return false;
 		if (i->size == 8)
-			i->fn = m ? sx32_64_m : sx32_64_r;
+			i->fn = m ? pick_mem(i, &movsxd_m) : sx32_64_r;
 		else if (m)
-			i->fn = mov_fns[F_RM][size_index(i->size)];
+			i->fn = pick_mem(i, &mov_rm[size_index(i->size)]);
 		else
 			return bind_mov_rm(i, &(struct dec){.op = 0x8b, .mode = d->mode});
 		return true;
@@ -554,7 +609,8 @@ bool soft_bind_mov(struct insn *i, const struct dec *d)
 	case 0xc7:
 		if (d->reg & 7)
 			return false;
-		i->fn = mov_fns[m ? F_MI : F_RI][size_index(i->size)];
+		i->fn = m ? pick_mem(i, &mov_mi[size_index(i->size)])
+			  : mov_fns[F_RI][size_index(i->size)];
 		return true;
 	case 0xd7: i->fn = xlat; return true;
 	default: return false;
