@@ -3,8 +3,7 @@
 # shellcheck disable=SC2016 # the $ in formats and hooks are for apt and mmdebstrap
 # Root file systems by mmdebstrap, from the package sources this machine itself uses. Sourced after common.sh.
 
-# One-line sources for mmdebstrap: the Debian ones of this machine, in its release; the public mirror where apt has none
-# (another distribution, or apt-get update never ran).
+# One-line sources for mmdebstrap: the Debian ones of this machine, in its release.
 apt_sources()
 {
 	local codename lines key=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -14,7 +13,7 @@ apt_sources()
 		$1 == "Debian" && (code == "" || index($3, code) == 1) && !seen[$2 $3 $4]++ {
 			printf "deb [signed-by=%s] %s %s %s\n", key, $2, $3, $4
 		}')
-	[[ -n $lines ]] || lines="deb [signed-by=$key] http://deb.debian.org/debian bookworm main"
+	[[ -n $lines ]] || die "apt knows no Debian package source; run apt-get update, or add one to its sources"
 	printf '%s\n' "$lines"
 }
 
