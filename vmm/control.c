@@ -16,7 +16,6 @@ struct control {
 	struct machine *m;
 	struct ctl_server *server;
 	const char *reason;
-	char *path;
 };
 
 static void answer(struct ctl_call *call, int r, const char *what)
@@ -142,13 +141,12 @@ int control_new(struct control **ret, struct machine *m, const char *path, const
 	struct control *c = calloc(1, sizeof(*c));
 	int fd, r;
 
-	if (!c || !(c->path = strdup(path)))
+	if (!c)
 		abort();
 	c->m = m;
 	c->reason = reason;
 	fd = io_unix_listen(path, 8);
 	if (fd < 0) {
-		free(c->path);
 		free(c);
 		return err_sys(e, fd, "listen at %s", path);
 	}
@@ -168,7 +166,5 @@ void control_free(struct control *c)
 		return;
 	if (c->server)
 		ctl_server_free(c->server);
-	unlink(c->path);
-	free(c->path);
 	free(c);
 }

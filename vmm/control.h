@@ -20,6 +20,7 @@ struct control;
 /* Listens at path. reason: why the engine was chosen; borrowed, as is m. */
 int control_new(struct control **ret, struct machine *m, const char *path, const char *reason,
 	struct err *e);
-void control_free(struct control *c); /* removes the socket */
+/* The socket's file stays behind: the sandbox has no paths. The next to listen there replaces it. */
+void control_free(struct control *c);
 
 #endif

@@ -16,6 +16,7 @@
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/loop.h"
+#include "lib/sandbox/sandbox.h"
 #include "vmm/boot/linux.h"
 #include "vmm/control.h"
 #include "vmm/engine.h"
@@ -92,9 +93,22 @@ static char *command_line(const struct options *o, const struct cpu_ops *cpu)
 	return s;
 }
 
-static int load_kernel(struct machine *m, const struct options *o, struct err *e)
+/* What the guest starts from, opened before the sandbox and looked at inside it. */
+struct inputs {
+	struct mapping kernel, initrd;
+	int saved;
+};
+
+static void inputs_done(struct inputs *in)
 {
-	cleanup(unmapp) struct mapping kfile = {0}, initrd = {0};
+	unmapp(&in->kernel);
+	unmapp(&in->initrd);
+	cleanup_closep(&in->saved);
+}
+
+static int load_kernel(
+	struct machine *m, const struct options *o, const struct inputs *in, struct err *e)
+{
 	cleanup_free char *cmdline = command_line(o, vm_cpu_ops(m->vm));
 	cleanup_free struct cpu_state *s = calloc(1, sizeof(*s));
 	struct kernel k;
@@ -102,19 +116,15 @@ static int load_kernel(struct machine *m, const struct options *o, struct err *e
 
 	if (!s)
 		abort();
-	r = map_file(o->kernel, "kernel", &kfile, e);
-	if (r == 0 && o->initrd)
-		r = map_file(o->initrd, "initramfs", &initrd, e);
-	if (r == 0)
-		r = kernel_parse(&k, kfile.p, kfile.len, o->kernel, e);
+	r = kernel_parse(&k, in->kernel.p, in->kernel.len, o->kernel, e);
 	if (r < 0)
 		return r;
 	log_debug("boot", "kernel %s, command line: %s", k.version[0] ? k.version : o->kernel,
 		cmdline);
 	struct boot_linux b = {.kernel = &k,
 		.kernel_name = o->kernel,
-		.initrd = initrd.p,
-		.initrd_len = initrd.len,
+		.initrd = in->initrd.p,
+		.initrd_len = in->initrd.len,
 		.cmdline = cmdline,
 		.acpi = {.vcpus = vm_vcpus(m->vm)}};
 
@@ -145,6 +155,37 @@ static int open_saved(struct options *o, int *ret_fd, struct err *e)
 	o->memory_mib = i.ram_size >> 20;
 	o->cpus = i.vcpus;
 	*ret_fd = fd;
+	return 0;
+}
+
+static int open_inputs(struct options *o, struct inputs *in, struct err *e)
+{
+	int r;
+
+	if (o->restore)
+		return open_saved(o, &in->saved, e);
+	r = map_file(o->kernel, "kernel", &in->kernel, e);
+	if (r == 0 && o->initrd)
+		r = map_file(o->initrd, "initramfs", &in->initrd, e);
+	return r;
+}
+
+/* Everything is open and no thread has started. Stray descriptors were closed when the program began. */
+static int enter_sandbox(const struct options *o, struct err *e)
+{
+	struct sandbox_result res = {0};
+	struct sandbox_opts opts = {.ret = &res};
+	int r;
+
+	if (o->no_sandbox) {
+		log_warn(NULL, "not sandboxed, as asked for");
+		return 0;
+	}
+	r = sandbox_enter(&sandbox_vmm, &opts, e);
+	if (r < 0)
+		return err_wrap(e, r, "enter the sandbox");
+	if (res.note[0])
+		log_debug(NULL, "sandbox: %s", res.note);
 	return 0;
 }
 
@@ -213,7 +254,7 @@ static int run(struct options *o, struct err *e)
 	cleanup(loop_freep) struct loop *loop = NULL;
 	struct loop_src *sources[ARRAY_LEN(signals)] = {0};
 	const struct cpu_ops *cpu;
-	cleanup_close int saved = -1;
+	cleanup(inputs_done) struct inputs in = {.saved = -1};
 	struct control *control = NULL;
 	struct err reason = {0};
 	struct machine m;
@@ -230,7 +271,8 @@ static int run(struct options *o, struct err *e)
 	r = loop_new(&loop);
 	if (r < 0)
 		return err_sys(e, r, "create the event loop");
-	if (o->restore && (r = open_saved(o, &saved, e)) < 0)
+	r = open_inputs(o, &in, e);
+	if (r < 0)
 		return r;
 	r = machine_init(&m, o, cpu, loop, e);
 	if (r < 0)
@@ -244,9 +286,14 @@ static int run(struct options *o, struct err *e)
 	if (r == 0 && o->control)
 		r = control_new(&control, &m, o->control, reason.text, e);
 	if (r == 0)
+		r = enter_sandbox(o, e);
+	if (r == 0)
 		r = vm_create_vcpus(m.vm, e);
 	if (r == 0)
-		r = saved >= 0 ? snapshot_load(m.vm, saved, e) : load_kernel(&m, o, e);
+		r = in.saved >= 0 ? snapshot_load(m.vm, in.saved, e) : load_kernel(&m, o, &in, e);
+	/* The file may be large and the guest has its own copy. */
+	inputs_done(&in);
+	in = (struct inputs){.saved = -1};
 	log_start();
 	if (r == 0)
 		r = vm_start(m.vm, e);
@@ -269,6 +316,7 @@ int main(int argc, char **argv)
 	clock_gettime(CLOCK_MONOTONIC, &main_entered);
 	signal(SIGPIPE, SIG_IGN);
 	log_init("wslx-vmm", LOG_LVL_INFO);
+	close_range(STDERR_FILENO + 1, ~0u, 0);
 	r = options_parse(&o, argc, argv, &e);
 	if (r == 'h' || r == 'V') {
 		if (r == 'h')

@@ -82,10 +82,12 @@ static void timer_thread(void *ctx)
 	}
 }
 
-void soft_clock_watch(struct soft_clock *k, struct soft_vcpu *c, _Atomic uint64_t *deadline_ns)
+int soft_clock_watch(struct soft_clock *k, struct soft_vcpu *c, _Atomic uint64_t *deadline_ns)
 {
 	OS_GUARD(&k->lock);
 	k->watch[c->index] = (struct watch){.c = c, .deadline_ns = deadline_ns};
+	/* Not before there are vCPUs: by then the program has entered its sandbox, which threads inherit. */
+	return k->thread ? 0 : os_thread_start(&k->thread, "vcpu-timer", timer_thread, k);
 }
 
 void soft_clock_unwatch(struct soft_clock *k, struct soft_vcpu *c)
@@ -195,7 +197,6 @@ void soft_clock_wall(struct soft_vcpu *c, uint64_t msr)
 int soft_clock_new(struct soft_clock **ret, struct soft_vm *vm)
 {
 	struct soft_clock *k = calloc(1, sizeof(*k));
-	int r;
 
 	if (!k)
 		return -ENOMEM;
@@ -204,13 +205,6 @@ int soft_clock_new(struct soft_clock **ret, struct soft_vm *vm)
 	os_event_init(&k->wake);
 	find_scale(os_tsc_hz(), &k->mul, &k->shift); /* may take a while the first time */
 	k->base_tsc = soft_host_tsc();
-	r = os_thread_start(&k->thread, "vcpu-timer", timer_thread, k);
-	if (r < 0) {
-		os_event_done(&k->wake);
-		os_mutex_done(&k->lock);
-		free(k);
-		return r;
-	}
 	*ret = k;
 	return 0;
 }
@@ -221,7 +215,8 @@ void soft_clock_free(struct soft_clock *k)
 		return;
 	atomic_store(&k->stop, true);
 	os_event_set(&k->wake);
-	os_thread_join(k->thread);
+	if (k->thread)
+		os_thread_join(k->thread);
 	os_event_done(&k->wake);
 	os_mutex_done(&k->lock);
 	free(k);

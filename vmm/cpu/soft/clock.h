@@ -27,8 +27,8 @@ uint64_t soft_clock_tsc_offset(struct soft_clock *k, uint64_t guest_tsc);
 /* Nanoseconds that n ticks of the TSC take, rounded up; saturates. */
 uint64_t soft_tsc_to_ns(uint64_t n);
 
-/* The timer thread watches *deadline_ns (os_now() time) for c from now on, and posts EV_INTR when it passes. */
-void soft_clock_watch(struct soft_clock *k, struct soft_vcpu *c, _Atomic uint64_t *deadline_ns);
+/* The timer thread, which the first call starts, watches *deadline_ns (os_now() time) for c from now on, and posts EV_INTR when it passes. */
+int soft_clock_watch(struct soft_clock *k, struct soft_vcpu *c, _Atomic uint64_t *deadline_ns);
 void soft_clock_unwatch(struct soft_clock *k, struct soft_vcpu *c);
 /* A watched deadline became t. */
 void soft_clock_earlier(struct soft_clock *k, uint64_t t);

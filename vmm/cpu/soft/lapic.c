@@ -135,12 +135,17 @@ void soft_lapic_reset(struct soft_lapic *l, bool init)
 int soft_lapic_new(struct soft_lapic **ret, struct soft_vcpu *c)
 {
 	struct soft_lapic *l = calloc(1, sizeof(*l));
+	int r;
 
 	if (!l)
 		return -ENOMEM;
 	l->c = c;
 	soft_lapic_reset(l, false);
-	soft_clock_watch(c->vm->clock, c, &l->watched_ns);
+	r = soft_clock_watch(c->vm->clock, c, &l->watched_ns);
+	if (r < 0) {
+		soft_lapic_free(l);
+		return r;
+	}
 	*ret = l;
 	return 0;
 }
