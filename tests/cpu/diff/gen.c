@@ -459,6 +459,7 @@ enum verdict { RUN, EXPECT_UD, DROP };
 static enum verdict judge_isa(ZydisISASet s)
 {
 	switch (s) {
+	case ZYDIS_ISA_SET_ADOX_ADCX:
 	case ZYDIS_ISA_SET_AES:
 	case ZYDIS_ISA_SET_CLFSH:
 	case ZYDIS_ISA_SET_CMOV:

@@ -67,6 +67,8 @@ static HANDLER(fxsave)
 
 	x87_check(c, i);
 	lin = aligned_ea(c, i, 16);
+	mem_probe_write(
+		c, lin, sizeof(*f)); /* the last 96 bytes are not written, but they must be there */
 	image_for_guest(c, i, f);
 	mem_write_bytes(c, lin, f, c->mode == MODE_64 ? FX_WRITTEN : FX_WRITTEN_32);
 	NEXT(c, i);
