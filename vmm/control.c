@@ -11,6 +11,9 @@
 #include "vmm/chip/power.h"
 #include "vmm/scsi/scsi.h"
 #include "vmm/snapshot.h"
+#include "vmm/virtio/balloon.h"
+
+enum { PAGES_PER_MIB = (1 << 20) / GMEM_PAGE_SIZE };
 
 struct control {
 	struct machine *m;
@@ -49,7 +52,22 @@ static void do_status(void *ctx, struct ctl_call *call, struct json_object *para
 		if (scsi_lun_exists(c->m->scsi, i))
 			js_push(luns, json_object_new_int64(i));
 	js_set(o, "luns", luns);
+	if (c->m->balloon) {
+		js_set_u64(o, "balloon_mib", balloon_actual(c->m->balloon) / PAGES_PER_MIB);
+		js_set_u64(o, "reported_mib", balloon_reported(c->m->balloon) >> 20);
+	}
 	ctl_reply(call, o, NULL);
+}
+
+/* How much memory the guest shall give up; it does so as far and as fast as it can. */
+static void do_balloon(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct control *c = ctx;
+
+	if (c->m->balloon)
+		balloon_set_target(
+			c->m->balloon, (uint32_t)(js_u64(params, "mib", 0) * PAGES_PER_MIB));
+	answer(call, c->m->balloon ? 0 : -ENODEV, "set the balloon");
 }
 
 static void do_pause(void *ctx, struct ctl_call *call, struct json_object *params)
@@ -124,8 +142,12 @@ static const struct js_field attach_fields[] = {
 static const struct js_field detach_fields[] = {
 	{"lun", JS_U64, .required = true, .max = SCSI_MAX_LUNS - 1}};
 
+static const struct js_field balloon_fields[] = {
+	{"mib", JS_U64, .required = true, .max = UINT32_MAX / PAGES_PER_MIB}};
+
 static const struct ctl_method methods[] = {
 	{"status", do_status},
+	{"balloon", do_balloon, balloon_fields, ARRAY_LEN(balloon_fields)},
 	{"pause", do_pause},
 	{"resume", do_resume},
 	{"stop", do_stop},

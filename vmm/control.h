@@ -2,7 +2,9 @@
 /*
  * What the owner of a VM can ask of it while it runs, over a unix socket (lib/ctl):
  *
- *	status {}                         {state, engine, reason, memory_mib, cpus, luns: [n...]}
+ *	status {}                         {state, engine, reason, memory_mib, cpus, luns: [n...]}; with a balloon also
+ *	                                  {balloon_mib, reported_mib}: what the guest gave up, and freed by itself in all
+ *	balloon {mib}                     the guest is asked to give up so much memory
  *	pause {}, resume {}, stop {}      stop: as by a power cut
  *	power-button {}                   the guest may shut down
  *	disk-attach {lun?, ro?, serial?}  with the disk's descriptor; {lun}

@@ -7,6 +7,7 @@ WSLX_TEST_VMLINUX   the kernel
 WSLX_TEST_DEVICES   the initramfs made by make-initramfs
 Without the last two the tests are skipped.
 """
+import json
 import os
 import re
 import signal
@@ -36,24 +37,27 @@ def unix(path):
 
 
 class Machine:
-    def __init__(self, folder):
+    def __init__(self, folder, restore=None):
         self.folder = str(folder)
         self.log = open(self.path("log"), "wb")
-        self.serial_path = self.path("serial")
-        self.process = subprocess.Popen(
-            [os.path.join(ROOT, "build/vmm/wslx-vmm"), "--engine", os.environ.get("WSLX_TEST_ENGINE", "soft"),
-             "--cpus", os.environ.get("WSLX_TEST_CPUS", "2"), "--memory", "256",
-             "--kernel", os.environ["WSLX_TEST_VMLINUX"], "--initrd", os.environ["WSLX_TEST_DEVICES"],
-             "--cmdline", "console=ttyS0", "--serial", "file:" + self.serial_path, "--vsock", self.path("v"),
-             "--console", self.path("c"), "--balloon", "--control", self.path("ctl")],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        command = [os.path.join(ROOT, "build/vmm/wslx-vmm"), "--engine", os.environ.get("WSLX_TEST_ENGINE", "soft"),
+                   "--serial", "file:" + self.path("serial"), "--vsock", self.path("v"), "--console", self.path("c"),
+                   "--balloon", "--control", self.path("ctl")]
+        if restore:
+            command += ["--restore", restore]
+        else:
+            command += ["--cpus", os.environ.get("WSLX_TEST_CPUS", "2"), "--memory", "256",
+                        "--kernel", os.environ["WSLX_TEST_VMLINUX"], "--initrd", os.environ["WSLX_TEST_DEVICES"],
+                        "--cmdline", "console=ttyS0"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         end = time.monotonic() + LIMIT
         while not os.path.exists(self.path("c")):
             assert self.process.poll() is None and time.monotonic() < end, self.tail()
             time.sleep(0.05)
         self.attach()
-        line = self.lines.readline()
-        assert line == b"ready\n", (line, self.tail())
+        if not restore:
+            line = self.lines.readline()
+            assert line == b"ready\n", (line, self.tail())
 
     def attach(self):
         self.console = unix(self.path("c"))
@@ -98,6 +102,16 @@ class Machine:
             answer += c
         assert re.fullmatch(rb"OK \d+\n", answer)
         return s
+
+    def control(self, method, fd=None, **params):
+        call = {"id": 1, "method": method, "params": params}
+        with unix(self.path("ctl")) as s:
+            if fd is not None:
+                call["fds"] = 1
+            socket.send_fds(s, [json.dumps(call).encode() + b"\n"], [] if fd is None else [fd])
+            answer = json.loads(s.makefile("rb").readline())
+        assert "error" not in answer, answer
+        return answer["result"]
 
     def guest_memory(self):
         """KiB of the guest's memory that the host holds."""

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import LIMIT, GuestError, Refused
+from conftest import LIMIT, GuestError, Machine, Refused
 
 
 def echo(machine, size, port=7):
@@ -163,6 +163,57 @@ def test_memory_that_the_guest_frees_comes_back(machine):
     machine.order("touch 100")
     # Reported some seconds later, in blocks of 2 MiB or more.
     assert eventually(lambda: machine.guest_memory() < before + 30000)
+
+
+def test_balloon(machine):
+    machine.order("touch 100")
+    free = int(machine.order("mem")[1].split()[1])
+    machine.control("balloon", mib=80)
+    assert eventually(lambda: machine.control("status")["balloon_mib"] == 80)
+    assert int(machine.order("mem")[1].split()[1]) < free - 70000
+    assert machine.guest_memory() < 256 * 1024 - 70000
+    machine.control("balloon", mib=0)
+    assert eventually(lambda: machine.control("status")["balloon_mib"] == 0)
+    machine.order("touch 100")  # what came back can be used
+    assert echo(machine, 1 << 20)
+
+
+def test_pause_in_the_middle_of_a_stream(machine):
+    s = machine.connect(9)
+    s.sendall(b"30000000\n")
+    got = s.recv(100000)
+    machine.control("pause")
+    time.sleep(0.2)
+    machine.control("resume")
+    got += s.makefile("rb").read()
+    assert len(got) == 30000000
+
+
+def test_saved_in_the_middle_of_traffic_and_restored(machine, tmp_path):
+    saved = str(tmp_path / "saved")
+    s = machine.connect(9)
+    s.sendall(b"300000000\n")
+    got = len(s.recv(100000))
+    machine.control("pause")
+    with open(saved, "wb") as f:
+        machine.control("save", fd=f.fileno())
+    # The one that was saved goes on as if nothing had been.
+    machine.control("resume")
+    while part := s.recv(1 << 20):
+        got += len(part)
+    assert got == 300000000
+    assert echo(machine, 100000)
+    copy = Machine(tmp_path, restore=saved)
+    try:
+        # Its streams ended at sockets that are not here; all else works.
+        assert echo(copy, 1 << 20)
+        assert copy.order("bytes 5") == ["5", "....."]
+        assert len(copy.order("hwrng 16")[1]) == 32
+        copy.order("touch 50")
+        copy.control("balloon", mib=10)
+        assert eventually(lambda: copy.control("status")["balloon_mib"] == 10)
+    finally:
+        copy.stop()
 
 
 def test_poweroff(machine):
