@@ -6,7 +6,7 @@
  * to SSE4.2, AES, PCLMULQDQ, SHA, RDRAND, RDSEED, ADX), which follow the host, as does the vendor: libraries choose code
  * by it. Family and model are fixed, so that no driver looks for a real processor's model-specific registers.
  *
- * Not offered: AVX and XSAVE, PCID, SMEP, SMAP, UMIP, PKU, LA57, MCE, MONITOR, performance counters.
+ * Not offered: AVX, PCID, SMEP, SMAP, UMIP, PKU, LA57, MCE, MONITOR, performance counters.
  */
 #include "vmm/cpu/soft/host-cpu.h"
 #include <cpuid.h>
@@ -27,8 +27,8 @@ enum {
 #define F1C_OSXSAVE    BIT(27)
 #define F1C_RDRAND     BIT(30)
 #define F1C_HYPERVISOR BIT(31)
-/* CX16 x2APIC MOVBE POPCNT TSC-deadline; SSE3 SSSE3 SSE4.1 SSE4.2 follow the host */
-#define F1C_BASE (BIT(13) | BIT(21) | BIT(22) | BIT(23) | BIT(24))
+/* CX16 x2APIC MOVBE POPCNT TSC-deadline XSAVE; SSE3 SSSE3 SSE4.1 SSE4.2 follow the host */
+#define F1C_BASE (BIT(13) | BIT(21) | BIT(22) | BIT(23) | BIT(24) | BIT(26))
 #define F1C_HOST (BIT(0) | BIT(9) | BIT(19) | BIT(20) | F1C_PCLMUL | F1C_AES | F1C_RDRAND)
 /* Leaf 1 EDX: FPU DE PSE TSC MSR PAE CX8 SEP MTRR PGE CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2; APIC and HTT follow */
 #define F1D_APIC BIT(9)
@@ -51,6 +51,8 @@ enum {
 #define FXD_BASE (BIT(11) | BIT(20) | BIT(26) | BIT(27) | BIT(29))
 /* What AMD's leaf 0x80000001 EDX repeats of leaf 1 EDX */
 #define FXD_AMD_REPEAT 0x0183f3ffu
+
+enum { XCR0_VALID = 3 };
 
 static struct {
 	bool ready, intel;
@@ -165,6 +167,14 @@ static void basic(struct soft_vcpu *c, uint32_t leaf, uint32_t sub, uint32_t out
 		out[CPUID_EDX] = (uint32_t)(F7D_FSRM | (host.intel ? F7D_ARCH_CAPS : 0));
 		break;
 	case 0xb: leaf_b(c, sub, out); break;
+	case 0xd: /* x87 and SSE: 512 bytes and the header */
+		if (sub == 0) {
+			out[CPUID_EAX] = XCR0_VALID;
+			out[CPUID_EBX] = out[CPUID_ECX] = 576;
+		} else if (sub == 1) {
+			out[CPUID_EAX] = BIT(0); /* XSAVEOPT */
+		}
+		break;
 	/*
 	 * Leaf 0x15 stays zero: it can state the TSC's rate only as a ratio to a crystal, and the rate we know is in
 	 * kHz (leaf 0x40000010) and in the clock page.
@@ -253,11 +263,10 @@ void soft_cpuid(struct soft_vcpu *c, uint32_t leaf, uint32_t sub, uint32_t out[4
 uint64_t soft_cr4_valid(const struct soft_vcpu *c)
 {
 	return CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCE | CR4_OSFXSR |
-	       CR4_OSXMMEXCPT | CR4_FSGSBASE;
+	       CR4_OSXMMEXCPT | CR4_FSGSBASE | CR4_OSXSAVE;
 }
 
-/* No XSAVE: XSETBV does not exist. */
 uint64_t soft_xcr0_valid(const struct soft_vcpu *c)
 {
-	return 1;
+	return XCR0_VALID;
 }
