@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: MIT
+"""What cannot be done: one clear line, the right status, and nothing changed."""
+import errno
+import fcntl
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+from conftest import BUILD, ENGINE, FAKE, SCALE, fake_only, real_only, wait_for
+
+
+@pytest.mark.parametrize("args, says", [
+    (["--no-such-option"], "--no-such-option"),
+    (["-d"], "-d needs an argument"),
+    (["-d", ""], "empty"),
+    (["-u", "", "true"], "empty"),
+    (["-e"], "-e needs a command"),
+    (["--shell-type", "weird", "true"], "weird"),
+    (["--cd", "", "true"], "--cd"),
+    (["--list", "--bogus"], "--bogus"),
+    (["--list", "-q", "-v"], "exclude"),
+    (["--terminate"], "name"),
+    (["--terminate", "a", "b"], "name"),
+    (["--set-default"], "name"),
+    (["--unregister"], "name"),
+    (["--shutdown", "now"], "now"),
+    (["--status", "x"], "x"),
+    (["--version", "x"], "x"),
+    (["--import", "only-a-name"], "folder"),
+])
+def test_wrong_arguments(empty, args, says):
+    empty.fails(125, *args, says=[says, "--help"])
+    assert not empty.service_pid()  # no need to start anything for that
+
+
+def test_help_and_version_go_to_standard_output(empty):
+    assert "--import NAME DIR FILE" in empty.ok("--help")
+    assert empty.ok("--version").startswith("wslx version: ")
+    with open("/dev/full", "w") as full:
+        p = subprocess.run(empty.cmd("--help"), env=empty.env, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert p.returncode == 125 and "No space left" in p.stderr
+
+
+def test_unknown_distribution(wslx):
+    for args in (["-d", "nope", "--", "true"], ["--terminate", "nope"], ["--unregister", "nope"],
+                 ["--set-default", "nope"]):
+        wslx.fails(125, *args, says=["'nope'", "--list"])
+    assert list(wslx.list()) == ["deb"]
+
+
+def test_no_distribution_at_all(empty):
+    empty.fails(125, "--", "true", says="no distribution is installed")
+
+
+def test_output_that_cannot_be_written(wslx):
+    with open("/dev/full", "w") as full:
+        p = subprocess.run(wslx.cmd("-d", "deb", "-e", "echo", "x"), env=wslx.env, stdin=subprocess.DEVNULL, stdout=full,
+                           stderr=subprocess.PIPE, text=True, timeout=30 * SCALE)
+    assert p.returncode == 125 and p.stderr.count("\n") == 1 and "No space left" in p.stderr
+
+
+# Configuration
+
+def test_warnings_name_file_and_line_and_change_nothing_else(fresh):
+    fresh.configure()
+    fresh.conf.write_text(fresh.conf.read_text() + "[wsl2]\nbogusKey=1\nvmIdleTimeout=soon\nswap=1GB\n")
+    lines = len(fresh.conf.read_text().splitlines())
+    p = fresh.run("-d", "deb", "--", "echo", "hi")
+    assert (p.returncode, p.stdout) == (0, "hi\n")
+    err = p.stderr.splitlines()
+    assert len(err) == 3 and all(e.startswith(f"wslx: warning: {fresh.conf}:") for e in err), p.stderr
+    assert f":{lines - 2}: unknown key 'wsl2.bogusKey'" in err[0]
+    assert f":{lines - 1}: bad value for wsl2.vmIdleTimeout: 'soon'" in err[1]
+    assert f":{lines}: wsl2.swap is not supported yet" in err[2]
+    assert fresh.run("-d", "deb", "--", "true").stderr == ""  # said once, when it took effect
+
+
+def test_too_much_memory(fresh):
+    fresh.configure(wsl2_memory="500TB")
+    fresh.fails(125, "-d", "deb", "--", "true", says=["memory", "this host has"])
+    fresh.configure()
+    assert fresh.sh("echo fine") == "fine\n"
+
+
+def test_missing_kernel(fresh):
+    good = fresh.env["WSLX_KERNEL"]
+    fresh.kill(fresh.service_pid())
+    fresh.env["WSLX_KERNEL"] = "/no/such/kernel"
+    fresh.fails(125, "-d", "deb", "--", "true", says=["/no/such/kernel", "No such file"])
+    fresh.kill(fresh.service_pid())
+    fresh.env["WSLX_KERNEL"] = good
+    assert fresh.sh("echo fine") == "fine\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a kernel\n" * 1000, b"\x7fELF" + b"\0" * 100])
+def test_wrong_kernel(fresh, content):
+    bad = fresh.tmp / "bad-kernel"
+    bad.write_bytes(content)
+    fresh.kill(fresh.service_pid())
+    fresh.env["WSLX_KERNEL"] = str(bad)
+    fresh.fails(125, "-d", "deb", "--", "true", says=[str(bad), "virtual machine"])
+    assert not fresh.vmm_pids() and not list(fresh.run_dir.glob("wslx/vm-*"))
+
+
+def test_missing_initramfs(fresh):
+    fresh.kill(fresh.service_pid())
+    fresh.env["WSLX_INITRD"] = "/no/such/initrd"
+    fresh.fails(125, "-d", "deb", "--", "true", says=["/no/such/initrd", "No such file"])
+
+
+def test_guest_that_never_comes_up(fresh):
+    """Whatever the reason: the boot is given up, said, and the process is gone."""
+    if FAKE:
+        fresh.env["FAKE_NO_HELLO"] = "1"
+    else:
+        fresh.env["WSLX_INITRD"] = "/dev/null" if False else str(fresh.tmp / "empty.cpio")
+        subprocess.run(f"cd {fresh.tmp} && mkdir none && cd none && echo . | cpio -o -H newc --quiet > ../empty.cpio",
+                       shell=True, check=True)
+    fresh.kill(fresh.service_pid())
+    fresh.configure(wsl2_kernelBootTimeout=1000 if FAKE else 30000)
+    line = fresh.fails(125, "-d", "deb", "--", "true", timeout=60)
+    assert "virtual machine" in line
+    assert not fresh.vmm_pids()
+
+
+@real_only
+@pytest.mark.skipif(ENGINE != "soft", reason="once is enough")
+def test_no_working_kvm(fresh):
+    """Where KVM cannot be used: asked for, it is an error; else the other engine is chosen, with the reason."""
+    if os.access("/dev/kvm", os.R_OK | os.W_OK):
+        p = subprocess.run([BUILD / "vmm/wslx-vmm", "--probe", "--engine", "kvm"], capture_output=True, text=True)
+        if p.returncode == 0:
+            pytest.skip("KVM works here")
+    fresh.configure(wslx_engine="kvm")
+    line = fresh.fails(125, "-d", "deb", "--", "true", says="KVM" if os.path.exists("/dev/kvm") else "kvm")
+    assert "virtual machine" in line
+    fresh.configure(wslx_engine="auto")
+    assert fresh.sh("echo fine") == "fine\n"
+    s = fresh.status()
+    assert s["engine"]["name"] == "soft" and "kvm" in s["engine"]["reason"].lower()
+
+
+# Disks
+
+def corrupt(disk, offset, data):
+    with open(disk, "r+b") as f:
+        f.seek(offset)
+        f.write(data)
+
+
+@pytest.mark.parametrize("how", ["superblock", "groups", "truncated", "gone", "foreign", "empty"])
+def test_bad_disk(fresh, how):
+    disk = fresh.tmp / "disk-deb/ext4.img"
+    if how == "superblock":
+        corrupt(disk, 1024, os.urandom(1024))
+    elif how == "groups":
+        if FAKE:
+            pytest.skip("the fake does not read them")
+        corrupt(disk, 4096, os.urandom(1 << 20))
+    elif how == "truncated":
+        os.truncate(disk, 1 << 20)
+    elif how == "gone":
+        disk.unlink()
+    elif how == "foreign":
+        corrupt(disk, 0, b"XFSB" + bytes(4096))
+    elif how == "empty":
+        os.truncate(disk, 0)
+    before = disk.read_bytes() if how in ("truncated", "empty") else b""
+    fresh.fails(125, "-d", "deb", "--", "true", says="deb")
+    if before:
+        assert disk.read_bytes() == before
+    assert fresh.list()["deb"]["state"] == "Stopped"
+    # Its neighbour is not harmed, nor is the virtual machine.
+    fresh.import_deb("other")
+    assert fresh.ok("-d", "other", "--", "echo", "fine") == "fine\n"
+    fresh.ok("--unregister", "deb")
+
+
+def test_disk_in_use(fresh):
+    """By anybody who locks it, such as a service of another login."""
+    disk = fresh.tmp / "disk-deb/ext4.img"
+    with open(disk, "rb") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        fresh.fails(125, "-d", "deb", "--", "true", says="in use")
+    assert fresh.sh("echo fine") == "fine\n"
+
+
+# The service
+
+def test_damaged_registry(fresh):
+    fresh.ok("-l")
+    fresh.kill(fresh.service_pid())
+    registry = fresh.data / "registry.json"
+    text = registry.read_text()
+    registry.write_text(text[:50])
+    fresh.fails(125, "-l", says=["registry.json", "damaged"])
+    assert registry.read_text() == text[:50]
+    registry.write_text(text)
+    assert "deb" in fresh.list()
+
+
+def fill(path):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        while True:
+            os.write(fd, b"x" * 4096)
+    except OSError as e:
+        assert e.errno == errno.ENOSPC
+    finally:
+        os.close(fd)
+
+
+def test_no_room_for_the_registry(fresh):
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small tmpfs")
+    fresh.kill(fresh.service_pid())
+    small = fresh.tmp / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("may not mount")
+    try:
+        shutil.copytree(fresh.data, small / "wslx")
+        fresh.env["XDG_DATA_HOME"] = str(small)
+        fresh.data = small / "wslx"
+        before = fresh.list()
+        fill(small / "filler")
+        fresh.fails(125, "--import", "two", fresh.tmp / "two", os.devnull, says="No space left")
+        fresh.fails(125, "--unregister", "deb", says="No space left")
+        assert fresh.list() == before
+        (small / "filler").unlink()
+        assert (fresh.tmp / "disk-deb/ext4.img").exists()
+        fresh.kill(fresh.service_pid())
+        assert fresh.list() == before
+    finally:
+        if fresh.service_pid():
+            fresh.kill(fresh.service_pid())
+        subprocess.run(["umount", "-l", small], check=True)
+
+
+def test_folders_that_are_not_private(empty):
+    """Without XDG_RUNTIME_DIR the folder is in /tmp, where others can make one first."""
+    d = empty.run_dir / "wslx"
+    d.symlink_to(empty.tmp)
+    empty.fails(125, "-l", says="not a folder")
+    d.unlink()
+    if os.geteuid() == 0:
+        d.mkdir()
+        os.chown(d, 65534, 65534)
+        empty.fails(125, "-l", says="belongs to user 65534")
+        d.rmdir()
+    pathlib.Path(empty.env["XDG_RUNTIME_DIR"]).chmod(0o700)
+    empty.ok("-l")
