@@ -8,6 +8,7 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -260,6 +261,11 @@ void os_thread_join(struct os_thread *t)
 		return;
 	pthread_join(t->t, NULL);
 	free(t);
+}
+
+void os_thread_yield(void)
+{
+	sched_yield();
 }
 
 void os_thread_kick(struct os_thread *t)

@@ -43,6 +43,7 @@ int os_thread_start(struct os_thread **ret, const char *name, void (*fn)(void *)
 void os_thread_join(struct os_thread *t); /* frees it */
 /* Interrupts a blocking system call of the thread (an empty signal handler on Linux). */
 void os_thread_kick(struct os_thread *t);
+void os_thread_yield(void); /* lets another thread have the processor, if one waits for it */
 
 uint64_t os_now(void);	    /* monotonic, ns */
 uint64_t os_realtime(void); /* since 1970-01-01 UTC, ns */

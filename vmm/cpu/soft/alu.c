@@ -3,23 +3,8 @@
  * Integer arithmetic and logic: ADD..CMP, TEST, INC, DEC, NEG, NOT, shifts and rotates, MUL, DIV.
  * The host computes results and flags with the very instruction.
  */
-#include "vmm/cpu/soft/handler.h"
-
-#define CF_IN	 "btw $8, %[fl]; "
-#define NO_CF_IN ""
-
-/* dst OP= src in host registers; f gets the flags. */
-#define OP2(bits, op, cfin, dst, src, f)                                                           \
-	__asm__(cfin op SFX(bits) " %[s], %[d]" ASM_SAVE_FL                                        \
-		: [d] "+q"(dst), "=a"(f)                                                           \
-		: [s] "q"(src), [fl] "m"(c->fl)                                                    \
-		: "cc")
-/* The same on memory, with or without LOCK. */
-#define OP2M(bits, lock, op, cfin, p, src, f)                                                      \
-	__asm__ volatile(cfin lock op SFX(bits) " %[s], %[d]" ASM_SAVE_FL                          \
-			 : [d] "+m"(*(p)), "=a"(f)                                                 \
-			 : [s] "q"(src), [fl] "m"(c->fl)                                           \
-			 : "cc", "memory")
+#include "vmm/cpu/soft/alu.h"
+#include "vmm/cpu/soft/fuse.h"
 
 /* rr: rm OP= r. rm: r OP= [mem]. mr: [mem] OP= r. ri, mi: with an immediate. */
 #define DEF_READ(bits, name, op, cfin, WB)                                                         \
@@ -198,11 +183,10 @@ FOR_SIZES(DEF_CMPM_KS, test, "test")
 		SIZES(add, form), SIZES(or, form), SIZES(adc, form), SIZES(sbb, form),             \
 			SIZES(and, form), SIZES(sub, form), SIZES(xor, form)                       \
 	}
-enum { ALU_CMP = 7, ALU_TEST = 8 };
-static const insn_fn alu_rr[9][4] = ALU_ROWS(SIZES, _rr), alu_ri[9][4] = ALU_ROWS(SIZES, _ri);
-static const struct mem_fns alu_rm[9][4] = ALU_ROWS(MEM_SIZES, _rm);
-static const struct mem_fns alu_mr[9][4] = ALU_ROWS(MEM_SIZES, _mr);
-static const struct mem_fns alu_mi[9][4] = ALU_ROWS(MEM_SIZES, _mi);
+const insn_fn soft_alu_rr[9][4] = ALU_ROWS(SIZES, _rr), soft_alu_ri[9][4] = ALU_ROWS(SIZES, _ri);
+const struct mem_fns soft_alu_rm[9][4] = ALU_ROWS(MEM_SIZES, _rm);
+const struct mem_fns soft_alu_mr[9][4] = ALU_ROWS(MEM_SIZES, _mr);
+const struct mem_fns soft_alu_mi[9][4] = ALU_ROWS(MEM_SIZES, _mi);
 static const insn_fn alu_mr_lock[7][4] = LOCK_ROWS(_mr_lock);
 static const insn_fn alu_mi_lock[7][4] = LOCK_ROWS(_mi_lock);
 
@@ -524,16 +508,22 @@ static bool bind_alu_op(struct insn *i, const struct dec *d, unsigned op, unsign
 		i->fn = alu_mr_lock[op][z];
 	} else if (form >= 4) {
 		i->rm = slot_gpr(CPU_RAX);
-		i->fn = alu_ri[op][z];
+		i->fn = soft_alu_ri[op][z];
 	} else if (m) {
-		i->fn = pick_mem(i, form & 2 ? &alu_rm[op][z] : &alu_mr[op][z]);
+		i->fn = pick_mem(i, form & 2 ? &soft_alu_rm[op][z] : &soft_alu_mr[op][z]);
 	} else {
 		if (form & 2)
 			swap_regs(i);
-		i->fn = alu_rr[op][z];
+		i->fn = soft_alu_rr[op][z];
 		if (i->r == i->rm && z >= 2 && (op == 5 || op == 6))
 			i->fn = zero32;
 	}
+	if (op >= ALU_CMP)
+		soft_fuse_mark(i, op,
+			form >= 4  ? FUSE_RI
+			: !m	   ? FUSE_RR
+			: form & 2 ? FUSE_RM
+				   : FUSE_MR);
 	return true;
 }
 
@@ -546,7 +536,9 @@ static bool bind_alu_imm(struct insn *i, const struct dec *d, unsigned op)
 			return false;
 		i->fn = alu_mi_lock[op][z];
 	} else {
-		i->fn = i->flags & INSN_MEM ? pick_mem(i, &alu_mi[op][z]) : alu_ri[op][z];
+		i->fn = i->flags & INSN_MEM ? pick_mem(i, &soft_alu_mi[op][z]) : soft_alu_ri[op][z];
+		if (op >= ALU_CMP)
+			soft_fuse_mark(i, op, i->flags & INSN_MEM ? FUSE_MI : FUSE_RI);
 	}
 	return true;
 }
@@ -641,15 +633,18 @@ bool soft_bind_alu(struct insn *i, const struct dec *d)
 	case 0x85:
 		if (i->flags & INSN_LOCK)
 			return false;
-		i->fn = i->flags & INSN_MEM ? pick_mem(i, &alu_mr[ALU_TEST][size_index(i->size)])
-					    : alu_rr[ALU_TEST][size_index(i->size)];
+		i->fn = i->flags & INSN_MEM
+				? pick_mem(i, &soft_alu_mr[ALU_TEST][size_index(i->size)])
+				: soft_alu_rr[ALU_TEST][size_index(i->size)];
+		soft_fuse_mark(i, ALU_TEST, i->flags & INSN_MEM ? FUSE_MR : FUSE_RR);
 		return true;
 	case 0xa8:
 	case 0xa9:
 		if (op == 0xa8)
 			i->size = 1;
 		i->rm = slot_gpr(CPU_RAX);
-		i->fn = alu_ri[ALU_TEST][size_index(i->size)];
+		i->fn = soft_alu_ri[ALU_TEST][size_index(i->size)];
+		soft_fuse_mark(i, ALU_TEST, FUSE_RI);
 		return true;
 	case 0xc0:
 	case 0xc1:

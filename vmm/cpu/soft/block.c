@@ -7,6 +7,7 @@
 #include "lib/os/mem.h"
 #include "vmm/cpu/soft/bind.h"
 #include "vmm/cpu/soft/exec.h"
+#include "vmm/cpu/soft/fuse.h"
 #include "vmm/cpu/soft/mem.h"
 #include "vmm/cpu/soft/mmu.h"
 
@@ -433,7 +434,7 @@ static const struct block *make(
 		return NULL;
 	while (tmp[n].fn != soft_h_goto_in && tmp[n].fn != soft_h_goto_out &&
 		tmp[n].fn != soft_h_exit)
-		n++;
+		soft_fuse(&tmp[n++]);
 	n++;
 	k = arena_alloc(b, sizeof(*k) + n * sizeof(k->insns[0]));
 	memcpy(k->insns, tmp, n * sizeof(k->insns[0]));

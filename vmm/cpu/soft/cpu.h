@@ -241,6 +241,7 @@ struct soft_vcpu {
 					    simd keeps it live */
 	struct soft_tlb tlbs[2];	 /* supervisor, user */
 	const struct block *jump_cache[1 << 12]; /* see block.h */
+	uint32_t pauses;
 	bool tlb_used[2], tlb_large;
 	uint64_t tlb_large_mask, tlb_large_base; /* where 2M/1G pages were seen, see mmu.c */
 };

@@ -11,51 +11,10 @@
 #include "vmm/cpu/soft/block.h"
 #include "vmm/cpu/soft/exc.h"
 #include "vmm/cpu/soft/handler.h"
+#include "vmm/cpu/soft/jump.h"
 #include "vmm/cpu/soft/mmu.h"
 
-static ALWAYS_INLINE bool events(struct soft_vcpu *c)
-{
-	return unlikely(atomic_load_explicit(&c->events, memory_order_relaxed) != 0);
-}
-
-/* To i->disp in the same page. */
-#define JUMP_IN(c, i)                                                                              \
-	do {                                                                                       \
-		const struct block *k_ = (i)->link;                                                \
-		if (events(c) || unlikely(!k_))                                                    \
-			return jump_slow(c, i);                                                    \
-		GOTO_INSN(c, k_->insns);                                                           \
-	} while (0)
-
-/* To i->disp from ip_base, another page; 64-bit mode. */
-#define JUMP_OUT(c, i)                                                                             \
-	do {                                                                                       \
-		uint64_t t_ = (c)->ip_base + (uint64_t)(int64_t)(i)->disp;                         \
-		const struct tlbx *x_ = &(c)->tlb->x[t_ >> 12 & (TLBX_SIZE - 1)];                  \
-		const struct block *k_ = (i)->link;                                                \
-		if (events(c) || unlikely(!k_ || x_->tag != (t_ & PAGE_MASK_) ||                   \
-					  k_->key != (x_->gpa | (t_ & 0xfff))))                    \
-			return jump_slow(c, i);                                                    \
-		(c)->ip_base = t_ & PAGE_MASK_;                                                    \
-		GOTO_INSN(c, k_->insns);                                                           \
-	} while (0)
-
-/* To any address; 64-bit mode. */
-#define JUMP_TO(c, t)                                                                              \
-	do {                                                                                       \
-		uint64_t t_ = (t);                                                                 \
-		const struct tlbx *x_ = &(c)->tlb->x[t_ >> 12 & (TLBX_SIZE - 1)];                  \
-		uint64_t key_ = x_->gpa | (t_ & 0xfff);                                            \
-		const struct block *k_ = *soft_jump_cache(c, key_);                                \
-		if (events(c) || unlikely(x_->tag != (t_ & PAGE_MASK_) || k_->key != key_)) {      \
-			(c)->rip = t_;                                                             \
-			return NULL;                                                               \
-		}                                                                                  \
-		(c)->ip_base = t_ & PAGE_MASK_;                                                    \
-		GOTO_INSN(c, k_->insns);                                                           \
-	} while (0)
-
-static NOINLINE const struct insn *jump_slow(struct soft_vcpu *c, const struct insn *i)
+NOINLINE const struct insn *soft_jump_slow(struct soft_vcpu *c, const struct insn *i)
 {
 	if (atomic_load_explicit(&c->events, memory_order_relaxed)) {
 		c->rip = c->ip_base + (uint64_t)(int64_t)i->disp;
@@ -72,7 +31,7 @@ const struct insn *soft_h_goto_in(struct soft_vcpu *c, const struct insn *i)
 const struct insn *soft_h_goto_out(struct soft_vcpu *c, const struct insn *i)
 {
 	if (c->mode != MODE_64)
-		return jump_slow(c, i);
+		return soft_jump_slow(c, i);
 	JUMP_OUT(c, i);
 }
 
@@ -118,7 +77,12 @@ static NOINLINE const struct insn *call_full(struct soft_vcpu *c, const struct i
 	c->cur = i;
 	mem_write64(c, sp, c->ip_base + i->off + i->len);
 	c->gpr[CPU_RSP] = sp;
-	return jump_slow(c, i);
+	return soft_jump_slow(c, i);
+}
+
+insn_fn soft_jcc_in(unsigned cc)
+{
+	return jcc_fns[cc][0];
 }
 
 HANDLER(call_in)
@@ -236,7 +200,7 @@ HANDLER(loop_any)
 			c->gpr[CPU_RCX] = n;
 	}
 	if (taken)
-		return jump_slow(c, i);
+		return soft_jump_slow(c, i);
 	NEXT(c, i);
 }
 
@@ -288,6 +252,7 @@ bool soft_bind_ctrl(struct insn *i, const struct dec *d)
 	if (jcc) {
 		if (!bind_target(i, d, &in))
 			return false;
+		i->aux = op & 15;
 		i->fn = !wide ? jcc_slow_fns[op & 15] : jcc_fns[op & 15][!in];
 		if (!wide && in && i->size == 4)
 			i->fn = jcc_fns[op & 15][0];

@@ -364,6 +364,19 @@ HANDLER(nop)
 	NEXT(c, i);
 }
 
+/*
+ * A guest that spins waits for another vCPU, whose thread may need this very processor: let it run
+ * now and then.
+ */
+HANDLER(pause)
+{
+	enum { SPINS = 64 };
+
+	if (c->vm->nvcpus > 1 && ++c->pauses % SPINS == 0)
+		os_thread_yield();
+	NEXT(c, i);
+}
+
 HANDLER(bswap32)
 {
 	SLOT64(c, i->rm) = __builtin_bswap32(SLOT32(c, i->rm));
@@ -578,9 +591,10 @@ bool soft_bind_mov(struct insn *i, const struct dec *d)
 	case 0x90 ... 0x97:
 		i->r = slot_gpr(CPU_RAX);
 		i->rm = slot_gpr((op & 7) | (d->rex & 1) << 3);
-		i->fn = i->r == i->rm || (op == 0x90 && d->rep == 0xf3)
-				? nop
-				: mov_fns[F_XRR][size_index(i->size)];
+		if (op == 0x90 && d->rep == 0xf3)
+			i->fn = pause;
+		else
+			i->fn = i->r == i->rm ? nop : mov_fns[F_XRR][size_index(i->size)];
 		return true;
 	case 0x98: i->fn = cbw; return true;
 	case 0x99: i->fn = cwd; return true;
