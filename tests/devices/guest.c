@@ -8,12 +8,14 @@
  *	touch MIB       dirty so much anonymous memory, then free it
  *	dial PORT       connect to that port of the host and echo there until it ends, in the background
  *	size            rows and columns of hvc0
+ *	rebind DRIVER   take the driver of a virtio device off it and put it back
  *	bytes N         N bytes of '.' after the answer's first line
  *	off             power off
  *
  * Meanwhile vsock port 7 echoes, port 8 sends what comes as fast as it can into nothing and then says "done\n", and port
  * 9 sends N bytes, N being the decimal line it receives first.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -220,6 +222,41 @@ static void do_dial(unsigned port)
 	say(".");
 }
 
+static int put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), r;
+
+	r = fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+	close(fd);
+	return r;
+}
+
+/* The device goes through reset, in the middle of whatever it does. */
+static void do_rebind(const char *driver)
+{
+	char folder[128], path[512], device[64] = "";
+	struct dirent *d;
+	DIR *dir;
+	int r;
+
+	snprintf(folder, sizeof(folder), "/sys/bus/virtio/drivers/%.64s", driver);
+	dir = opendir(folder);
+	while (dir && (d = readdir(dir)))
+		if (!strncmp(d->d_name, "virtio", 6))
+			snprintf(device, sizeof(device), "%.63s", d->d_name);
+	if (dir)
+		closedir(dir);
+	snprintf(path, sizeof(path), "%s/unbind", folder);
+	r = put(path, device);
+	snprintf(path, sizeof(path), "%s/bind", folder);
+	if (r == 0)
+		r = put(path, device);
+	if (r < 0)
+		say("! %s, device \"%s\": %s", path, device, strerror(-r));
+	else
+		say(".");
+}
+
 static void order(char *line)
 {
 	unsigned n = strchr(line, ' ') ? (unsigned)atoi(strchr(line, ' ')) : 0;
@@ -241,6 +278,8 @@ static void order(char *line)
 		for (unsigned i = 0; i < n; i++)
 			fputc('.', console);
 		say("\n.");
+	} else if (!strncmp(line, "rebind ", 7)) {
+		do_rebind(line + 7);
 	} else if (!strncmp(line, "off", 3)) {
 		sync();
 		reboot(RB_POWER_OFF);

@@ -25,11 +25,12 @@ void fv_add_rx(struct fake_vsock *g)
 
 void fv_start(struct fake_vsock *g, unsigned rx_bufs)
 {
-	g->f.heap = FAKE_HEAP;
+	if (!g->tx[0])
+		for (unsigned i = 0; i < FV_TX_BUFS; i++)
+			g->tx[i] = fake_alloc(&g->f, FV_HDR + FV_MAX_PKT);
+	g->f.heap = ALIGN_UP(g->tx[FV_TX_BUFS - 1] + FV_HDR + FV_MAX_PKT, 16);
 	if (!fake_start(&g->f, FAKE_ALL))
 		abort();
-	for (unsigned i = 0; i < FV_TX_BUFS; i++)
-		g->tx[i] = fake_alloc(&g->f, FV_HDR + FV_MAX_PKT);
 	for (unsigned i = 0; i < rx_bufs; i++)
 		fv_add_rx(g);
 }
