@@ -174,7 +174,7 @@ static int open_inputs(struct options *o, struct inputs *in, struct err *e)
 static int enter_sandbox(const struct options *o, struct err *e)
 {
 	struct sandbox_result res = {0};
-	struct sandbox_opts opts = {.ret = &res};
+	struct sandbox_opts opts = {.ret = &res, .debug = getenv("WSLX_SANDBOX_DEBUG") != NULL};
 	int r;
 
 	if (o->no_sandbox) {
