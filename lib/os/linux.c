@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -206,6 +207,7 @@ struct os_thread {
 	pthread_t t;
 	void (*fn)(void *);
 	void *ctx;
+	char name[16];
 };
 
 enum { KICK_SIGNAL_OFFSET = 1 };
@@ -219,6 +221,8 @@ static void *thread_entry(void *arg)
 {
 	struct os_thread *t = arg;
 
+	/* By the thread itself: another one's name is a file in /proc, which a sandboxed process cannot open. */
+	pthread_setname_np(pthread_self(), t->name);
 	t->fn(t->ctx);
 	return NULL;
 }
@@ -233,6 +237,7 @@ int os_thread_start(struct os_thread **ret, const char *name, void (*fn)(void *)
 	if (!t)
 		return -ENOMEM;
 	*t = (struct os_thread){.fn = fn, .ctx = ctx};
+	snprintf(t->name, sizeof(t->name), "%s", name);
 	sigaction(SIGRTMIN + KICK_SIGNAL_OFFSET, &sa, NULL);
 	/* Signals meant for the process go to the thread that runs the loop; only kicks and faults
 	 * come here. */
@@ -250,7 +255,6 @@ int os_thread_start(struct os_thread **ret, const char *name, void (*fn)(void *)
 		free(t);
 		return -r;
 	}
-	pthread_setname_np(t->t, name);
 	*ret = t;
 	return 0;
 }
