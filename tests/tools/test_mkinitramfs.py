@@ -85,6 +85,17 @@ def test_not_a_module(kernel):
     assert r.returncode == 1 and "not a 64-bit" in r.stderr
 
 
+def test_signatures_are_left_out(kernel):
+    path = kernel / "kernel/lib/modules/1.0/kernel/x/a.ko"
+    trailer = b"\0\0\2\0\0\0\0\0" + struct.pack(">I", 300) + b"~Module signature appended~\n"
+    path.write_bytes(module([]) + b"s" * 300 + trailer)
+    assert make(kernel, "--module", "a").returncode == 0
+    assert entries(kernel / "out")["modules/a.ko"][1] == module([])
+    path.write_bytes(module([]) + trailer.replace(b"\1\x2c", b"\xff\xff"))
+    r = make(kernel, "--module", "a")
+    assert r.returncode == 1 and "signature" in r.stderr
+
+
 def test_same_inputs_same_bytes(kernel):
     assert make(kernel, "--module", "c_d").returncode == 0
     first = (kernel / "out").read_bytes()
