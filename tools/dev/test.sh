@@ -83,13 +83,13 @@ suite_unit()
 suite_unit-clang()
 {
 	built unit-clang "$ROOT/build-clang" CC=clang-14 || return 0
-	meson_suite unit-clang "$ROOT/build-clang" --no-suite lab
+	meson_suite unit-clang "$ROOT/build-clang" --no-suite lab --no-suite e2e
 }
 
 suite_unit-asan()
 {
 	built unit-asan "$ROOT/build-asan" -Db_sanitize=address,undefined || return 0
-	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 meson_suite unit-asan "$ROOT/build-asan" --no-suite lab -t 4
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 meson_suite unit-asan "$ROOT/build-asan" --no-suite lab --no-suite e2e -t 4
 }
 
 suite_guest()
