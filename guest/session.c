@@ -30,7 +30,7 @@
 #include "lib/base/log.h"
 
 /* Connections that have not sent their first message yet, and sessions, are bounded: a runaway host tool is told no. */
-enum { MAX_SESSIONS = 1024 };
+enum { MAX_SESSIONS = 1024, PIPE_SIZE = 1 << 20 };
 
 /* One direction of bytes: a relay and the two descriptors it uses, which are this flow's own. */
 struct flow {
@@ -168,6 +168,9 @@ static int wire_fd(struct session *s, int i, int slave, int *ret_child)
 	case WSLX_FD_PIPE:
 		if (pipe2(p, O_CLOEXEC) < 0)
 			return -errno;
+		/* Each time a pipe fills or empties costs two switches of process: fewer when it is large. It takes
+		 * memory only for what is in it, and may stay small. */
+		fcntl(p[0], F_SETPIPE_SZ, PIPE_SIZE);
 		*ret_child = i == 0 ? p[0] : p[1];
 		return i == 0 ? flow_start(s, FLOW_IN, take_fd(s->stream[0]), p[1], false)
 			      : flow_start(s, FLOW_IN + i, p[0], take_fd(s->stream[i]), true);
