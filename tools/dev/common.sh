@@ -53,8 +53,9 @@ as_root()
 }
 
 # stage TEXT ... stage_done: what is being done, and how long it took; on a terminal with the seconds counting. Goes to
-# stderr: stdout belongs to the command that is run in the end. Quiet with WSLX_DEV_QUIET.
-STAGE_TEXT='' STAGE_START='' STAGE_TICKER=''
+# stderr: stdout belongs to the command that is run in the end. Quiet with WSLX_DEV_QUIET; STAGE_MIN_MS leaves out what
+# took less.
+STAGE_TEXT='' STAGE_START='' STAGE_TICKER='' STAGE_MIN_MS=0
 
 stage()
 {
@@ -86,7 +87,8 @@ stage_done()
 {
 	[[ -n $STAGE_TEXT ]] || return 0
 	stage_stop
-	printf '%6s s  %s\n' "$(seconds_since "$STAGE_START")" "$STAGE_TEXT${1:+: $1}" >&2
+	[[ $((($(date +%s%N) - STAGE_START) / 1000000)) -lt $STAGE_MIN_MS ]] ||
+		printf '%6s s  %s\n' "$(seconds_since "$STAGE_START")" "$STAGE_TEXT${1:+: $1}" >&2
 	STAGE_TEXT=''
 }
 
@@ -95,5 +97,8 @@ seconds_since()
 	local ms=$((($(date +%s%N) - $1) / 1000000))
 	printf '%d.%02d' $((ms / 1000)) $((ms % 1000 / 10))
 }
+
+# Read above, set by who wants less: see run.sh.
+export STAGE_MIN_MS
 
 trap stage_stop EXIT

@@ -88,6 +88,8 @@ run_verb()
 {
 	local start took status=0
 
+	# Before a command of the user's only what made them wait is worth a line.
+	[[ $# -eq 0 ]] || STAGE_MIN_MS=1000
 	need build run
 	setup_distribution debian debian
 	if [[ $# -gt 0 ]]; then
