@@ -98,7 +98,4 @@ seconds_since()
 	printf '%d.%02d' $((ms / 1000)) $((ms % 1000 / 10))
 }
 
-# Read above, set by who wants less: see run.sh.
-export STAGE_MIN_MS
-
 trap stage_stop EXIT

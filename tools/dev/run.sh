@@ -89,6 +89,7 @@ run_verb()
 	local start took status=0
 
 	# Before a command of the user's only what made them wait is worth a line.
+	# shellcheck disable=SC2034 # common.sh reads it
 	[[ $# -eq 0 ]] || STAGE_MIN_MS=1000
 	need build run
 	setup_distribution debian debian
