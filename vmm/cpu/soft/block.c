@@ -341,13 +341,14 @@ static bool build(
 	struct soft_vcpu *c, struct insn *out, const uint8_t *hva, unsigned off, unsigned max)
 {
 	struct insn *i = out;
+	unsigned start = off;
 	struct dec d;
 
 	for (;;) {
 		int len = off < 4096 ? soft_decode(&d, hva + off, 4096 - off, c->mode) : DEC_MORE;
 
 		if (len == DEC_MORE) {
-			if (i == out)
+			if (off == start)
 				return false;
 			if (off < 4096) {
 				*i = (struct insn){.fn = soft_h_exit, .off = (uint16_t)off};
@@ -357,6 +358,8 @@ static bool build(
 		}
 		soft_bind(i, &d, len, off);
 		off += i->len;
+		if (i->fn == soft_h_nop && max > 1)
+			continue;
 		if (soft_ends_block(i++))
 			break;
 		if ((unsigned)(i - out) >= max)

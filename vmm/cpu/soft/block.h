@@ -15,7 +15,7 @@
 
 #include "vmm/cpu/soft/cpu.h"
 
-enum { BLOCK_MAX_INSNS = 64, JC_BITS = 12, JC_SIZE = 1 << JC_BITS };
+enum { BLOCK_MAX_INSNS = 64, JC_BITS = 14, JC_SIZE = 1 << JC_BITS };
 
 struct block {
 	uint64_t key; /* soft_block_key(); BLOCK_DROPPED when its page was written */

@@ -153,7 +153,7 @@ struct tlbx { /* instruction fetch */
 	bool global;
 };
 enum { TLB_GLOBAL = 1 };
-enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS, TLBX_SIZE = 256 };
+enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS, TLBX_SIZE = 512 };
 
 struct soft_tlb {
 	struct tlbe d[TLB_SIZE];
@@ -240,7 +240,7 @@ struct soft_vcpu {
 	uint8_t xsave[4096] ALIGNED(64); /* standard XSAVE image: the guest's FP state, except while
 					    simd keeps it live */
 	struct soft_tlb tlbs[2];	 /* supervisor, user */
-	const struct block *jump_cache[1 << 12]; /* see block.h */
+	const struct block *jump_cache[1 << 14]; /* see block.h */
 	uint32_t pauses;
 	bool tlb_used[2], tlb_large;
 	uint64_t tlb_large_mask, tlb_large_base; /* where 2M/1G pages were seen, see mmu.c */

@@ -359,7 +359,7 @@ HANDLER(leave64)
 /* --- odds and ends
  * ------------------------------------------------------------------------------------------- */
 
-HANDLER(nop)
+const struct insn *soft_h_nop(struct soft_vcpu *c, const struct insn *i)
 {
 	NEXT(c, i);
 }
@@ -469,8 +469,8 @@ static bool bind_0f(struct insn *i, const struct dec *d)
 	unsigned z = size_index(i->size), sx, wide;
 
 	switch (d->op) {
-	case 0x0d: i->fn = nop; return true;
-	case 0x18 ... 0x1f: i->fn = nop; return true;
+	case 0x0d: i->fn = soft_h_nop; return true;
+	case 0x18 ... 0x1f: i->fn = soft_h_nop; return true;
 	case 0x40 ... 0x4f:
 		i->fn = cc_fns[d->op & 15][CC_CMOV_ANY];
 		if (!m && i->size >= 4)
@@ -594,7 +594,7 @@ bool soft_bind_mov(struct insn *i, const struct dec *d)
 		if (op == 0x90 && d->rep == 0xf3)
 			i->fn = pause;
 		else
-			i->fn = i->r == i->rm ? nop : mov_fns[F_XRR][size_index(i->size)];
+			i->fn = i->r == i->rm ? soft_h_nop : mov_fns[F_XRR][size_index(i->size)];
 		return true;
 	case 0x98: i->fn = cbw; return true;
 	case 0x99: i->fn = cwd; return true;
