@@ -14,14 +14,14 @@ SYSTEM_BEGIN
 	FAULTS(6, 0, .byte 0xf0, 0x01, 0xc0)		/* lock add %eax, %eax */
 	movabs	$0x8000000000000000, %rbx
 	FAULTS(13, 0, movl (%rbx), %ecx)
-	FAULTS(13, 0, jmp *%rbx)
+	REAL(FAULTS(13, 0, jmp *%rbx))
 	movq	%rsp, %rsi
 	movq	%rbx, %rbp
-	FAULTS(12, 0, movl (%rbp), %ecx)
+	REAL(FAULTS(12, 0, movl (%rbp), %ecx))
 	movl	$SCRATCH + 8, %ebx
-	FAULTS(13, 0, movaps (%rbx), %xmm0)
-	FAULTS(13, 0, movaps %xmm0, (%rbx))
-	FAULTS(13, 0, addps (%rbx), %xmm0)
+	REAL(FAULTS(13, 0, movaps (%rbx), %xmm0))
+	REAL(FAULTS(13, 0, movaps %xmm0, (%rbx)))
+	REAL(FAULTS(13, 0, addps (%rbx), %xmm0))
 	movl	$0x39, %ecx
 	FAULTS(13, 0x38, movl %ecx, %ds)		/* beyond the GDT's limit */
 	movl	$SEL_TSS, %ecx
@@ -35,7 +35,7 @@ SYSTEM_BEGIN
 	FAULTS(13, 0, wrmsr)
 	movq	%cr4, %rcx
 	btsq	$40, %rcx
-	FAULTS(13, 0, movq %rcx, %cr4)
+	REAL(FAULTS(13, 0, movq %rcx, %cr4))
 	movl	$1, %ecx
 	FAULTS(13, 0, movq %rcx, %cr0)			/* paging cannot be turned off here */
 
@@ -48,9 +48,9 @@ SYSTEM_BEGIN
 	lea	1b(%rip), %rax
 	EQ(last_rip(%rip), %rax)
 	movb	$0x0e, rt_idt+0x40*16+5(%rip)
-	FAULTS(11, 0x40 * 8 + 2, int $0x40)
+	REAL(FAULTS(11, 0x40 * 8 + 2, int $0x40))
 	movb	$0x8c, rt_idt+0x40*16+5(%rip)
-	FAULTS(13, 0x40 * 8 + 2, int $0x40)
+	REAL(FAULTS(13, 0x40 * 8 + 2, int $0x40))
 
 	/* the frame: aligned stack, RF set for a fault, selector, flags */
 	movl	$STACK_TOP - 24, %esp
@@ -144,8 +144,8 @@ user1:
 	UFAULTS(13, 0, invlpg (%rbx))
 	movl	$0xc0000080, %ecx
 	UFAULTS(13, 0, rdmsr)
-	UFAULTS(13, 0x40 * 8 + 2, int $0x40)
-	UFAULTS(13, 14 * 8 + 2, int $14)
+	REAL(UFAULTS(13, 0x40 * 8 + 2, int $0x40))
+	REAL(UFAULTS(13, 14 * 8 + 2, int $14))
 	movl	$SEL_DATA, %ebx
 	UFAULTS(13, SEL_DATA, movl %ebx, %ds)
 	pushfq

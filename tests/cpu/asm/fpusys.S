@@ -48,9 +48,9 @@ SYSTEM_BEGIN
 	fdivrp	%st, %st(1)
 	movl	$5, %ecx
 	fnstsw	SCRATCH
-	FAULTS(16, 0, fld1)
+	REAL(FAULTS(16, 0, fld1))
 	FAULTS(16, 0, fwait)
-	FAULTS(16, 0, movq %mm0, %mm1)
+	REAL(FAULTS(16, 0, movq %mm0, %mm1))
 	fnclex
 	fld1
 	fninit
@@ -64,6 +64,8 @@ SYSTEM_BEGIN
 	movq	%cr4, %rcx
 	orl	$0x400, %ecx
 	movq	%rcx, %cr4
+	cmpb	$0, on_tcg(%rip)
+	jne	8f
 	FAULTS(19, 0, divsd %xmm1, %xmm0)
 	cvtsd2si %xmm0, %eax
 	EQ(%eax, $2)
@@ -78,6 +80,8 @@ SYSTEM_BEGIN
 	ldmxcsr	SCRATCH
 	movl	$0x10000, SCRATCH
 	FAULTS(13, 0, ldmxcsr SCRATCH)
+8:	movl	$0x1f80, SCRATCH
+	ldmxcsr	SCRATCH
 	movl	$0x1f80, SCRATCH + 24
 	FAULTS(13, 0, fxsave64 SCRATCH + 8)
 

@@ -51,7 +51,7 @@ SYSTEM_BEGIN
 	invlpg	(%rbx)
 	PGF(0, P, movl (%rbx), %ecx)
 	PGF(2, P, movl %ecx, (%rbx))
-	PGF(2, P, addl %ecx, (%rbx))
+	REAL(PGF(2, P, addl %ecx, (%rbx)))
 	PGX(0x10, P)
 	/* a crossing access names the first byte that fails, and writes nothing before it */
 	movl	$0x55555555, P - 4
@@ -101,8 +101,8 @@ SYSTEM_BEGIN
 	btrq	$63, PTE(P)
 	btsq	$51, PTE(P)
 	invlpg	(%rbx)
-	PGF(9, P, movl (%rbx), %ecx)
-	PGF(11, P, movl %ecx, (%rbx))
+	REAL(PGF(9, P, movl (%rbx), %ecx))
+	REAL(PGF(11, P, movl %ecx, (%rbx)))
 	btrq	$51, PTE(P)
 	invlpg	(%rbx)
 
@@ -156,7 +156,7 @@ SYSTEM_BEGIN
 	EQ(%eax, $0x44444444)
 	movq	$0x802000 + 0x87, PT_BASE + 0x2000 + 4 * 8	/* a misaligned one is reserved bits */
 	invlpg	0x800000
-	FAULTS(14, 9, movl 0x812345, %ecx)
+	REAL(FAULTS(14, 9, movl 0x812345, %ecx))
 
 	/* user rights */
 	movq	$P + 0x5003, PTE(P + 0x5000)

@@ -71,7 +71,7 @@ CASE_BEGIN
 	addsd	%xmm0, %xmm0
 	stmxcsr	(%rsp)
 	mov	(%rsp), %eax
-	EQ(%eax, $0x1faf)
+	REAL(EQ(%eax, $0x1faf))
 	/* denormals are zero, flush to zero */
 	movl	$0x9fc0, (%rsp)
 	ldmxcsr	(%rsp)

@@ -46,7 +46,7 @@ SYSTEM_BEGIN
 	movq	%rax, %rdx
 	shrq	$32, %rdx
 	movl	$0xc0000101, %ecx
-	FAULTS(13, 0, wrmsr)
+	REAL(FAULTS(13, 0, wrmsr))
 
 	/* out to CPL 3 and back, three times */
 	xorl	%ebx, %ebx
@@ -104,6 +104,8 @@ done:	cld
 	/* SYSRET to a non-canonical address: #GP in the kernel */
 	movabs	$0x800000000000, %rcx
 	movl	$2, %r11d
+	cmpb	$0, on_tcg(%rip)
+	jne	1f
 	FAULTS(13, 0, sysretq)
 	movq	last_cs(%rip), %rax
 	testl	$3, %eax

@@ -102,6 +102,16 @@ static const char *differs(
 	return NULL;
 }
 
+/* A branch through random data fell on another case's code: natively that has run too. */
+static bool runs_on(
+	const struct diff_batch *b, const struct diff_case *c, const struct diff_result *mine)
+{
+	uint64_t at = mine->rip - DIFF_CODE;
+
+	return mine->vector == DIFF_NO_VECTOR && mine->rip != c->rip + c->len &&
+	       at < DIFF_CODE_SIZE && b->code[at] != 0xcc;
+}
+
 static void dump_fx(const struct diff_fx *f)
 {
 	printf("    fcw %04x fsw %04x ftw %02x fop %03x fip %lx fdp %lx mxcsr %04x\n", f->fcw,
@@ -260,7 +270,7 @@ static void compare(const struct opts *o, struct diff_engine *e, struct diff_bat
 			diff_engine_run(e, b, i, &mine);
 		normalize(c, &b->r[i]);
 		normalize(c, &mine);
-		what = differs(c, &b->r[i], &mine);
+		what = runs_on(b, c, &mine) ? NULL : differs(c, &b->r[i], &mine);
 		t->cases[c->class]++;
 		t->faults[c->class] += b->r[i].vector != DIFF_NO_VECTOR;
 		t->bad += what != NULL;
