@@ -57,7 +57,8 @@ static void on_progress(void *ctx, const struct image_progress *p)
 static int confine(const struct image_import_opts *o, int pipe_fd, struct err *e)
 {
 	const int keep[] = {STDERR_FILENO, o->in_fd, o->out_fd, pipe_fd};
-	const struct sandbox_opts so = {.keep_fds = keep, .n_keep = 4};
+	const struct sandbox_opts so = {
+		.keep_fds = keep, .n_keep = 4, .debug = getenv("WSLX_SANDBOX_DEBUG") != NULL};
 	struct rlimit lim = {MEMORY_LIMIT, MEMORY_LIMIT};
 
 	if (!sandbox_address_space_is_huge() && setrlimit(RLIMIT_AS, &lim) < 0)

@@ -32,8 +32,8 @@ struct blk_file {
 	bool can_punch, can_zero_range; /* worker only, once it runs */
 
 	struct os_thread *worker; /* started by the first request for it */
-	struct os_event wake; /* the worker has something to do */
-	struct os_event idle; /* the worker has nothing to do */
+	struct os_event wake;	  /* the worker has something to do */
+	struct os_event idle;	  /* the worker has nothing to do */
 	struct os_notifier *finished;
 	struct os_mutex lock;
 	struct blk_req *todo, **todo_tail;
