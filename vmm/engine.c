@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/engine.h"
 
+#include <errno.h>
+
 static int probe(const struct cpu_ops *ops, struct err *e)
 {
 	return ops->probe ? ops->probe(e) : 0;
@@ -18,6 +20,12 @@ int engine_choose(
 			*ret = &cpu_kvm_ops;
 			err_set(reason, 0, "%s",
 				kind == ENGINE_AUTO ? "KVM works here" : "asked for");
+			return 0;
+		}
+		/* Correct but slow is the user's to choose. */
+		if (r == -ETIME && kind == ENGINE_KVM) {
+			*ret = &cpu_kvm_ops;
+			err_set(reason, 0, "asked for, although %s", why.text);
 			return 0;
 		}
 		if (kind == ENGINE_KVM) {

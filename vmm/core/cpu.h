@@ -108,8 +108,10 @@ struct cpu_vm_config {
 struct cpu_ops {
 	const char *name; /* "kvm", "soft" */
 
-	/* Can this back end run a stock kernel here? 0, or a negative errno with the reason in e.
-	 * Runs guest code. */
+	/*
+	 * Can this back end run a stock kernel here? Runs guest code. 0; -ETIME: yes, but slower than hardware would;
+	 * any other negative errno: no. The reason is in e.
+	 */
 	int (*probe)(struct err *e);
 
 	int (*vm_new)(struct cpu_vm **ret, const struct cpu_vm_config *cfg, struct err *e);

@@ -219,7 +219,7 @@ static int judge(const struct probe *p, const struct gmem *gm, struct err *e)
 		(unsigned long long)p->loop_ns / 1000, (unsigned long long)native / 1000,
 		(unsigned long long)p->exits_ns / PROBE_NEXITS);
 	if (p->loop_ns / MAX_LOOP_RATIO > native)
-		return err_set(e, -EOPNOTSUPP,
+		return err_set(e, -ETIME,
 			"this KVM runs kernel code %llu times slower than the CPU: it is emulated",
 			(unsigned long long)(p->loop_ns / native));
 	return 0;

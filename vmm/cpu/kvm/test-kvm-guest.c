@@ -689,7 +689,7 @@ int main(int argc, char **argv)
 	struct err e = {0};
 	int r = cpu_kvm_ops.probe(&e);
 
-	if (r < 0) {
+	if (r < 0 && r != -ETIME) {
 		if (getenv("WSLX_LAB")) {
 			printf("1..1\nnot ok 1 - the lab's KVM works: %s\n", e.text);
 			return 1;
