@@ -39,15 +39,17 @@ DEFINE_CVT_OUT(t_cvtsd2si64, "cvtsd2si", uint64_t, uint64_t)
 DEFINE_CVT_OUT(t_cvttsd2si32, "cvttsd2si", uint32_t, uint64_t)
 DEFINE_CVT_OUT(t_cvttsd2si64, "cvttsd2si", uint64_t, uint64_t)
 
+/* They clear OF, SF and AF. */
 #define DEFINE_CMP(name, ins, type)                                                                \
 	THUNK name(void *d, const void *s)                                                         \
 	{                                                                                          \
-		uint8_t z, p, f;                                                                   \
+		uint64_t ax;                                                                       \
                                                                                                    \
-		__asm__ volatile(ins " %4, %3"                                                     \
-				 : "=@ccz"(z), "=@ccp"(p), "=@ccc"(f)                              \
-				 : "x"(*(const v16 *)d), "m"(*(const type *)s));                   \
-		return (z ? FL_ZF : 0) | (p ? FL_PF : 0) | (f ? FL_CF : 0);                        \
+		__asm__ volatile(ins " %2, %1\n\tlahf"                                             \
+				 : "=a"(ax)                                                        \
+				 : "x"(*(const v16 *)d), "m"(*(const type *)s)                     \
+				 : "cc");                                                          \
+		return ax & (FL_ZF | FL_PF | FL_CF);                                               \
 	}
 DEFINE_CMP(t_ucomiss, "ucomiss", uint32_t)
 DEFINE_CMP(t_comiss, "comiss", uint32_t)

@@ -120,6 +120,12 @@ void x87_spill(struct soft_vcpu *c);
 void x87_wait(struct soft_vcpu *c);
 void x87_init_image(struct fx_image *f);
 
+/* simd.c's handlers for "xmm = fp_op(xmm, xmm/memory)", by the memory operand's size. */
+const struct insn *simd_fp_r(struct soft_vcpu *c, const struct insn *i);
+insn_fn simd_fp_m(unsigned size);
+/* simd-hot.c: a better handler than the thunk's, if there is one. The thunk is set already. */
+bool simd_bind_hot(struct insn *i, const struct dec *d);
+
 /* Binders of the other files; false: #UD. */
 bool x87_bind(struct insn *i, const struct dec *d);
 bool xsave_bind(struct insn *i, const struct dec *d);

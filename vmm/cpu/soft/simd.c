@@ -517,6 +517,16 @@ static insn_fn mem_handler(bool fp, unsigned size)
 	return size == 2 ? h_xx_m2 : size == 4 ? h_xx_m4 : size == 8 ? h_xx_m8 : h_xx_m16;
 }
 
+const struct insn *simd_fp_r(struct soft_vcpu *c, const struct insn *i)
+{
+	return h_fp(c, i);
+}
+
+insn_fn simd_fp_m(unsigned size)
+{
+	return mem_handler(true, size);
+}
+
 static bool bind_form(struct insn *i, const struct dec *d, const struct form *f)
 {
 	static const char *const implicit[] = {soft_thunk_pblendvb, soft_thunk_blendvps,
@@ -532,6 +542,7 @@ static bool bind_form(struct insn *i, const struct dec *d, const struct form *f)
 	case FP:
 		set_thunk(i, array_thunk(d));
 		i->fn = d->mem ? mem_handler(fp, f->size) : fp ? h_fp : h_xx;
+		simd_bind_hot(i, d);
 		return true;
 	case XI:
 	case FI:
