@@ -43,8 +43,9 @@ int vmlog_open(const char *data_dir, char *serial, size_t cap, struct err *e)
 	return fd < 0 ? err_sys(e, -errno, "open %s", path) : fd;
 }
 
-/* The last line that is not mere information; "wslx-vmm: " is dropped from it. */
-static bool last_line(const char *path, char *buf, size_t cap)
+/* The last line, if it is more than mere information; "wslx-vmm: " is dropped from it. failed: it
+ * ended with an error of its own, which then is that line. */
+static bool last_line(const char *path, bool failed, char *buf, size_t cap)
 {
 	static const char prefix[] = "wslx-vmm: ";
 	char tail[4097], *line, *end;
@@ -65,7 +66,8 @@ static bool last_line(const char *path, char *buf, size_t cap)
 	line = line ? line + 1 : tail;
 	if (strncmp(line, prefix, strlen(prefix)) == 0)
 		line += strlen(prefix);
-	if (strncmp(line, "engine ", 7) == 0 || !*line)
+	/* What it says at its start, on its way to success. */
+	if (!*line || (strncmp(line, "engine ", 7) == 0 && !failed))
 		return false;
 	snprintf(buf, cap, "%s", line);
 	return true;
@@ -74,10 +76,11 @@ static bool last_line(const char *path, char *buf, size_t cap)
 void vmlog_reason(const char *data_dir, bool known, int wait_status, char *buf, size_t cap)
 {
 	char path[PATH_MAX], line[400];
-	bool said;
+	bool said, failed;
 
 	log_path(data_dir, "wslx-vmm.log", path, sizeof(path));
-	said = last_line(path, line, sizeof(line));
+	failed = known && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 1;
+	said = last_line(path, failed, line, sizeof(line));
 	if (known && WIFSIGNALED(wait_status))
 		snprintf(buf, cap, "wslx-vmm was killed by signal %d (%s)", WTERMSIG(wait_status),
 			strsignal(WTERMSIG(wait_status)));

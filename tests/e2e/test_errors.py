@@ -115,7 +115,7 @@ def test_guest_that_never_comes_up(fresh):
     if FAKE:
         fresh.env["FAKE_NO_HELLO"] = "1"
     else:
-        fresh.env["WSLX_INITRD"] = "/dev/null" if False else str(fresh.tmp / "empty.cpio")
+        fresh.env["WSLX_INITRD"] = str(fresh.tmp / "empty.cpio")
         subprocess.run(f"cd {fresh.tmp} && mkdir none && cd none && echo . | cpio -o -H newc --quiet > ../empty.cpio",
                        shell=True, check=True)
     fresh.kill(fresh.service_pid())
@@ -171,7 +171,7 @@ def test_bad_disk(fresh, how):
     fresh.fails(125, "-d", "deb", "--", "true", says="deb")
     if before:
         assert disk.read_bytes() == before
-    assert fresh.list()["deb"]["state"] == "Stopped"
+    wait_for("its disk to leave the virtual machine", lambda: fresh.list()["deb"]["state"] == "Stopped")
     # Its neighbour is not harmed, nor is the virtual machine.
     fresh.import_deb("other")
     assert fresh.ok("-d", "other", "--", "echo", "fine") == "fine\n"
