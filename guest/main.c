@@ -40,6 +40,7 @@ struct distro {
 	int pair;
 	struct loop_src *src;
 	uint32_t port; /* 0: not up yet */
+	bool busy;     /* as its last BUSY said */
 };
 
 struct init {
@@ -121,6 +122,8 @@ static void on_supervisor(void *ctx, int fd, uint32_t revents)
 	}
 	if (m.type == WSLX_START && (m.flags & WSLX_MSG_REPLY) && !m.error)
 		d->port = wire_get_u32(&m, WSLX_A_PORT, 0);
+	if (m.type == WSLX_BUSY)
+		d->busy = wire_get_u32(&m, WSLX_A_COUNT, 1) != 0;
 	/* The answers to our own STOPs at shutdown have no request of the host's behind them. */
 	if (in.shutting_down && m.type == WSLX_STOP)
 		return;
@@ -281,6 +284,7 @@ static void hello(void)
 			continue;
 		wire_str(&w, WSLX_A_DISTRO, in.distros[i].spec.id);
 		wire_u32(&w, WSLX_A_PORT, in.distros[i].port);
+		wire_u32(&w, WSLX_A_COUNT, in.distros[i].busy);
 	}
 	conn_send(in.host, &w);
 }
