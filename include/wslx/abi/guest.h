@@ -46,9 +46,9 @@ _Static_assert(sizeof(struct wslx_attr) == 8, "wire format");
 enum wslx_type {
 	/*
 	 * Control connection (the guest connects to the host). First message: the guest's request. TEXT is the kernel's
-	 * release; then comes one pair of DISTRO and PORT for each running distribution.
+	 * release; then come DISTRO, PORT and COUNT (as in BUSY) of each running distribution.
 	 */
-	WSLX_HELLO = 1, /* VERSION, CAPS, TEXT, BOOT_US, {DISTRO, PORT}.. -> VERSION, CAPS */
+	WSLX_HELLO = 1, /* VERSION, CAPS, TEXT, BOOT_US, {DISTRO, PORT, COUNT}.. -> VERSION, CAPS */
 
 	/* Control connection, host to guest. */
 	WSLX_START =
