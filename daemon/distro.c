@@ -472,6 +472,17 @@ static void send_stop(struct distro *d)
 	guestlink_send(g, &w, stop_answered, request(d));
 }
 
+/*
+ * Its disk is in the VM, but HELLO does not name it: it may be on its way up for a wslxd that is no
+ * more, its disk mounted. Init stops it, or says that there is nothing; only then the disk leaves.
+ */
+static void stop_unknown(struct distro *d)
+{
+	d->state = DISTRO_STOPPING;
+	arm(d, STOP_DEADLINE_MS);
+	send_stop(d);
+}
+
 void distro_stop(struct service *s, const char *id, distro_stopped fn, void *ctx)
 {
 	struct distro *d = find(s, id);
@@ -583,6 +594,8 @@ static void vm_up(void *ctx, const struct wire_msg *m)
 			} else {
 				d->state = DISTRO_RUNNING;
 				finish_wants(d, NULL);
+				if (d->stop_asked)
+					distro_stop(s, d->id, NULL, NULL);
 			}
 		} else if (a.tag == WSLX_A_COUNT && d) {
 			d->busy = wire_get_u32(&one, WSLX_A_COUNT, 1) != 0;
@@ -596,9 +609,10 @@ static void vm_up(void *ctx, const struct wire_msg *m)
 		d = find(s, vm_lun_id(s->vm, lun));
 		if (d && d->state == DISTRO_STARTING && entry(d))
 			send_start(d, entry(d)); /* the first one was lost with the connection */
-		else if (!d || d->state == DISTRO_RUNNING || d->state == DISTRO_STOPPING ||
-			 d->state == DISTRO_STOPPED)
-			detach(d ? d : get(s, vm_lun_id(s->vm, lun)));
+		else if (!d || d->state == DISTRO_STOPPED)
+			stop_unknown(d ? d : get(s, vm_lun_id(s->vm, lun)));
+		else if (d->state == DISTRO_RUNNING || d->state == DISTRO_STOPPING)
+			detach(d);
 	}
 	kick_all(s);
 }
@@ -608,6 +622,7 @@ static void vm_event(void *ctx, const struct wire_msg *m)
 	struct service *s = ctx;
 	struct distro *d;
 	char id[65], text[200];
+	struct err e = {0};
 
 	if (wire_get_str(m, WSLX_A_DISTRO, id, sizeof(id)) <= 0)
 		return;
@@ -624,6 +639,12 @@ static void vm_event(void *ctx, const struct wire_msg *m)
 		log_warn("distro", "%s ended by itself: %s", name(d), text);
 		if (d->state == DISTRO_RUNNING || d->state == DISTRO_STOPPING)
 			detach(d);
+		if (d->state == DISTRO_STARTING) {
+			/* No answer to START will come. */
+			err_set(&e, -EIO, "%s", text);
+			failed(d, &e, "start its init");
+			idle_check(s);
+		}
 		break;
 	default: break;
 	}

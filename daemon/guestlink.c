@@ -30,6 +30,7 @@ struct guestlink {
 	uint8_t *out;
 	size_t out_len;
 	uint32_t last_id;
+	unsigned type; /* of the request being written */
 	struct request *requests;
 	uint8_t request[MAX_REQUEST]; /* the one being written */
 	unsigned busy;
@@ -137,6 +138,7 @@ void guestlink_begin(struct guestlink *g, struct wire_w *w, enum wslx_type type)
 {
 	if (++g->last_id == 0)
 		g->last_id = 1;
+	g->type = type;
 	wire_begin(w, g->request, sizeof(g->request), type, 0, g->last_id, 0);
 }
 
@@ -146,7 +148,7 @@ void guestlink_send(struct guestlink *g, struct wire_w *w, guestlink_done done, 
 
 	if (!q)
 		abort();
-	*q = (struct request){.id = g->last_id, .done = done, .ctx = ctx};
+	*q = (struct request){.id = g->last_id, .type = g->type, .done = done, .ctx = ctx};
 	if (g->ended) {
 		finish(g, q, NULL);
 		return;
@@ -186,7 +188,8 @@ static int dispatch(struct guestlink *g, const struct wire_msg *m)
 	for (struct request **p = &g->requests; *p; p = &(*p)->next) {
 		struct request *q = *p;
 
-		if (q->id != m->id)
+		/* A late answer to a request of an earlier connection may have the id of one of ours. */
+		if (q->id != m->id || q->type != m->type)
 			continue;
 		*p = q->next;
 		finish(g, q, m);
@@ -242,6 +245,8 @@ int guestlink_new(
 
 	if (r == 0) {
 		*g = (struct guestlink){.loop = l, .fd = fd, .ops = ops, .ctx = ctx};
+		/* Not where an earlier connection began: init may yet answer what was asked there. */
+		g->last_id = (uint32_t)(loop_now() / 1000);
 		g->in = malloc(WSLX_MSG_MAX);
 		r = g->in ? loop_io(l, fd, EPOLLIN, link_ready, g, &g->src) : -ENOMEM;
 	}

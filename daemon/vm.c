@@ -53,6 +53,7 @@ struct vm {
 	char disks[VM_LUNS][37]; /* distribution id by LUN; "" free */
 	char why[512];		 /* of an end that we caused */
 	bool planned;
+	bool shutdown_asked; /* while init was on its way back to us */
 };
 
 static void run_path(const struct vm *vm, const char *name, char *buf, size_t cap)
@@ -189,6 +190,10 @@ static void on_hello(void *ctx, const struct wire_msg *m)
 		return;
 	arm(vm, -1);
 	vm->state = VM_UP;
+	if (vm->shutdown_asked) {
+		vm_shutdown(vm);
+		return;
+	}
 	vm->env.ops->on_up(vm->env.ctx, m);
 }
 
@@ -518,6 +523,14 @@ void vm_shutdown(struct vm *vm)
 
 	if (vm->state == VM_STOPPING)
 		return;
+	/*
+	 * One that another wslxd started, or whose init has said HELLO before, has distributions with
+	 * unwritten data: init is back in a moment, and the deadline for that is armed.
+	 */
+	if (vm->state == VM_STARTING && (!vm->child || vm->release[0])) {
+		vm->shutdown_asked = true;
+		return;
+	}
 	if (!vm->guest || vm->state != VM_UP) {
 		vm_kill(vm, "it was shut down before it was up");
 		return;

@@ -8,6 +8,7 @@ guest.h): programs run on this host, as this user. The environment makes it misb
     FAKE_FAIL=TEXT        say TEXT and exit before anything else, as for a bad kernel
     FAKE_NO_HELLO=1       never connect to the host
     FAKE_BOOT_DELAY=S     seconds until HELLO
+    FAKE_ORDERLY=PATH     make this file when the host asks for a shutdown
 """
 import argparse
 import array
@@ -398,6 +399,8 @@ class Vm:
         elif m.type == SHUTDOWN:
             for d in self.distros.values():
                 d.kill()
+            if "FAKE_ORDERLY" in os.environ:
+                open(os.environ["FAKE_ORDERLY"], "w", encoding="utf-8").close()
             self.send(pack(SHUTDOWN, REPLY, m.id, 0))
             os._exit(0)
         else:

@@ -227,6 +227,20 @@ def test_sessions_outlive_the_service(fresh):
     assert p.wait(10 * SCALE) == 6
 
 
+@fake_only
+def test_shutdown_right_after_a_restart_kills_no_running_guest(fresh, tmp_path):
+    """Init is not back yet when the new service is asked: what the guest has not written would be lost."""
+    fresh.env["FAKE_ORDERLY"] = str(tmp_path / "orderly")
+    fresh.ok("--shutdown")
+    if fresh.service_pid():
+        fresh.kill(fresh.service_pid())  # the environment is that of the service's start
+    fresh.sh("true")
+    fresh.kill(fresh.service_pid())
+    fresh.ok("--shutdown")
+    assert not fresh.vmm_pids()
+    assert (tmp_path / "orderly").exists()
+
+
 def test_an_adopted_vm_goes_idle_as_any_other(fresh):
     fresh.configure(general_instanceIdleTimeout=500, wsl2_vmIdleTimeout=500)
     fresh.sh("true")
