@@ -84,7 +84,7 @@ struct mem_fns {
 	const struct tlbe *e_ = tlb_entry(c, lin_);                                                \
 	if (unlikely(((lin_ + (bits / 8 - 1)) & PAGE_MASK_) != e_->right))                         \
 		return SELF(c, i);                                                                 \
-	volatile uint##bits##_t *const p = (volatile uint##bits##_t *)(uintptr_t)(lin_ + e_->addend)
+	guest_u##bits *const p = (guest_u##bits *)(uintptr_t)(lin_ + e_->addend)
 #define FAST_R(K, bits, p, SELF) FAST_AT(r, bits, LIN##K(c, i), p, SELF)
 #define FAST_W(K, bits, p, SELF) FAST_AT(w, bits, LIN##K(c, i), p, SELF)
 

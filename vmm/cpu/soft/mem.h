@@ -55,21 +55,27 @@ static ALWAYS_INLINE void *mem_fast_w(struct soft_vcpu *c, uint64_t lin, unsigne
 	return NULL;
 }
 
+/* Guest memory seen as the host's: of any alignment, and changed by other vCPUs while we look. */
+typedef volatile uint8_t guest_u8;
+typedef volatile uint16_t guest_u16 ALIGNED(1);
+typedef volatile uint32_t guest_u32 ALIGNED(1);
+typedef volatile uint64_t guest_u64 ALIGNED(1);
+
 #define MEM_DEFINE(bits)                                                                           \
 	static ALWAYS_INLINE uint##bits##_t mem_read##bits(struct soft_vcpu *c, uint64_t lin)      \
 	{                                                                                          \
-		const uint##bits##_t *p = mem_fast_r(c, lin, bits / 8);                            \
+		const void *p = mem_fast_r(c, lin, bits / 8);                                      \
                                                                                                    \
-		return likely(p != NULL) ? *(const volatile uint##bits##_t *)p                     \
+		return likely(p != NULL) ? *(const guest_u##bits *)p                               \
 					 : (uint##bits##_t)mem_read_slow(c, lin, bits / 8);        \
 	}                                                                                          \
 	static ALWAYS_INLINE void mem_write##bits(                                                 \
 		struct soft_vcpu *c, uint64_t lin, uint##bits##_t v)                               \
 	{                                                                                          \
-		uint##bits##_t *p = mem_fast_w(c, lin, bits / 8);                                  \
+		void *p = mem_fast_w(c, lin, bits / 8);                                            \
                                                                                                    \
 		if (likely(p != NULL))                                                             \
-			*(volatile uint##bits##_t *)p = v;                                         \
+			*(guest_u##bits *)p = v;                                                   \
 		else                                                                               \
 			mem_write_slow(c, lin, bits / 8, v);                                       \
 	}

@@ -240,10 +240,10 @@ static void io_write(struct soft_vcpu *c, uint64_t gpa, unsigned size, uint64_t 
 static void ram_store(uint8_t *p, const void *buf, unsigned size)
 {
 	switch (size) {
-	case 1: *(volatile uint8_t *)p = *(const uint8_t *)buf; break;
-	case 2: *(volatile uint16_t *)p = *(const uint16_t *)buf; break;
-	case 4: *(volatile uint32_t *)p = *(const uint32_t *)buf; break;
-	case 8: *(volatile uint64_t *)p = *(const uint64_t *)buf; break;
+	case 1: *(guest_u8 *)p = *(const uint8_t *)buf; break;
+	case 2: *(guest_u16 *)p = *(const uint16_t *)buf; break;
+	case 4: *(guest_u32 *)p = *(const uint32_t *)buf; break;
+	case 8: *(guest_u64 *)p = *(const uint64_t *)buf; break;
 	default: memcpy(p, buf, size);
 	}
 }
@@ -252,10 +252,10 @@ static void ram_store(uint8_t *p, const void *buf, unsigned size)
 static void ram_load(void *buf, const uint8_t *p, unsigned size)
 {
 	switch (size) {
-	case 1: *(uint8_t *)buf = *(const volatile uint8_t *)p; break;
-	case 2: *(uint16_t *)buf = *(const volatile uint16_t *)p; break;
-	case 4: *(uint32_t *)buf = *(const volatile uint32_t *)p; break;
-	case 8: *(uint64_t *)buf = *(const volatile uint64_t *)p; break;
+	case 1: *(uint8_t *)buf = *(const guest_u8 *)p; break;
+	case 2: *(uint16_t *)buf = *(const guest_u16 *)p; break;
+	case 4: *(uint32_t *)buf = *(const guest_u32 *)p; break;
+	case 8: *(uint64_t *)buf = *(const guest_u64 *)p; break;
 	default: memcpy(buf, p, size);
 	}
 }

@@ -82,6 +82,8 @@ NOINLINE uint64_t simd_fp_slow(
 	uint32_t csr = IMAGE(c)->mxcsr, unmasked = ~csr >> 7 & MXCSR_FLAGS, f, pre;
 	uint64_t r;
 
+	if (!d) /* what goes to a general register is the return value */
+		d = m->tmp[0];
 	memcpy(m->tmp[0], d, dsize);
 	host_ldmxcsr((csr & ~MXCSR_FLAGS) | MXCSR_MASKS);
 	r = t(m->tmp[0], s);
