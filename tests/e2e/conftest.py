@@ -27,6 +27,8 @@ import pytest
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("WSLX_BUILD", SOURCE / "build"))
 ENGINE = os.environ.get("WSLX_TEST_ENGINE", "fake")
+# A shell without job control has background programs ignore SIGINT, and so would all that is started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 FAKE = ENGINE == "fake"
 SCALE = float(os.environ.get("WSLX_TEST_SCALE", "1" if FAKE else "4"))
 

@@ -17,7 +17,8 @@ test_suites()
 	tools       this repository's own tools
 	vmm         whole machines: stock kernel, disks, snapshots, on the software CPU with 1 and 2 virtual CPUs
 	devices     virtio devices under a stock kernel, software CPU
-	e2e         whole commands through wslx, software CPU
+	smoke       whole commands and terminals through wslx, software CPU
+	e2e         all of them: errors, imports, crashes, real work
 	lab         in a machine with a working /dev/kvm: the KVM back end's tests, and suite vmm on KVM
 	lab-devices in that machine: virtio devices on KVM
 	lab-e2e     in that machine: whole commands on KVM, with 1 and 2 virtual CPUs
@@ -64,7 +65,7 @@ pytest_suite()
 	local name=$1 folder=$2
 	shift 2
 
-	/usr/bin/python3 -m pytest -q -p no:cacheprovider --junit-xml "$RESULTS/$name.junit" "$@" "$folder" \
+	timeout -k 10 1800 /usr/bin/python3 -m pytest -q -p no:cacheprovider --junit-xml "$RESULTS/$name.junit" "$@" "$folder" \
 		>"$RESULTS/$name.log" 2>&1 || true
 	[[ -s $RESULTS/$name.junit ]] || tail -n 5 "$RESULTS/$name.log" >"$RESULTS/$name.broken"
 }
@@ -153,6 +154,12 @@ suite_lab-devices()
 	devices_environment >"$RESULTS/lab-devices.log" 2>&1 ||
 		{ echo "no guest to test with" >"$RESULTS/lab-devices.broken"; return 0; }
 	lab_pytest lab-devices 2 tests/devices
+}
+
+suite_smoke()
+{
+	e2e_environment >"$RESULTS/smoke.log" 2>&1 || { echo "no root file system" >"$RESULTS/smoke.broken"; return 0; }
+	WSLX_TEST_ENGINE=soft pytest_suite smoke "$ROOT/tests/e2e/test_run.py" "$ROOT/tests/e2e/test_terminal.py"
 }
 
 suite_e2e()
