@@ -79,7 +79,7 @@ static void filter_d(struct kvm_cpuid_entry2 *e)
 }
 
 /* The part that is the same for every vCPU. False: the leaf is left out. */
-static bool filter(struct cpu_vm *vm, struct kvm_cpuid_entry2 *e)
+static bool filter(struct kvm_cpuid_entry2 *e, unsigned vcpus)
 {
 	if (dropped(e->function))
 		return false;
@@ -88,10 +88,8 @@ static bool filter(struct cpu_vm *vm, struct kvm_cpuid_entry2 *e)
 		/* DTES64 2, MONITOR 3, VMX 5, PDCM 15; hypervisor 31 */
 		e->ecx &= ~(BIT(2) | BIT(3) | BIT(5) | BIT(15));
 		e->ecx |= BIT(31);
-		if (kvm_cap(vm->kvm_fd, KVM_CAP_TSC_DEADLINE_TIMER))
-			e->ecx |= BIT(24);
 		e->edx &= ~BIT(28);
-		if (vm->vcpus > 1)
+		if (vcpus > 1)
 			e->edx |= BIT(28); /* EBX counts logical processors */
 		break;
 	case 0x4:
@@ -100,9 +98,9 @@ static bool filter(struct cpu_vm *vm, struct kvm_cpuid_entry2 *e)
 			break;
 		e->eax &= 0x3fff;
 		if ((e->eax >> 5 & 7) >= 3)
-			e->eax |= (vm->vcpus - 1) << 14;
+			e->eax |= (vcpus - 1) << 14;
 		if (e->function == 0x4)
-			e->eax |= MIN(vm->vcpus - 1, 63u) << 26;
+			e->eax |= MIN(vcpus - 1, 63u) << 26;
 		break;
 	case 0x6:
 		e->eax &= BIT(2); /* the APIC timer never stops */
@@ -130,40 +128,81 @@ static bool filter(struct cpu_vm *vm, struct kvm_cpuid_entry2 *e)
 		e->ecx &= ~(BIT(1) | BIT(2) | BIT(10) | BIT(22) | BIT(23) | BIT(24) | BIT(28) |
 			    BIT(29));
 		break;
-	case 0x80000008: e->ecx = bits_for(vm->vcpus) << 12 | (vm->vcpus - 1); break;
+	case 0x80000008: e->ecx = bits_for(vcpus) << 12 | (vcpus - 1); break;
 	}
 	return true;
 }
 
-int kvm_cpuid_supported(struct cpu_vm *vm, struct err *e)
+/*
+ * Some hosts, virtual ones above all, name AVX without the XSAVE that switches it on. Kernels then leave it off, but programs
+ * that look at the one bit only die of an illegal instruction: the guest is told of neither.
+ */
+static void drop_avx(struct kvm_cpuid_entry2 *e)
 {
-	struct kvm_cpuid2 *c = NULL;
-	unsigned n = 0;
-	bool amd = false;
-	int r = get_supported(vm->kvm_fd, &c);
+	if (e->function == 0x1) {
+		e->ecx &= ~(BIT(12) | BIT(28) | BIT(29)); /* FMA, AVX, F16C */
+	} else if (e->function == 0x7 && e->index == 0) {
+		/* AVX2 5; AVX-512: F 16, DQ 17, IFMA 21, PF 26, ER 27, CD 28, BW 30, VL 31 */
+		e->ebx &= ~(BIT(5) | BIT(16) | BIT(17) | BIT(21) | BIT(26) | BIT(27) | BIT(28) |
+			    BIT(30) | BIT(31));
+		/* PKU 3; VBMI 1, VBMI2 6, VAES 9, VPCLMULQDQ 10, VNNI 11, BITALG 12, VPOPCNTDQ 14 */
+		e->ecx &= ~(
+			BIT(1) | BIT(3) | BIT(6) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14));
+		/* 4VNNIW 2, 4FMAPS 3, VP2INTERSECT 8, FP16 23 */
+		e->edx &= ~(BIT(2) | BIT(3) | BIT(8) | BIT(23));
+	} else if (e->function == 0x7 && e->index == 1) {
+		/* SHA512 0, SM3 1, SM4 2, VNNI 4, BF16 5, IFMA 23; VNNI-INT8 4, NE-CONVERT 5, VNNI-INT16 10, AVX10 19 */
+		e->eax &= ~(BIT(0) | BIT(1) | BIT(2) | BIT(4) | BIT(5) | BIT(23));
+		e->edx &= ~(BIT(4) | BIT(5) | BIT(10) | BIT(19));
+	} else if (e->function == 0x80000001) {
+		e->ecx &= ~(BIT(11) | BIT(16)); /* XOP, FMA4 */
+	}
+}
 
-	if (r < 0)
-		return err_sys(e, r, "KVM: ask for CPU features");
-	for (unsigned i = 0; i < c->nent; i++)
+void kvm_cpuid_filter(struct kvm_cpuid2 *c, unsigned vcpus)
+{
+	unsigned n = 0;
+	bool amd = false, xsave = false;
+
+	for (unsigned i = 0; i < c->nent; i++) {
 		if (c->entries[i].function == 0)
 			amd = c->entries[i].ecx == 0x444d4163; /* "cAMD" */
+		if (c->entries[i].function == 1)
+			xsave = c->entries[i].ecx & BIT(26);
+	}
 	for (unsigned i = 0; i < c->nent; i++) {
 		struct kvm_cpuid_entry2 ent = c->entries[i];
 
-		if (ent.function == 0xb || !filter(vm, &ent))
+		if (ent.function == 0xb || !filter(&ent, vcpus))
 			continue;
-		if (ent.function == 0x80000001 && amd && vm->vcpus > 1)
+		if (!xsave)
+			drop_avx(&ent);
+		if (ent.function == 0x80000001 && amd && vcpus > 1)
 			ent.ecx |= BIT(1);
 		if (ent.function == 0 && ent.eax < 0xb)
 			ent.eax = 0xb;
 		c->entries[n++] = ent;
 	}
 	c->nent = n;
+}
+
+int kvm_cpuid_supported(struct cpu_vm *vm, struct err *e)
+{
+	struct kvm_cpuid2 *c = NULL;
+	int r = get_supported(vm->kvm_fd, &c);
+
+	if (r < 0)
+		return err_sys(e, r, "KVM: ask for CPU features");
+	kvm_cpuid_filter(c, vm->vcpus);
+	/* Where the kernel emulates the local APIC, it does not say so among what it supports. */
+	if (kvm_cap(vm->kvm_fd, KVM_CAP_TSC_DEADLINE_TIMER))
+		for (unsigned i = 0; i < c->nent; i++)
+			if (c->entries[i].function == 1)
+				c->entries[i].ecx |= BIT(24);
 	vm->cpuid = c;
 	return 0;
 }
 
-/* Extended topology (leaf 0xb): one thread a core, all cores in one package. */
 static void add_topology(struct kvm_cpuid2 *c, unsigned vcpus, unsigned index)
 {
 	const struct kvm_cpuid_entry2 levels[] = {

@@ -70,6 +70,8 @@ int kvm_cap(int fd, unsigned cap);
 int kvm_open(int *ret, const char *path, struct err *e);
 
 /* cpuid.c */
+void kvm_cpuid_filter(struct kvm_cpuid2 *c,
+	unsigned vcpus); /* in place: what KVM supports to what guests are told */
 int kvm_cpuid_supported(struct cpu_vm *vm, struct err *e);
 int kvm_cpuid_set(struct cpu_vcpu *v, struct err *e);
 
