@@ -329,11 +329,15 @@ static int loop(struct session *s)
 
 int session_run(const struct session_spec *spec)
 {
-	struct session s = {.spec = spec, .tty = terminal_present(), .buf = malloc(WSLX_MSG_MAX)};
+	/* Not on the stack: the thread that waits for input goes on until the process ends. */
+	static struct session s;
 	struct err e = {0};
 
+	s.spec = spec;
+	s.buf = malloc(WSLX_MSG_MAX);
 	if (!s.buf)
 		abort();
+	s.tty = terminal_present();
 	s.err_pipe = s.tty && !isatty(STDERR_FILENO);
 	if (open_connections(&s, &e) < 0)
 		return fail("run a command: %s", e.text);

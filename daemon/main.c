@@ -222,6 +222,8 @@ int main(int argc, char **argv)
 	idle_check(&s);
 	r = loop_run(s.loop);
 	notify_state("STOPPING=1");
+	for (unsigned i = 0; i < ARRAY_LEN(src); i++)
+		loop_src_free(src[i]);
 	ctl_server_free(s.srv);
 	vm_free(s.vm);
 	registry_free(s.reg);

@@ -290,12 +290,16 @@ TEST(tsc_deadline)
 	CHECK(soft_wrmsr(c, 0x6e0, 1));
 	CHECK_EQ(rdmsr(c, 0x6e0), 0); /* not in that mode: ignored */
 	wr(c, 0x320, 0x40040);
+	at = soft_tsc(c) + os_tsc_hz() * 1000;
+	CHECK(soft_wrmsr(c, 0x6e0, at));
+	CHECK_EQ(rdmsr(c, 0x6e0), at);
+	CHECK(soft_wrmsr(c, 0x6e0, 0)); /* disarmed */
+	CHECK_EQ(rdmsr(c, 0x6e0), 0);
 	for (unsigned i = 0; i < 20; i++) {
 		int v = -1;
 
 		at = soft_tsc(c) + os_tsc_hz() / 2000;
 		CHECK(soft_wrmsr(c, 0x6e0, at));
-		CHECK_EQ(rdmsr(c, 0x6e0), at);
 		while (v < 0) {
 			until_event(c);
 			v = soft_lapic_ack(c->lapic) >= 0 ? 0x40 : soft_lapic_pending(c->lapic);
