@@ -6,8 +6,8 @@
     WSLX_TEST_CPUS     processors of the VM (default: all)
     WSLX_TEST_MEMORY   its memory (default 1GB)
     WSLX_BUILD         the build tree (default: build/ of the source tree)
-    WSLX_TEST_ROOTFS   for a real VM: a root file system (tar) that has bash, coreutils, util-linux, procps; for
-                       test_work.py gcc, python3, perl, xz too
+    WSLX_TEST_ROOTFS   for a real VM: a root file system (tar) that has bash, coreutils, util-linux, procps
+    WSLX_TEST_WORK_ROOTFS   test_work.py's: gcc, python3 with its tests, perl, tar and compressors too
     WSLX_TEST_KERNEL, WSLX_TEST_INITRD   kernel and initramfs (default: those ./dev setup installed)
     WSLX_TEST_KILLS    how often test_crash.py kills the virtual machine (default 5)
     WSLX_TEST_SCALE    stretches time limits on slow machines (default 1)
@@ -131,8 +131,8 @@ class Wslx:
     def status(self):
         return json.loads(self.ok("--status", "--json"))
 
-    def import_deb(self, name="deb"):
-        self.ok("--import", name, self.tmp / f"disk-{name}", rootfs(), timeout=300)
+    def import_deb(self, name="deb", archive=None):
+        self.ok("--import", name, self.tmp / f"disk-{name}", archive or rootfs(), timeout=300)
 
     def service_pid(self):
         try:
@@ -172,13 +172,12 @@ class Wslx:
 _rootfs = None
 
 
-def rootfs():
+def rootfs(variable="WSLX_TEST_ROOTFS"):
     """The archive that becomes the test distribution."""
     global _rootfs
     if not FAKE:
-        path = os.environ.get("WSLX_TEST_ROOTFS")
-        if not path:
-            pytest.skip("WSLX_TEST_ROOTFS names no root file system")
+        path = os.environ.get(variable)
+        assert path, f"{variable} names no root file system"
         return path
     if not _rootfs:
         d = pathlib.Path(tempfile.mkdtemp(prefix="wslx-e2e."))

@@ -129,8 +129,8 @@ lab_pytest()
 # What whole-command tests are told: tests/e2e/conftest.py reads these.
 e2e_environment()
 {
-	WSLX_TEST_ROOTFS=$(rootfs_tar test) || return
-	export WSLX_TEST_ROOTFS
+	WSLX_TEST_ROOTFS=$(rootfs_tar debian) && WSLX_TEST_WORK_ROOTFS=$(rootfs_tar test) || return
+	export WSLX_TEST_ROOTFS WSLX_TEST_WORK_ROOTFS
 	install_kernel
 }
 
