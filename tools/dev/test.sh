@@ -15,10 +15,10 @@ test_suites()
 	unit-asan   the same, with address and undefined-behaviour sanitizers
 	guest       the guest's libraries under musl
 	tools       this repository's own tools
+	cpu-fuzz    50 million random instructions, software CPU against this machine's processor
 	vmm         whole machines: stock kernel, disks, snapshots, on the software CPU with 1 and 2 virtual CPUs
 	devices     virtio devices under a stock kernel, software CPU
-	smoke       whole commands and terminals through wslx, software CPU
-	e2e         all of them: errors, imports, crashes, real work
+	e2e         whole commands through wslx, software CPU: streams, terminals, errors, imports, crashes, real work
 	lab         in a machine with a working /dev/kvm: the KVM back end's tests, and suite vmm on KVM
 	lab-devices in that machine: virtio devices on KVM
 	lab-e2e     in that machine: whole commands on KVM, with 1 and 2 virtual CPUs
@@ -103,6 +103,16 @@ suite_tools()
 	pytest_suite tools "$ROOT/tests/tools"
 }
 
+suite_cpu-fuzz()
+{
+	# Not built where its disassembler is missing: then this fails.
+	if "$ROOT/build/tests/cpu/cpu-diff" --count 50000000 --seed 2 >"$RESULTS/cpu-fuzz.log" 2>&1; then
+		echo "ok $(tail -n 1 "$RESULTS/cpu-fuzz.log")" >"$RESULTS/cpu-fuzz.checks"
+	else
+		tail -n 3 "$RESULTS/cpu-fuzz.log" >"$RESULTS/cpu-fuzz.broken"
+	fi
+}
+
 suite_vmm()
 {
 	local cpus
@@ -156,12 +166,6 @@ suite_lab-devices()
 	lab_pytest lab-devices 2 tests/devices
 }
 
-suite_smoke()
-{
-	e2e_environment >"$RESULTS/smoke.log" 2>&1 || { echo "no root file system" >"$RESULTS/smoke.broken"; return 0; }
-	WSLX_TEST_ENGINE=soft pytest_suite smoke "$ROOT/tests/e2e/test_run.py" "$ROOT/tests/e2e/test_terminal.py"
-}
-
 suite_e2e()
 {
 	e2e_environment >"$RESULTS/e2e.log" 2>&1 || { echo "no root file system" >"$RESULTS/e2e.broken"; return 0; }
@@ -196,10 +200,33 @@ suite_lab-e2e()
 	done
 }
 
-# test_verb [--list] [SUITE...]
+# run_suites SUITE...
+run_suites()
+{
+	local suite
+
+	for suite in "$@"; do
+		stage "suite $suite"
+		"suite_$suite"
+		stage_done
+	done
+}
+
+# What several suites need and only one may make at a time; what fails here fails again, and is told, in each of them.
+prepare_suites()
+{
+	if [[ " $* " = *e2e* || " $* " = *lab* ]]; then
+		e2e_environment >"$RESULTS/prepare.log" 2>&1 || true
+	fi
+	if [[ " $* " = *devices* ]]; then
+		devices_environment >>"$RESULTS/prepare.log" 2>&1 || true
+	fi
+}
+
+# test_verb [--list] [SUITE...]: the lab's suites beside the others, one lane each. An emulated machine waits a lot.
 test_verb()
 {
-	local suites suite have
+	local suites suite have here=() lab=() lane
 
 	if [[ ${1:-} = --list ]]; then
 		test_suites
@@ -209,6 +236,7 @@ test_verb()
 	mapfile -t suites < <(if [[ $# -gt 0 ]]; then printf '%s\n' "$@"; else printf '%s\n' "$have"; fi)
 	for suite in "${suites[@]}"; do
 		grep -qx -e "$suite" <<<"$have" || die "no suite $suite; ./dev test --list names them"
+		if [[ $suite = lab* ]]; then lab+=("$suite"); else here+=("$suite"); fi
 	done
 	need build run test lab lint fuzz
 	stage "build"
@@ -216,11 +244,28 @@ test_verb()
 	stage_done
 	rm -rf "$RESULTS"
 	mkdir -p "$RESULTS"
-	for suite in "${suites[@]}"; do
-		stage "suite $suite"
-		"suite_$suite"
+	stage "what the tests run in"
+	prepare_suites "${suites[@]}"
+	stage_done
+	if [[ ${#lab[@]} -gt 0 && ${#here[@]} -gt 0 ]]; then
+		# A process group of its own, which ends with us however we end.
+		set -m
+		(set +m; run_suites "${lab[@]}") 2>"$RESULTS/lab.stages" &
+		lane=$!
+		set +m
+		# shellcheck disable=SC2064 # this lane, now
+		trap "stage_stop; kill -TERM -- -$lane 2>/dev/null || true" EXIT
+		trap 'exit 130' INT
+		trap 'exit 143' TERM
+		run_suites "${here[@]}"
+		stage "the lab's suites"
+		wait "$lane" || true
+		trap stage_stop EXIT
 		stage_done
-	done
+		cat "$RESULTS/lab.stages" >&2
+	else
+		run_suites "${suites[@]}"
+	fi
 	printf 'Logs are in build/results.\n'
 	find "$RESULTS" -name "*.meson" -o -name "*.junit" -o -name "*.checks" -o -name "*.broken" | sort | xargs "$ROOT/tools/dev/tally"
 }

@@ -37,6 +37,18 @@ static void accept_kicks(void)
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
+/* What firmware leaves: MTRRs on, write-back where nothing else is said (SDM vol. 3, 12.11.2.1). Off, Linux does without PAT. */
+static int all_write_back(struct cpu_vcpu *v)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry def_type;
+	} m = {.head.nmsrs = 1, .def_type = {.index = 0x2ff, .data = 0xc06}};
+	int r = kvm_ioctl_val(v->fd, KVM_SET_MSRS, (uintptr_t)&m);
+
+	return r < 0 ? r : r == 1 ? 0 : -EINVAL;
+}
+
 int kvm_vcpu_new(struct cpu_vcpu **ret, struct cpu_vm *vm, unsigned index, struct err *e)
 {
 	struct cpu_vcpu *v = calloc(1, sizeof(*v));
@@ -62,6 +74,11 @@ int kvm_vcpu_new(struct cpu_vcpu **ret, struct cpu_vm *vm, unsigned index, struc
 	r = kvm_cpuid_set(v, e);
 	if (r < 0)
 		goto fail;
+	r = all_write_back(v);
+	if (r < 0) {
+		err_sys(e, r, "KVM: memory types of vCPU %u", index);
+		goto fail;
+	}
 	if (index > 0) {
 		/* As after INIT: a start-up IPI is all it waits for. */
 		struct kvm_mp_state mp = {.mp_state = KVM_MP_STATE_INIT_RECEIVED};
