@@ -5,6 +5,7 @@ WSLX_TEST_ENGINE    kvm or soft (soft)
 WSLX_TEST_CPUS      virtual CPUs (2)
 WSLX_TEST_VMLINUX   the kernel
 WSLX_TEST_DEVICES   the initramfs made by make-initramfs
+WSLX_LAB            set in the KVM lab, whose guests need a tick (tests/lab/lab says why)
 Without the last two the tests are skipped.
 """
 import json
@@ -48,7 +49,7 @@ class Machine:
         else:
             command += ["--cpus", os.environ.get("WSLX_TEST_CPUS", "2"), "--memory", "256",
                         "--kernel", os.environ["WSLX_TEST_VMLINUX"], "--initrd", os.environ["WSLX_TEST_DEVICES"],
-                        "--cmdline", "console=ttyS0"]
+                        "--cmdline", "console=ttyS0" + (" nohz=off" if os.environ.get("WSLX_LAB") else "")]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         end = time.monotonic() + LIMIT
         while not os.path.exists(self.path("c")):

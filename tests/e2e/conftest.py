@@ -83,6 +83,8 @@ class Wslx:
             keys["wsl2_processors"] = os.environ["WSLX_TEST_CPUS"]
         if not FAKE:
             keys["wslx_engine"] = ENGINE
+        if os.environ.get("WSLX_LAB"):
+            keys["wsl2_kernelCommandLine"] = "nohz=off"  # tests/lab/lab says why
         keys.update(more)
         text = ""
         for key, value in keys.items():

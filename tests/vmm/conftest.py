@@ -18,7 +18,8 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CACHE = os.environ.get("WSLX_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "wslx")
-LIMIT = 240  # seconds; an emulated machine on a busy host takes its time
+LAB = " nohz=off" if os.environ.get("WSLX_LAB") else ""  # tests/lab/lab says why
+LIMIT = int(os.environ.get("WSLX_TEST_LIMIT", 240))  # seconds; an emulated machine on a busy host takes its time
 
 INIT = """#!/bin/sh
 /bin/busybox mkdir -p /proc /sys
@@ -43,7 +44,7 @@ class Vm:
                 "--control", self.control_path]
         if "--restore" not in args:
             argv += ["--cpus", env.get("WSLX_TEST_CPUS", "1"), "--kernel", kernel(), "--initrd", initrd, "--memory", "256",
-                     "--cmdline", "console=ttyS0 quiet"]
+                     "--cmdline", "console=ttyS0 quiet" + LAB]
         self.errors = open(f"{folder}/{name}.err", "w+b")
         self.proc = subprocess.Popen(argv + list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors)
         os.set_blocking(self.proc.stdout.fileno(), False)

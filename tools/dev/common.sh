@@ -53,15 +53,15 @@ as_root()
 }
 
 # stage TEXT ... stage_done: what is being done, and how long it took; on a terminal with the seconds counting. Goes to
-# stderr: stdout belongs to the command that is run in the end. Quiet with WSLX_DEV_QUIET; STAGE_MIN_MS leaves out what
-# took less.
+# stderr: stdout belongs to the command that is run in the end. Quiet with WSLX_DEV_QUIET; no counting with
+# WSLX_STAGE_PLAIN; STAGE_MIN_MS leaves out what took less.
 STAGE_TEXT='' STAGE_START='' STAGE_TICKER='' STAGE_MIN_MS=0
 
 stage()
 {
 	[[ -z ${WSLX_DEV_QUIET:-} ]] || return 0
 	STAGE_TEXT=$* STAGE_START=$(date +%s%N)
-	[[ -t 2 ]] || return 0
+	[[ -t 2 && -z ${WSLX_STAGE_PLAIN:-} ]] || return 0
 	(
 		trap - EXIT
 		trap exit TERM

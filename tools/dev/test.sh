@@ -19,9 +19,10 @@ test_suites()
 	vmm         whole machines: stock kernel, disks, snapshots, on the software CPU with 1 and 2 virtual CPUs
 	devices     virtio devices under a stock kernel, software CPU
 	e2e         whole commands through wslx, software CPU: streams, terminals, errors, imports, crashes, real work
-	lab         in a machine with a working /dev/kvm: the KVM back end's tests, and suite vmm on KVM
-	lab-devices in that machine: virtio devices on KVM
-	lab-e2e     in that machine: whole commands on KVM, with 1 and 2 virtual CPUs
+	lab-e2e-1   in the lab, a machine with a working /dev/kvm: whole commands on KVM, with one virtual CPU
+	lab-e2e-2   the same with two
+	lab         in the lab: the KVM back end's tests, and suite vmm on KVM
+	lab-devices in the lab: virtio devices on KVM
 	END
 }
 
@@ -130,7 +131,7 @@ lab_pytest()
 
 	WSLX_TEST_ENGINE=kvm WSLX_TEST_CPUS=$cpus WSLX_TEST_KERNEL=$(realpath "$DATA/kernel/vmlinuz") \
 		WSLX_TEST_INITRD=$(realpath "$DATA/kernel/initrd.img") WSLX_CACHE=$CACHE \
-		lab_run --timeout 1500 --console "$RESULTS/$name.console" -- /usr/bin/python3 -m pytest -q \
+		lab_run --timeout 2400 --console "$RESULTS/$name.console" -- /usr/bin/python3 -m pytest -q \
 		-p no:cacheprovider -m 'not slow' --junit-xml "$RESULTS/$name.junit" "$folder" \
 		>"$RESULTS/$name.log" 2>&1 </dev/null || true
 	[[ -s $RESULTS/$name.junit ]] || tail -n 5 "$RESULTS/$name.log" >"$RESULTS/$name.broken"
@@ -190,26 +191,68 @@ suite_lab()
 	done
 }
 
-suite_lab-e2e()
+suite_lab-e2e-1()
 {
-	local cpus
-
-	e2e_environment >"$RESULTS/lab-e2e.log" 2>&1 || { echo "no root file system" >"$RESULTS/lab-e2e.broken"; return 0; }
-	for cpus in 1 2; do
-		lab_pytest "lab-e2e-$cpus" "$cpus" tests/e2e
-	done
+	lab_e2e 1
 }
 
-# run_suites SUITE...
-run_suites()
+suite_lab-e2e-2()
+{
+	lab_e2e 2
+}
+
+lab_e2e()
+{
+	e2e_environment >"$RESULTS/lab-e2e-$1.log" 2>&1 ||
+		{ echo "no root file system" >"$RESULTS/lab-e2e-$1.broken"; return 0; }
+	lab_pytest "lab-e2e-$1" "$1" tests/e2e
+}
+
+run_suite()
+{
+	stage "suite $1"
+	"suite_$1"
+	stage_done
+}
+
+# take QUEUE first|last: takes a suite off a list and prints it; nothing when the list is empty.
+take()
+{
+	(
+		flock 9
+		if [[ $2 = first ]]; then sed -n '1p' "$1"; sed -i '1d' "$1"; else sed -n '$p' "$1"; sed -i '$d' "$1"; fi
+	) 9>"$RESULTS/.queue.lock"
+}
+
+# lane QUEUE OTHER: its own suites from the first on, then, from the last on, what the other lane has not come to.
+lane()
 {
 	local suite
 
-	for suite in "$@"; do
-		stage "suite $suite"
-		"suite_$suite"
-		stage_done
+	while suite=$(take "$1" first) && [[ -n $suite ]] || suite=$(take "$2" last) && [[ -n $suite ]]; do
+		run_suite "$suite"
 	done
+}
+
+# two_lanes: the lab's suites (build/results/.lab) beside the others (.here): an emulated machine keeps one core busy.
+two_lanes()
+{
+	local lanes=() here=$RESULTS/.here lab=$RESULTS/.lab
+
+	# Process groups of their own, which end with us however we end.
+	set -m
+	(set +m; export WSLX_STAGE_PLAIN=1; lane "$lab" "$here") &
+	lanes+=($!)
+	(set +m; export WSLX_STAGE_PLAIN=1; lane "$here" "$lab") &
+	lanes+=($!)
+	set +m
+	# shellcheck disable=SC2064 # these lanes, now
+	trap "kill -TERM -- ${lanes[*]/#/-} 2>/dev/null || true" EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	wait "${lanes[@]}" || true
+	trap stage_stop EXIT
+	trap - INT TERM
 }
 
 # What several suites need and only one may make at a time; what fails here fails again, and is told, in each of them.
@@ -223,10 +266,10 @@ prepare_suites()
 	fi
 }
 
-# test_verb [--list] [SUITE...]: the lab's suites beside the others, one lane each. An emulated machine waits a lot.
+# test_verb [--list] [SUITE...]: the lab's suites beside the others.
 test_verb()
 {
-	local suites suite have here=() lab=() lane
+	local suites suite have here=() lab=()
 
 	if [[ ${1:-} = --list ]]; then
 		test_suites
@@ -248,23 +291,11 @@ test_verb()
 	prepare_suites "${suites[@]}"
 	stage_done
 	if [[ ${#lab[@]} -gt 0 && ${#here[@]} -gt 0 ]]; then
-		# A process group of its own, which ends with us however we end.
-		set -m
-		(set +m; run_suites "${lab[@]}") 2>"$RESULTS/lab.stages" &
-		lane=$!
-		set +m
-		# shellcheck disable=SC2064 # this lane, now
-		trap "stage_stop; kill -TERM -- -$lane 2>/dev/null || true" EXIT
-		trap 'exit 130' INT
-		trap 'exit 143' TERM
-		run_suites "${here[@]}"
-		stage "the lab's suites"
-		wait "$lane" || true
-		trap stage_stop EXIT
-		stage_done
-		cat "$RESULTS/lab.stages" >&2
+		printf '%s\n' "${lab[@]}" >"$RESULTS/.lab"
+		printf '%s\n' "${here[@]}" >"$RESULTS/.here"
+		two_lanes
 	else
-		run_suites "${suites[@]}"
+		for suite in "${suites[@]}"; do run_suite "$suite"; done
 	fi
 	printf 'Logs are in build/results.\n'
 	find "$RESULTS" -name "*.meson" -o -name "*.junit" -o -name "*.checks" -o -name "*.broken" | sort | xargs "$ROOT/tools/dev/tally"

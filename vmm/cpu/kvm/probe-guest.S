@@ -118,12 +118,16 @@ after_fault:
 	mov	$0x83e, %ecx			/* divide by 1 */
 	mov	$0xb, %eax
 	wrmsr
-	mov	$0x832, %ecx			/* one shot */
-	mov	$PROBE_TIMER_VECTOR, %eax
+	/*
+	 * Periodic: an emulated SVM may forget that STI holds off interrupts for one instruction, and take one before
+	 * HLT. A kernel with a tick lives with that, and so does this.
+	 */
+	mov	$0x832, %ecx
+	mov	$(1 << 17 | PROBE_TIMER_VECTOR), %eax
 	wrmsr
 	xor	%r14d, %r14d
-	mov	$0x838, %ecx			/* start */
-	mov	$100000, %eax
+	mov	$0x838, %ecx			/* start: once in a millisecond */
+	mov	$1000000, %eax
 	wrmsr
 1:	cli
 	test	%r14, %r14
@@ -132,6 +136,10 @@ after_fault:
 	hlt
 	jmp	1b
 2:
+	xor	%edx, %edx
+	mov	$0x838, %ecx			/* stop */
+	xor	%eax, %eax
+	wrmsr
 	mov	$PROBE_ROUNDS, %r12d
 3:	step	PROBE_LOOP
 	mov	$PROBE_BUFFER, %edi
