@@ -166,13 +166,14 @@ static void finish_stops(struct distro *d, const struct err *e)
 	}
 }
 
-static void set_stopped(struct distro *d)
+/* e: not as it should; for those who asked. */
+static void set_stopped(struct distro *d, const struct err *e)
 {
 	d->state = DISTRO_STOPPED;
 	d->port = 0;
 	d->busy = d->stop_asked = false;
 	arm(d, -1);
-	finish_stops(d, NULL);
+	finish_stops(d, e);
 }
 
 /* Callbacks of requests name the distribution by id: it may be gone when they come. */
@@ -208,7 +209,9 @@ static void disk_gone(void *ctx, const struct err *e)
 
 	if (!d)
 		return;
-	set_stopped(d);
+	if (e)
+		log_warn("distro", "detach the disk of %s: %s", name(d), e->text);
+	set_stopped(d, e);
 	kick(d);
 	idle_check(s);
 }
@@ -219,7 +222,7 @@ static void detach(struct distro *d)
 	int lun = vm_lun(d->s->vm, d->id);
 
 	if (lun < 0) {
-		set_stopped(d);
+		set_stopped(d, NULL);
 		kick(d);
 		return;
 	}
@@ -240,7 +243,7 @@ static void failed(struct distro *d, const struct err *e, const char *step)
 		finish_list(wants, 0, &wrapped);
 		detach(d);
 	} else {
-		set_stopped(d);
+		set_stopped(d, NULL);
 		finish_list(wants, 0, &wrapped);
 		kick(d);
 	}
@@ -345,6 +348,13 @@ static void attach(struct distro *d)
 		failed(d, &e, "open its disk");
 		return;
 	}
+	if (vm_lun(d->s->vm, d->id) >= 0 && vm_guest(d->s->vm)) {
+		/* It could not leave the VM the last time. */
+		d->state = DISTRO_STARTING;
+		arm(d, d->s->set.start_timeout_ms);
+		send_start(d, reg);
+		return;
+	}
 	fd = open_disk(reg, &e);
 	if (fd < 0) {
 		failed(d, &e, "open its disk");
@@ -447,6 +457,13 @@ void distro_want_cancel(struct distro_want *w)
 	free(w);
 }
 
+/* Its processes have ended, its disk is in use yet: the disk stays, with what is unwritten, and serves the next start. */
+static void still_mounted(struct distro *d, const struct err *e)
+{
+	set_stopped(d, e);
+	kick(d);
+}
+
 static void stop_answered(void *ctx, const struct wire_msg *m, const struct err *e)
 {
 	struct service *s = ((struct request *)ctx)->s;
@@ -456,7 +473,11 @@ static void stop_answered(void *ctx, const struct wire_msg *m, const struct err 
 		return; /* init will connect again and say whether it stopped */
 	if (e && e->code != -ENOENT)
 		log_warn("distro", "stop %s: %s", name(d), e->text);
-	detach(d);
+	if (e && e->code == -EBUSY)
+		still_mounted(d, e);
+	else
+		detach(d);
+	idle_check(s);
 }
 
 static void send_stop(struct distro *d)
@@ -637,11 +658,14 @@ static void vm_event(void *ctx, const struct wire_msg *m)
 	case WSLX_EXITED:
 		wire_get_str(m, WSLX_A_TEXT, text, sizeof(text));
 		log_warn("distro", "%s ended by itself: %s", name(d), text);
-		if (d->state == DISTRO_RUNNING || d->state == DISTRO_STOPPING)
-			detach(d);
-		if (d->state == DISTRO_STARTING) {
+		err_set(&e, m->error ? -(int)m->error : -EIO, "%s", text);
+		if (d->state == DISTRO_RUNNING || d->state == DISTRO_STOPPING) {
+			if (m->error == EBUSY)
+				still_mounted(d, &e);
+			else
+				detach(d);
+		} else if (d->state == DISTRO_STARTING) {
 			/* No answer to START will come. */
-			err_set(&e, -EIO, "%s", text);
 			failed(d, &e, "start its init");
 			idle_check(s);
 		}
@@ -665,7 +689,7 @@ static void vm_end(void *ctx, const char *why, bool planned)
 	for (struct distro *d = s->distros, *next; d; d = next) {
 		next = d->next;
 		if (d->state != DISTRO_STOPPED)
-			set_stopped(d);
+			set_stopped(d, NULL);
 		/* Wants that the VM's planned end only delays are served by a new one. */
 		if (!planned)
 			finish_wants(d, &e);

@@ -153,6 +153,11 @@ void session_open(void *service, struct ctl_call *call, struct json_object *para
 	struct err e = {0};
 	struct opening *o;
 
+	if (js_u64(params, "connections", 0) == 0) {
+		err_set(&e, -EINVAL, "parameter 'connections': 1 at least");
+		ctl_fail(call, &e);
+		return;
+	}
 	if (!reg) {
 		if (name)
 			err_set(&e, -ENOENT,

@@ -93,13 +93,18 @@ static void remove_dir(const char *dir)
 	rmdir(dir);
 }
 
+static void stop_listening(struct vm *vm)
+{
+	vm->listen_src = loop_src_free(vm->listen_src);
+	if (vm->listen_fd >= 0)
+		close(take_fd(vm->listen_fd));
+}
+
 static void release_links(struct vm *vm)
 {
 	vm->guest = guestlink_free(vm->guest);
 	vm->ctl = ctl_async_free(vm->ctl);
-	vm->listen_src = loop_src_free(vm->listen_src);
-	if (vm->listen_fd >= 0)
-		close(take_fd(vm->listen_fd));
+	stop_listening(vm);
 }
 
 void vm_free(struct vm *vm)
@@ -204,12 +209,19 @@ static void on_event(void *ctx, const struct wire_msg *m)
 	vm->env.ops->on_event(vm->env.ctx, m);
 }
 
+static int listen_guest(struct vm *vm);
+
 static void on_link_end(void *ctx)
 {
 	struct vm *vm = ctx;
+	int r;
 
 	vm->guest = guestlink_free(vm->guest);
-	if (vm->state == VM_UP) {
+	r = listen_guest(vm);
+	if (r < 0) {
+		log_err("vm", "listen for the guest: %s", strerror(-r));
+		vm_kill(vm, "its init could not connect again");
+	} else if (vm->state == VM_UP) {
 		log_debug("vm", "init's connection ended; waiting for it to come back");
 		vm->state = VM_STARTING;
 		arm(vm, RECONNECT_MS);
@@ -229,11 +241,12 @@ static void accept_guest(void *ctx, int fd, uint32_t revents)
 		close(conn);
 		return;
 	}
-	/* A new connection is init's latest word. */
-	if (vm->guest)
-		on_link_end(vm);
-	if (guestlink_new(vm->env.loop, conn, &link_ops, vm, &vm->guest) < 0)
+	if (guestlink_new(vm->env.loop, conn, &link_ops, vm, &vm->guest) < 0) {
 		vm->guest = NULL;
+		return;
+	}
+	/* While init's connection lasts, no other process of the guest can pose as init. */
+	stop_listening(vm);
 }
 
 static int listen_guest(struct vm *vm)
@@ -504,12 +517,35 @@ int vm_attach(struct vm *vm, const char *id, int fd, vm_done done, void *ctx)
 	return lun;
 }
 
+struct detaching {
+	struct vm *vm;
+	int lun;
+	vm_done done;
+	void *ctx;
+};
+
+static void detached(void *ctx, const struct err *e)
+{
+	struct detaching *d = ctx;
+
+	/* The LUN is free when the disk has left, not before: another disk would meet it there. */
+	if (!e || e->code == -ENOENT) {
+		d->vm->disks[d->lun][0] = '\0';
+		save_state(d->vm);
+	}
+	d->done(d->ctx, e);
+	free(d);
+}
+
 void vm_detach(struct vm *vm, int lun, vm_done done, void *ctx)
 {
-	vm->disks[lun][0] = '\0';
-	save_state(vm);
-	control_call(
-		vm, "disk-detach", js_set_u64(js_object(), "lun", (uint64_t)lun), NULL, done, ctx);
+	struct detaching *d = malloc(sizeof(*d));
+
+	if (!d)
+		abort();
+	*d = (struct detaching){vm, lun, done, ctx};
+	control_call(vm, "disk-detach", js_set_u64(js_object(), "lun", (uint64_t)lun), NULL,
+		detached, d);
 }
 
 static void shutdown_done(void *ctx, const struct wire_msg *m, const struct err *e)

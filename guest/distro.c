@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -36,8 +37,10 @@ struct super {
 	int host, init;
 	pid_t pid;
 	char dev[64];
-	bool stopping;
+	bool started, stopping;
 	uint32_t stop_id;
+	int start_error; /* negative errno, and why, as its init said */
+	char start_text[400];
 };
 
 static uint8_t buf[WSLX_MSG_MAX];
@@ -83,17 +86,18 @@ static void reply(struct super *s, unsigned type, uint32_t id, int code, const c
 	pair_send(s->host, &w);
 }
 
-static void unmount(struct super *s)
+/* -EBUSY: something holds on to the disk, which must not be taken away. */
+static int unmount(struct super *s)
 {
 	char cg[160];
+	int r = 0;
 
 	if (umount(ROOT) < 0 && errno != EINVAL) {
 		log_warn(s->spec->name, "unmount: %s; detaching", strerror(errno));
 		umount2(ROOT, MNT_DETACH);
 	}
 	if (s->dev[0]) {
-		int r = disk_remove(s->spec->lun, s->dev, BUSY_TIMEOUT_MS);
-
+		r = disk_remove(s->spec->lun, s->dev, BUSY_TIMEOUT_MS);
 		if (r < 0)
 			log_warn(s->spec->name, "remove %s: %s", s->dev, strerror(-r));
 	}
@@ -101,14 +105,7 @@ static void unmount(struct super *s)
 	snprintf(cg, sizeof(cg), CGROUP_BASE "/distro-%s", s->spec->id);
 	for (int pass = 0; pass < 16 && rmdir(cg) < 0 && errno == EBUSY; pass++)
 		usleep(1000);
-}
-
-static void NORETURN finish(struct super *s)
-{
-	unmount(s);
-	if (s->stopping)
-		reply(s, WSLX_STOP, s->stop_id, 0, NULL);
-	_exit(0);
+	return r == -EBUSY ? r : 0;
 }
 
 static void on_host(void *ctx, int fd, uint32_t revents)
@@ -126,7 +123,9 @@ static void on_host(void *ctx, int fd, uint32_t revents)
 		return;
 	uint32_t ms = MIN(wire_get_u32(&m, WSLX_A_TIMEOUT_MS, 3000), 600000u);
 	if (s->stopping) {
-		reply(s, WSLX_STOP, m.id, -EALREADY, "the distribution is being stopped already");
+		/* Asked again by a service that came back: it takes an answer, whatever it says, for the end, and
+		 * the disk away. Whoever asked last gets the one true answer. */
+		s->stop_id = m.id;
 		return;
 	}
 	s->stopping = true;
@@ -141,12 +140,29 @@ static void on_host(void *ctx, int fd, uint32_t revents)
 static void on_init(void *ctx, int fd, uint32_t revents)
 {
 	struct super *s = ctx;
-	ssize_t n = recv(fd, buf, sizeof(buf), 0);
+	struct wire_msg m;
+	struct wire_w w;
 
-	if (n > 0)
-		send(s->host, buf, (size_t)n, MSG_NOSIGNAL);
-	else
+	if (pair_recv(fd, buf, sizeof(buf), &m) < 0) {
 		loop_io_events(s->from_init, 0);
+		return;
+	}
+	/* Its root can be in control of it: that all has ended is for us to say. */
+	if (m.type != WSLX_START && m.type != WSLX_BUSY)
+		return;
+	if (m.type == WSLX_START && s->started)
+		return;
+	if (m.type == WSLX_START && m.error) {
+		/* Passed on when its disk is free again: the host takes the disk away upon that. */
+		s->start_error = m.error <= INT_MAX ? -(int)m.error : -EIO;
+		if (wire_get_str(&m, WSLX_A_TEXT, s->start_text, sizeof(s->start_text)) <= 0)
+			s->start_text[0] = '\0';
+		kill(s->pid, SIGKILL);
+		return;
+	}
+	s->started |= m.type == WSLX_START;
+	w = (struct wire_w){.buf = buf, .cap = sizeof(buf), .len = sizeof(struct wslx_msg) + m.len};
+	pair_send(s->host, &w);
 }
 
 static void on_deadline(void *ctx)
@@ -156,27 +172,29 @@ static void on_deadline(void *ctx)
 	kill(s->pid, SIGKILL);
 }
 
+/* Its init, and with it every process of it, has ended. */
 static void on_child(void *ctx, pid_t pid, int status)
 {
 	struct super *s = ctx;
+	int r = unmount(s);
 	char text[96];
 	struct wire_w w;
 
-	if (!s->stopping) {
-		if (WIFSIGNALED(status))
-			snprintf(text, sizeof(text), "its init was killed by signal %d",
-				WTERMSIG(status));
-		else
-			snprintf(text, sizeof(text), "its init exited with status %d",
-				WEXITSTATUS(status));
-		unmount(s);
-		wire_begin(&w, buf, sizeof(buf), WSLX_EXITED, 0, 0, 0);
-		wire_str(&w, WSLX_A_DISTRO, s->spec->id);
-		wire_str(&w, WSLX_A_TEXT, text);
-		pair_send(s->host, &w);
+	if (s->start_error)
+		reply(s, WSLX_START, s->spec->request_id, s->start_error, s->start_text);
+	if (s->stopping)
+		reply(s, WSLX_STOP, s->stop_id, r, r < 0 ? "its disk is still in use" : NULL);
+	if (s->start_error || s->stopping)
 		_exit(0);
-	}
-	finish(s);
+	if (WIFSIGNALED(status))
+		snprintf(text, sizeof(text), "its init was killed by signal %d", WTERMSIG(status));
+	else
+		snprintf(text, sizeof(text), "its init exited with status %d", WEXITSTATUS(status));
+	wire_begin(&w, buf, sizeof(buf), WSLX_EXITED, 0, 0, (uint32_t)-r);
+	wire_str(&w, WSLX_A_DISTRO, s->spec->id);
+	wire_str(&w, WSLX_A_TEXT, text);
+	pair_send(s->host, &w);
+	_exit(0);
 }
 
 static int mount_disk(struct super *s, struct err *e)

@@ -41,6 +41,7 @@ struct distro {
 	struct loop_src *src;
 	uint32_t port; /* 0: not up yet */
 	bool busy;     /* as its last BUSY said */
+	bool stopping; /* was sent STOP, or did not start */
 };
 
 struct init {
@@ -113,6 +114,7 @@ static void on_supervisor(void *ctx, int fd, uint32_t revents)
 {
 	struct distro *d = ctx;
 	struct wire_msg m;
+	char id[65];
 	int r = pair_recv(fd, buf, sizeof(buf), &m);
 
 	if (r < 0) {
@@ -120,10 +122,27 @@ static void on_supervisor(void *ctx, int fd, uint32_t revents)
 		distro_gone(d);
 		return;
 	}
+	/* A distribution speaks for itself, not for its neighbours. */
+	if (wire_get_str(&m, WSLX_A_DISTRO, id, sizeof(id)) <= 0 || strcmp(id, d->spec.id) != 0)
+		return;
 	if (m.type == WSLX_START && (m.flags & WSLX_MSG_REPLY) && !m.error)
 		d->port = wire_get_u32(&m, WSLX_A_PORT, 0);
 	if (m.type == WSLX_BUSY)
 		d->busy = wire_get_u32(&m, WSLX_A_COUNT, 1) != 0;
+	/* Its last word: gone before the host hears of it, or a START that follows would find it still there. */
+	if (m.type == WSLX_EXITED || (m.type == WSLX_STOP && (m.flags & WSLX_MSG_REPLY))) {
+		waitpid(d->pid, NULL, 0);
+		distro_gone(d);
+	} else if (m.type == WSLX_START) {
+		struct wslx_msg h;
+
+		if (m.error)
+			d->stopping = true;
+		/* The host may have asked again since, on a new connection. */
+		memcpy(&h, buf, sizeof(h));
+		h.id = d->spec.request_id;
+		memcpy(buf, &h, sizeof(h));
+	}
 	/* The answers to our own STOPs at shutdown have no request of the host's behind them. */
 	if (in.shutting_down && m.type == WSLX_STOP)
 		return;
@@ -149,11 +168,15 @@ static void start(const struct wire_msg *m)
 		return;
 	}
 	d = distro_find(spec.id);
-	if (d && d->port) {
+	if (d && d->port && !d->stopping) {
 		wire_begin(&w, buf, sizeof(buf), m->type, WSLX_MSG_REPLY, m->id, 0);
 		wire_str(&w, WSLX_A_DISTRO, spec.id);
 		wire_u32(&w, WSLX_A_PORT, d->port);
 		conn_send(in.host, &w);
+		return;
+	}
+	if (d && !d->stopping && !in.shutting_down) {
+		d->spec.request_id = m->id; /* whoever asked last is told when it is up */
 		return;
 	}
 	if (d || in.shutting_down) {
@@ -191,6 +214,7 @@ static void send_stop(struct distro *d, uint32_t id, uint32_t timeout_ms)
 
 	wire_begin(&w, small, sizeof(small), WSLX_STOP, 0, id, 0);
 	wire_u32(&w, WSLX_A_TIMEOUT_MS, timeout_ms);
+	d->stopping = true;
 	pair_send(d->pair, &w);
 }
 

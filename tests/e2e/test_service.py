@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from conftest import BUILD, ENGINE, FAKE, SCALE, alive, fake_only, rootfs, wait_for
+from conftest import BUILD, ENGINE, FAKE, SCALE, alive, fake_only, real_only, rootfs, wait_for
 
 
 def test_list_in_all_its_shapes(fresh):
@@ -334,6 +334,23 @@ def test_a_client_that_sends_garbage_harms_nobody(fresh):
             pass
         s.close()
     assert "x" not in fresh.list()
+    assert fresh.sh("echo fine") == "fine\n"
+
+
+def test_a_session_without_connections_is_refused_not_forgotten(fresh):
+    fresh.ok("-l")
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(20 * SCALE)
+        s.connect(str(fresh.run_dir / "wslx/wslxd.sock"))
+        s.sendall(b'{"id":1,"method":"open","params":{"connections":0}}\n')
+        assert b"connections" in s.recv(10000)
+    assert not fresh.vmm_pids()
+
+
+@real_only
+def test_a_program_that_poses_as_init_is_not_heard(fresh):
+    knock = 'socket(S, 40, 1, 0) or die; print connect(S, pack("SSLLx4", 40, 0, 50000, 2)) ? "in" : "out"; sleep 1'
+    assert fresh.ok("-d", "deb", "-u", "nobody", "-e", "perl", "-e", knock) == "out"
     assert fresh.sh("echo fine") == "fine\n"
 
 

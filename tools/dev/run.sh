@@ -30,8 +30,9 @@ install_kernel()
 	mkdir -p "$DATA/kernel"
 	replace_link "$vmlinux/vmlinux" "$DATA/kernel/vmlinuz"
 	replace_link "$initramfs/initramfs" "$DATA/kernel/initrd.img"
-	# Initramfs images of programs since rebuilt.
-	find "$CACHE" -maxdepth 1 -name 'initramfs-*' ! -path "$initramfs" -mmin +60 -exec rm -rf {} + 2>/dev/null || true
+	# Initramfs images of programs since rebuilt, unless another tree has used them this week.
+	touch "$initramfs"
+	find "$CACHE" -maxdepth 1 -name 'initramfs-*' -mtime +7 -exec rm -rf {} + 2>/dev/null || true
 }
 
 replace_link()
