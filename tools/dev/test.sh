@@ -241,10 +241,12 @@ two_lanes()
 
 	# Process groups of their own, which end with us however we end.
 	set -m
-	(set +m; export WSLX_STAGE_PLAIN=1; lane "$lab" "$here") &
+	export WSLX_STAGE_PLAIN=1
+	(set +m; lane "$lab" "$here") &
 	lanes+=($!)
-	(set +m; export WSLX_STAGE_PLAIN=1; lane "$here" "$lab") &
+	(set +m; lane "$here" "$lab") &
 	lanes+=($!)
+	unset WSLX_STAGE_PLAIN
 	set +m
 	# shellcheck disable=SC2064 # these lanes, now
 	trap "kill -TERM -- ${lanes[*]/#/-} 2>/dev/null || true" EXIT
