@@ -94,7 +94,7 @@ def test_missing_kernel(fresh):
     assert fresh.sh("echo fine") == "fine\n"
 
 
-@pytest.mark.parametrize("content", [b"", b"not a kernel\n" * 1000, b"\x7fELF" + b"\0" * 100])
+@pytest.mark.parametrize("content", [b"", b"not a kernel\n" * 1000, b"\x7fELF" + b"\0" * 100], ids=["empty", "text", "elf"])
 def test_wrong_kernel(fresh, content):
     bad = fresh.tmp / "bad-kernel"
     bad.write_bytes(content)

@@ -117,6 +117,33 @@ def test_standard_error_may_go_elsewhere(wslx, tmp_path):
     assert err.read_text() == "err\n"
 
 
+@pytest.mark.parametrize("tty_in", [True, False], ids=["terminal-in", "file-in"])
+@pytest.mark.parametrize("tty_out", [True, False], ids=["terminal-out", "file-out"])
+def test_a_terminal_only_when_input_and_output_are_one(wslx, tmp_path, tty_in, tty_out):
+    """Else three pipes: the bytes pass unchanged, and our own terminal is not made raw."""
+    (tmp_path / "in").write_bytes(b"x\n\x03\x04\xff\n")
+    (tmp_path / "script").write_text("for i in 0 1 2; do test -t $i; printf $?; done; test ! -t 0 || stty size; "
+                                     "test -t 0 || head -c 6 | od -An -tx1; echo end")
+    redirect = ("" if tty_in else f" <{tmp_path}/in") + ("" if tty_out else f" >{tmp_path}/out")
+    p = pexpect.spawn("/bin/sh", ["-c", f'{wslx.cmd()[0]} -d deb -e sh -c "$(cat {tmp_path}/script)"{redirect}; echo sta""tus=$?'],
+                      env=wslx.env, dimensions=(31, 99), timeout=20 * SCALE, encoding="utf-8", echo=True)
+    before = flags(p.child_fd)
+    if tty_in and not tty_out:
+        p.sendline("typed")  # echoed and passed on as a line by our own terminal, which is as it was
+        p.expect("typed\r\n")
+        assert flags(p.child_fd) == before
+    p.expect("status=0")
+    assert flags(p.child_fd) == before
+    got = p.before if tty_out else (tmp_path / "out").read_text()
+    p.close(force=True)
+    if tty_in and tty_out:
+        assert "000" in got and "31 99" in got
+    else:
+        assert "111" in got
+        assert ("74 79 70 65 64 0a" if tty_in else "78 0a 03 04 ff 0a") in got
+    assert "end" in got
+
+
 def test_a_login_shell_when_no_command_is_given(wslx):
     p = pexpect.spawn(wslx.cmd()[0], ["-d", "deb"], env=wslx.env, timeout=20 * SCALE, encoding="utf-8")
     p.delaybeforesend = 0.05
