@@ -25,6 +25,7 @@ enum {
 	OPT_EXTRACT,
 	OPT_NO_SANDBOX,
 	OPT_PROBE,
+	OPT_TRANSLATE,
 };
 
 static const struct option longopts[] = {
@@ -35,6 +36,7 @@ static const struct option longopts[] = {
 	{"memory", required_argument, NULL, OPT_MEMORY},
 	{"cpus", required_argument, NULL, OPT_CPUS},
 	{"engine", required_argument, NULL, OPT_ENGINE},
+	{"translate", required_argument, NULL, OPT_TRANSLATE},
 	{"serial", required_argument, NULL, OPT_SERIAL},
 	{"disk", required_argument, NULL, OPT_DISK},
 	{"vsock", required_argument, NULL, OPT_VSOCK},
@@ -62,6 +64,7 @@ const char *options_usage(void)
 	       "  --memory MIB           guest memory (512)\n"
 	       "  --cpus N               virtual CPUs (1)\n"
 	       "  --engine auto|kvm|soft what runs the virtual CPUs (auto: KVM if it works here)\n"
+	       "  --translate on|off     soft engine: translate hot code (off: interpret everything)\n"
 	       "  --serial stdio|null|file:PATH   first serial port (null)\n"
 	       "  --disk PATH[,ro]       a disk (raw image); repeatable, in LUN order\n"
 	       "  --vsock PATH           unix socket for vsock; the guest's CID is 3\n"
@@ -109,6 +112,14 @@ static int disk(struct options *o, char *text, struct err *e)
 	return 0;
 }
 
+static int translate(struct options *o, const char *text, struct err *e)
+{
+	o->translate = strcmp(text, "on") == 0;
+	if (!o->translate && strcmp(text, "off") != 0)
+		return err_set(e, -EINVAL, "--translate %s: on or off is needed", text);
+	return 0;
+}
+
 static int engine(struct options *o, const char *text, struct err *e)
 {
 	static const char *const names[] = {
@@ -139,6 +150,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 			r = number("memory", optarg, 32, 1 << 20, &o->memory_mib, e);
 			break;
 		case OPT_CPUS: r = number("cpus", optarg, 1, CPU_MAX_VCPUS, &o->cpus, e); break;
+		case OPT_TRANSLATE: r = translate(o, optarg, e); break;
 		case OPT_ENGINE: r = engine(o, optarg, e); break;
 		case OPT_SERIAL: o->serial = optarg; break;
 		case OPT_DISK: r = disk(o, optarg, e); break;

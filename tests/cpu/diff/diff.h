@@ -134,6 +134,9 @@ int diff_engine_new(struct diff_engine **ret);
 void diff_engine_free(struct diff_engine *e);
 /* Loads the batch's code and memory, then runs single cases. */
 void diff_engine_load(struct diff_engine *e, const struct diff_batch *b);
+/* Runs len bytes of code with the case's registers, one instruction at a time or in whole blocks. */
+void diff_engine_block(struct diff_engine *e, const struct diff_batch *b, const struct diff_case *k,
+	const uint8_t *code, unsigned len, bool whole, struct diff_result *r);
 void diff_engine_run(
 	struct diff_engine *e, const struct diff_batch *b, unsigned i, struct diff_result *r);
 

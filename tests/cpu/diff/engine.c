@@ -173,6 +173,54 @@ static bool step(struct soft_vcpu *c, const struct diff_case *k)
 	return true;
 }
 
+/* Straight on from rip: until something raises, or control leaves [rip, end). */
+static bool run_block(struct soft_vcpu *c, uint64_t end, bool whole)
+{
+	uint64_t start = c->rip;
+
+	for (int n = 0; n < 100000 && c->rip >= start && c->rip < end; n++) {
+		uint64_t was = c->rip;
+
+		if (!(whole ? soft_run_block(c) : soft_step(c)))
+			return false;
+		if (c->rip < was) /* a jump backwards */
+			return true;
+	}
+	return true;
+}
+
+void diff_engine_block(struct diff_engine *e, const struct diff_batch *b, const struct diff_case *k,
+	const uint8_t *code, unsigned len, bool whole, struct diff_result *r)
+{
+	struct soft_vcpu *c = (struct soft_vcpu *)e->vcpu;
+
+	if (gmem_write(e->gm, code_gpa(0) + DIFF_INSN_OFF, code, len))
+		abort();
+	memcpy(c->gpr, k->gpr, sizeof(c->gpr));
+	soft_rflags_set(c, k->rflags);
+	c->rip = DIFF_CODE + DIFF_INSN_OFF;
+	c->cr2 = 0;
+	memcpy(c->xsave, &k->fx, sizeof(k->fx));
+	r->vector = DIFF_NO_VECTOR;
+	r->error = 0;
+	if (!run_block(c, c->rip + len, whole)) {
+		r->vector = c->exc.vec;
+		r->error = c->exc.has_err ? c->exc.err : 0;
+		c->exc_raised = false;
+	}
+	r->rip = c->rip;
+	r->rflags = soft_rflags_get(c);
+	r->cr2 = r->vector == EXC_PF ? c->cr2 : 0;
+	memcpy(r->gpr, c->gpr, sizeof(r->gpr));
+	memcpy(&r->fx, c->xsave, sizeof(r->fx));
+	r->nwords = 0;
+	for (unsigned p = 0; p < DATA_PAGES; p++)
+		diff_collect(r, e->data[p], b->data + p * 4096, p * 4096, 4096);
+	for (uint32_t w = 0; w < r->nwords; w++)
+		memcpy(e->data[r->word[w].off / 4096] + r->word[w].off % 4096,
+			b->data + r->word[w].off, 8);
+}
+
 void diff_engine_run(
 	struct diff_engine *e, const struct diff_batch *b, unsigned i, struct diff_result *r)
 {

@@ -4,7 +4,7 @@
 #include "vmm/cpu/soft/handler.h"
 #include "vmm/cpu/soft/simd.h"
 
-HANDLER(h_ud)
+const struct insn *soft_h_ud(struct soft_vcpu *c, const struct insn *i)
 {
 	c->cur = i;
 	raise_ud(c);
@@ -106,7 +106,7 @@ void soft_bind(struct insn *i, const struct dec *d, int len, unsigned off)
 {
 	*i = (struct insn){.off = (uint16_t)off, .len = d->len};
 	if (len < 0) {
-		i->fn = len == DEC_LONG ? h_gp : h_ud;
+		i->fn = len == DEC_LONG ? h_gp : soft_h_ud;
 		i->flags = INSN_END;
 		return;
 	}
@@ -121,6 +121,6 @@ void soft_bind(struct insn *i, const struct dec *d, int len, unsigned off)
 		if (i->fn)
 			return;
 	}
-	i->fn = h_ud;
+	i->fn = soft_h_ud;
 	i->flags |= INSN_END;
 }

@@ -22,6 +22,9 @@ const struct insn *soft_h_goto_in(struct soft_vcpu *c, const struct insn *i);
 const struct insn *soft_h_goto_out(struct soft_vcpu *c, const struct insn *i);
 const struct insn *soft_h_exit(struct soft_vcpu *c, const struct insn *i);
 
+/* No such instruction. */
+const struct insn *soft_h_ud(struct soft_vcpu *c, const struct insn *i);
+
 /* Does nothing: need not be in a block. */
 const struct insn *soft_h_nop(struct soft_vcpu *c, const struct insn *i);
 

@@ -8,6 +8,8 @@
 #include "vmm/cpu/soft/bind.h"
 #include "vmm/cpu/soft/exec.h"
 #include "vmm/cpu/soft/fuse.h"
+#include "vmm/cpu/soft/jit/cache.h"
+#include "vmm/cpu/soft/jit/jit.h"
 #include "vmm/cpu/soft/mem.h"
 #include "vmm/cpu/soft/mmu.h"
 
@@ -144,6 +146,7 @@ void soft_blocks_drop_all(struct soft_vcpu *c)
 	memset(b->pages, 0, sizeof(b->pages));
 	b->used = 0;
 	b->generation++;
+	soft_jit_flush(c);
 	for (unsigned n = 0; n < JC_SIZE; n++)
 		c->jump_cache[n] = &no_block;
 	for (unsigned n = 0; n < CROSS_SIZE; n++)
@@ -335,10 +338,10 @@ static void fetch_begins(struct soft_vcpu *c)
 	c->cur = at;
 }
 
-/* Decodes [off, page end) of the page at hva; n instructions at most. false: the first one crosses
- * the page. */
-static bool build(
-	struct soft_vcpu *c, struct insn *out, const uint8_t *hva, unsigned off, unsigned max)
+/* Decodes [off, page end) of the page at hva; max instructions at most. op may be NULL. false: the first one
+ * crosses the page. */
+static bool build(struct soft_vcpu *c, struct insn *out, struct jit_op *op, const uint8_t *hva,
+	unsigned off, unsigned max)
 {
 	struct insn *i = out;
 	unsigned start = off;
@@ -360,6 +363,9 @@ static bool build(
 		off += i->len;
 		if (i->fn == soft_h_nop && max > 1)
 			continue;
+		if (op)
+			op[i - out] = (struct jit_op){
+				.map = d.map, .op = d.op, .reg = d.reg, .known = len > 0};
 		if (soft_ends_block(i++))
 			break;
 		if ((unsigned)(i - out) >= max)
@@ -421,19 +427,42 @@ static uint64_t fetch_start(struct soft_vcpu *c)
 	return lin;
 }
 
+/* Notes what the translator needs, and has the block's executions counted. Other modes stay the interpreter's. */
+static void add_ops(struct soft_vcpu *c, struct block *k, const struct jit_op *op, unsigned n)
+{
+	struct jit_ops *o;
+
+	if (c->mode != MODE_64)
+		return;
+	o = arena_alloc(c->blocks, sizeof(*o) + n * sizeof(o->op[0]));
+	o->hot = c->jit->threshold;
+	o->n = n;
+	memcpy(o->op, op, n * sizeof(*op));
+	o->op[n - 1].known = false;
+	for (unsigned i = 0; i < n; i++) {
+		o->op[i].fn = k->insns[i].fn;
+		if (o->op[i].fn == soft_h_ud)
+			o->op[i].known = false;
+	}
+	k->ops = o;
+	if (!soft_is_tail(&k->insns[0]))
+		k->insns[0].fn = soft_jit_count;
+}
+
 static const struct block *make(
 	struct soft_vcpu *c, uint64_t key, const struct tlbx *x, unsigned off)
 {
 	struct soft_blocks *b = c->blocks;
 	struct insn tmp[BLOCK_MAX_INSNS + 1];
+	struct jit_op op[BLOCK_MAX_INSNS + 1];
 	struct code_page *p;
 	struct block *k, **slot;
 	size_t n = 0;
 
-	if (b->used + sizeof(tmp) + sizeof(*k) + sizeof(*p) + 64 > ARENA_SIZE)
+	if (b->used + sizeof(tmp) + sizeof(op) + sizeof(*k) + sizeof(*p) + 256 > ARENA_SIZE)
 		soft_blocks_drop_all(c);
 	p = get_page(c, x->gpa);
-	if (!build(c, tmp, x->hva, off, BLOCK_MAX_INSNS))
+	if (!build(c, tmp, c->jit ? op : NULL, x->hva, off, BLOCK_MAX_INSNS))
 		return NULL;
 	while (tmp[n].fn != soft_h_goto_in && tmp[n].fn != soft_h_goto_out &&
 		tmp[n].fn != soft_h_exit)
@@ -442,6 +471,9 @@ static const struct block *make(
 	k = arena_alloc(b, sizeof(*k) + n * sizeof(k->insns[0]));
 	memcpy(k->insns, tmp, n * sizeof(k->insns[0]));
 	k->key = key;
+	k->ops = NULL;
+	if (c->jit)
+		add_ops(c, k, op, (unsigned)n);
 	slot = hash_slot(b, key);
 	k->hash_next = *slot;
 	*slot = k;
@@ -496,7 +528,7 @@ const struct insn *soft_block_step(struct soft_vcpu *c)
 	struct soft_blocks *b = c->blocks;
 	const struct insn *i = b->step;
 
-	if (!build(c, b->step, x->hva, lin & 0xfff, 1))
+	if (!build(c, b->step, NULL, x->hva, lin & 0xfff, 1))
 		i = cross_page(c, lin, &b->cross[(lin >> 12) & (CROSS_SIZE - 1)], x->gpa, x->hva);
 	c->ip_base = c->rip - (lin & 0xfff);
 	return i;

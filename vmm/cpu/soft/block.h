@@ -17,9 +17,12 @@
 
 enum { BLOCK_MAX_INSNS = 64, JC_BITS = 14, JC_SIZE = 1 << JC_BITS };
 
+struct jit_ops;
+
 struct block {
 	uint64_t key; /* soft_block_key(); BLOCK_DROPPED when its page was written */
 	struct block *hash_next, *page_next;
+	struct jit_ops *ops; /* the translator's; NULL without it */
 	struct insn insns[] ALIGNED(32); /* two to a cache line */
 };
 #define BLOCK_DROPPED (~0ull)

@@ -32,6 +32,7 @@ struct soft_lapic;
 struct soft_clock;
 struct soft_cpuid;
 struct soft_blocks;
+struct soft_jit;
 
 /* c->fl: AH of LAHF in the high byte, OF (SETO AL) in bit 0. */
 enum {
@@ -230,6 +231,7 @@ struct soft_vcpu {
 	unsigned index; /* = APIC id */
 	struct soft_vm *vm;
 	struct soft_blocks *blocks;
+	struct soft_jit *jit; /* NULL: no translation */
 	struct soft_lapic *lapic;
 	struct soft_msrs *msrs; /* owned by the msr module; NULL when it needs none */
 	void *simd;		/* owned by the simd module; may stay NULL */

@@ -3,6 +3,7 @@
 #include "vmm/cpu/soft/exec.h"
 #include "vmm/cpu/soft/block.h"
 #include "vmm/cpu/soft/exc.h"
+#include "vmm/cpu/soft/jit/jit.h"
 #include "vmm/cpu/soft/lapic.h"
 #include "vmm/cpu/soft/mem.h"
 #include "vmm/cpu/soft/simd.h"
@@ -155,6 +156,16 @@ static int attend(struct soft_vcpu *c)
 	return RUN_ON;
 }
 
+static inline void run_from(struct soft_vcpu *c, const struct insn *i)
+{
+	if (c->jit) {
+		soft_jit_enter(c, i);
+		return;
+	}
+	while (i)
+		i = i->fn(c, i);
+}
+
 static void step_insn(struct soft_vcpu *c)
 {
 	const struct insn *i = soft_block_step(c);
@@ -162,8 +173,7 @@ static void step_insn(struct soft_vcpu *c)
 	/* Any transfer of control comes back here then; so does the pseudo-instruction behind this
 	 * one. */
 	atomic_fetch_or_explicit(&c->events, EV_LOCAL, memory_order_relaxed);
-	while (i)
-		i = i->fn(c, i);
+	run_from(c, i);
 }
 
 /* One instruction with RFLAGS.TF set: #DB behind it. */
@@ -208,8 +218,7 @@ static NOINLINE enum cpu_exit loop(struct soft_vcpu *c)
 		}
 		i = soft_block_get(c);
 		soft_trace_block(c);
-		while (i)
-			i = i->fn(c, i);
+		run_from(c, i);
 	}
 }
 
@@ -235,6 +244,19 @@ bool soft_step(struct soft_vcpu *c)
 		step_insn(c);
 		clear(c, EV_LOCAL);
 	}
+	soft_simd_leave(c);
+	return !c->exc_raised;
+}
+
+bool soft_run_block(struct soft_vcpu *c)
+{
+	c->exc_raised = false;
+	soft_simd_enter(c);
+	soft_code_requests(c);
+	atomic_store(&c->events, EV_LOCAL); /* jumps come back here */
+	if (__builtin_setjmp(c->jmp) == 0)
+		run_from(c, soft_block_get(c));
+	clear(c, EV_LOCAL);
 	soft_simd_leave(c);
 	return !c->exc_raised;
 }

@@ -8,6 +8,7 @@
 #include "vmm/cpu/soft/block.h"
 #include "vmm/cpu/soft/exc.h"
 #include "vmm/cpu/soft/exec.h"
+#include "vmm/cpu/soft/jit/jit.h"
 #include "vmm/cpu/soft/lapic.h"
 #include "vmm/cpu/soft/mem.h"
 #include "vmm/cpu/soft/mmu.h"
@@ -103,6 +104,7 @@ static void free_vcpu(struct cpu_vcpu *v)
 	soft_msr_free(c);
 	soft_lapic_free(c->lapic);
 	soft_blocks_free(c);
+	soft_jit_free(c);
 	os_event_done(&c->wake);
 	os_mem_unmap(c, ALIGN_UP(sizeof(*c), 4096));
 }
@@ -123,7 +125,9 @@ static int new_vcpu(struct cpu_vcpu **ret, struct cpu_vm *cvm, unsigned index, s
 	c->index = index;
 	c->vm = vm;
 	os_event_init(&c->wake);
-	r = soft_blocks_new(c);
+	r = soft_jit_new(c);
+	if (r == 0)
+		r = soft_blocks_new(c);
 	if (r == 0)
 		r = soft_lapic_new(&c->lapic, c);
 	if (r == 0)

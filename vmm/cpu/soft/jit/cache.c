@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* See cache.h. It is emptied as a whole, together with the decoded blocks that point into it. */
+#include "vmm/cpu/soft/jit/cache.h"
+#include <errno.h>
+#include <stdlib.h>
+#include "lib/os/mem.h"
+#include "vmm/cpu/soft/jit/jit.h"
+#include "vmm/cpu/soft/jit/region.h"
+
+enum { CACHE_SIZE = 32 << 20, THRESHOLD = 24 };
+
+static bool enabled;
+static unsigned threshold = THRESHOLD;
+
+void soft_jit_configure(bool on, unsigned n)
+{
+	enabled = on;
+	threshold = n ? n - 1 : THRESHOLD;
+}
+
+static int map_cache(struct soft_jit *j)
+{
+	void *p;
+	int r = os_memobj_new(&j->obj, "translated code", j->size);
+
+	if (r < 0)
+		return r;
+	r = os_memobj_map(j->obj, 0, j->size, OS_PROT_R | OS_PROT_W, &p);
+	if (r < 0)
+		return r;
+	j->rw = p;
+	r = os_memobj_map(j->obj, 0, j->size, OS_PROT_R | OS_PROT_X, &p);
+	if (r < 0)
+		return r;
+	j->rx = p;
+	j->to_rx = j->rx - j->rw;
+	return 0;
+}
+
+int soft_jit_new(struct soft_vcpu *c)
+{
+	struct soft_jit *j;
+	int r;
+
+	if (!enabled)
+		return 0;
+	j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	c->jit = j;
+	j->size = CACHE_SIZE;
+	j->threshold = threshold;
+	j->region = malloc(sizeof(*j->region));
+	r = j->region ? map_cache(j) : -ENOMEM;
+	if (r < 0)
+		soft_jit_free(c);
+	return r;
+}
+
+void soft_jit_free(struct soft_vcpu *c)
+{
+	struct soft_jit *j = c->jit;
+
+	if (!j)
+		return;
+	if (j->rx)
+		os_mem_unmap(j->rx, j->size);
+	if (j->rw)
+		os_mem_unmap(j->rw, j->size);
+	if (j->obj)
+		os_memobj_free(j->obj);
+	free(j->region);
+	free(j);
+	c->jit = NULL;
+}
+
+void soft_jit_flush(struct soft_vcpu *c)
+{
+	if (c->jit)
+		c->jit->used = 0;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The translator: host code for hot decoded blocks. It is optional at every instruction: translated code is entered
+ * where an instruction's handler would be (insn->fn points to it), and whatever it cannot do (an instruction it does
+ * not know, a TLB miss, a fault, a write to a page with code) it leaves to the interpreter's handler of that very
+ * instruction, all guest state being in its place. docs/softcpu.md says more.
+ */
+#ifndef WSLX_SOFT_JIT_H
+#define WSLX_SOFT_JIT_H
+
+#include "vmm/cpu/soft/block.h"
+#include "vmm/cpu/soft/decode.h"
+
+struct soft_jit;
+
+/* What the translator has to know of an instruction beyond struct insn. */
+struct jit_op {
+	insn_fn fn; /* the interpreter's, whatever insn->fn is now */
+	uint8_t map, op, reg;
+	bool known; /* map, op and reg are valid: not an invalid encoding, nor a block's tail */
+};
+
+/* Beside a block's insns. */
+struct jit_ops {
+	uint32_t hot; /* executions until it is translated */
+	uint32_t n;   /* of op[], the tail included */
+	struct jit_op op[];
+};
+
+/* For vCPUs made from now on: translate (the default is off), after how many executions. */
+void soft_jit_configure(bool on, unsigned threshold);
+/* Leaves c->jit NULL when translation is off. */
+int soft_jit_new(struct soft_vcpu *c);
+void soft_jit_free(struct soft_vcpu *c);
+/* All blocks were dropped. */
+void soft_jit_flush(struct soft_vcpu *c);
+
+/* A handler: counts the executions of the block that begins with i. */
+const struct insn *soft_jit_count(struct soft_vcpu *c, const struct insn *i);
+
+/* Executes handlers and translated code from i until one of them returns NULL. Translated code may change the registers
+ * that belong to its caller: it must not be called otherwise. */
+void soft_jit_enter(struct soft_vcpu *c, const struct insn *i) __attribute__((sysv_abi));
+
+#endif
