@@ -51,10 +51,15 @@ int soft_jit_new(struct soft_vcpu *c)
 	j->size = CACHE_SIZE;
 	j->threshold = threshold;
 	j->region = malloc(sizeof(*j->region));
-	r = j->region ? map_cache(j) : -ENOMEM;
+	if (!j->region) {
+		soft_jit_free(c);
+		return -ENOMEM;
+	}
+	/* Some hosts forbid executable shared memory: the interpreter needs none. */
+	r = map_cache(j);
 	if (r < 0)
 		soft_jit_free(c);
-	return r;
+	return r == -ENOMEM ? r : 0;
 }
 
 void soft_jit_free(struct soft_vcpu *c)

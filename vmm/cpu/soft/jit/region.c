@@ -89,12 +89,12 @@ static int node_for(struct region *r, const struct block *k)
 	return (int)r->nnodes++;
 }
 
-/* The block that a jump within the page leads to, if that is known. */
-static const struct block *target_of(const struct insn *i)
+/* The block that a jump within the page leads to, if that is known. (A link may be older than the page's mapping.) */
+static const struct block *target_of(const struct region *r, const struct insn *i)
 {
 	const struct block *k = i->link;
 
-	return k && k->key != BLOCK_DROPPED ? k : NULL;
+	return k && k->ops && (k->key ^ r->page) >> 12 == 0 ? k : NULL;
 }
 
 /*
@@ -103,7 +103,7 @@ static const struct block *target_of(const struct insn *i)
  */
 static int jump_in(struct region *r, const struct insn *i)
 {
-	const struct block *k = target_of(i);
+	const struct block *k = target_of(r, i);
 	int n = k ? node_for(r, k) : -1;
 
 	if (n < 0) {
@@ -122,7 +122,7 @@ static int jump_in(struct region *r, const struct insn *i)
 static void jump_if(struct region *r, const struct insn *i, bool in)
 {
 	unsigned cc = r->op->op & 15;
-	const struct block *k = in ? target_of(i) : NULL;
+	const struct block *k = in ? target_of(r, i) : NULL;
 	int n = k ? node_for(r, k) : -1;
 
 	if (!r->fl_live)
@@ -181,7 +181,6 @@ static int emit_node(struct region *r, const struct block *k, unsigned idx, stru
 {
 	bool kept = false; /* the guest's flags are in the host's only */
 
-	r->block = k;
 	r->fl_live = false;
 	for (;; idx++) {
 		const struct insn *i = &k->insns[idx];
@@ -294,6 +293,7 @@ static uint8_t *translate(
 
 	memset(r->regs.host, NO_REG, sizeof(r->regs.host));
 	r->regs.nhost = 0;
+	r->page = k->key & ~0xfffull;
 	r->regs.written = 0;
 	r->nnodes = r->ninsns = r->nexits = r->nfixups = 0;
 	r->fail = false;

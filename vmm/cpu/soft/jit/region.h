@@ -23,11 +23,11 @@ enum { R_TLB = RSI, R_CPU = RDI };
 struct region {
 	struct soft_vcpu *c;
 	struct emit e;
-	const struct block *block; /* being translated */
-	const struct jit_op *op;   /* of the instruction being translated */
-	bool fl_live;		   /* the host's flags are the guest's */
-	bool save_fl;		   /* the flags of this instruction may be looked at by another */
-	bool fail;		   /* out of something: undo this instruction */
+	uint64_t page;		 /* key of a block at its start */
+	const struct jit_op *op; /* of the instruction being translated */
+	bool fl_live;		 /* the host's flags are the guest's */
+	bool save_fl;		 /* the flags of this instruction may be looked at by another */
+	bool fail;		 /* out of something: undo this instruction */
 
 	/* Registers: what must be undone when an instruction fails. */
 	struct region_regs {
