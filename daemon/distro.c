@@ -239,7 +239,7 @@ static void failed(struct distro *d, const struct err *e, const char *step)
 
 	err_wrap(&wrapped, e->code, "%s", step);
 	/* First things first: a callback may want it again. */
-	if (d->s->vm && vm_lun(d->s->vm, d->id) >= 0) {
+	if (d->s->vm && vm_lun(d->s->vm, d->id) >= 0 && e->code != -EBUSY) {
 		finish_list(wants, 0, &wrapped);
 		detach(d);
 	} else {

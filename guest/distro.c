@@ -181,7 +181,8 @@ static void on_child(void *ctx, pid_t pid, int status)
 	struct wire_w w;
 
 	if (s->start_error)
-		reply(s, WSLX_START, s->spec->request_id, s->start_error, s->start_text);
+		reply(s, WSLX_START, s->spec->request_id, r < 0 ? r : s->start_error,
+			s->start_text);
 	if (s->stopping)
 		reply(s, WSLX_STOP, s->stop_id, r, r < 0 ? "its disk is still in use" : NULL);
 	if (s->start_error || s->stopping)
@@ -259,8 +260,9 @@ void distro_supervise(const struct distro_spec *spec, int host)
 			kill(s.pid, SIGKILL);
 			waitpid(s.pid, NULL, 0);
 		}
-		unmount(&s);
-		reply(&s, WSLX_START, spec->request_id, r, e.text);
+		int busy = unmount(&s);
+
+		reply(&s, WSLX_START, spec->request_id, busy < 0 ? busy : r, e.text);
 		_exit(1);
 	}
 	/* START is answered by the distribution's init, once it listens. */
