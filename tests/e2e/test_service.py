@@ -337,6 +337,17 @@ def test_a_client_that_sends_garbage_harms_nobody(fresh):
     assert fresh.sh("echo fine") == "fine\n"
 
 
+def test_a_runtime_folder_with_a_path_too_long_for_a_socket(fresh):
+    deep = fresh.run_dir / ("d" * 100) / ("e" * 60)
+    deep.mkdir(parents=True, mode=0o700)
+    fresh.run_dir = deep
+    fresh.kill(fresh.service_pid())
+    fresh.env["XDG_RUNTIME_DIR"] = str(deep)
+    assert fresh.sh("echo fine") == "fine\n"
+    fresh.kill(fresh.service_pid())
+    assert fresh.sh("echo again") == "again\n"  # init finds the new service inside the sandbox
+
+
 def test_a_session_without_connections_is_refused_not_forgotten(fresh):
     fresh.ok("-l")
     with socket.socket(socket.AF_UNIX) as s:

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,7 @@ struct vsock_unix {
 	struct vsock *vs;
 	struct loop *loop;
 	int epfd, listen_fd; /* owned */
+	int dir_fd;	     /* owned; of a path too long for an address, else -1 */
 	struct loop_src *src, *timer;
 	uint64_t timer_at;
 	bool deaf; /* not accepting: out of descriptors or entries */
@@ -220,6 +222,8 @@ static void back_free(void *ctx)
 		close(u->listen_fd);
 		unlink(u->path);
 	}
+	if (u->dir_fd >= 0)
+		close(u->dir_fd);
 	if (u->epfd >= 0)
 		close(u->epfd);
 	free(u);
@@ -402,6 +406,31 @@ static void timer_fired(void *ctx)
 	vsock_pump(u->vs);
 }
 
+/*
+ * What the host's sockets are called when the guest connects. That is inside the sandbox, where no folder can be opened
+ * any more: for a path too long for an address, its folder's descriptor is kept.
+ */
+static int name_sockets(struct vsock_unix *u, const char *path, struct err *e)
+{
+	const char *base = strrchr(path, '/');
+	char dir[PATH_MAX];
+
+	if (strlen(path) < sizeof(u->path)) {
+		snprintf(u->path, sizeof(u->path), "%s", path);
+		return 0;
+	}
+	if (!base || (size_t)(base - path) >= sizeof(dir))
+		return err_set(e, -ENAMETOOLONG, "vsock socket %s: the path is too long", path);
+	snprintf(dir, sizeof(dir), "%.*s", (int)(base - path), path);
+	u->dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (u->dir_fd < 0)
+		return err_sys(e, -errno, "vsock socket %s", path);
+	if (snprintf(u->path, sizeof(u->path), "/proc/self/fd/%d%s", u->dir_fd, base) >=
+		(int)sizeof(u->path))
+		return err_set(e, -ENAMETOOLONG, "vsock socket %s: the name is too long", path);
+	return 0;
+}
+
 int vsock_unix_attach(struct vsock *vs, struct loop *loop, const char *path, struct err *e)
 {
 	struct vsock_unix *u;
@@ -412,17 +441,15 @@ int vsock_unix_attach(struct vsock *vs, struct loop *loop, const char *path, str
 		return err_set(e, -ENOMEM, "vsock: out of memory");
 	u->vs = vs;
 	u->loop = loop;
-	u->epfd = u->listen_fd = -1;
+	u->epfd = u->listen_fd = u->dir_fd = -1;
 	for (unsigned i = PEERS; i-- > 0;) {
 		u->peer[i].fd = -1;
 		u->peer[i].next = u->free;
 		u->free = &u->peer[i];
 	}
-	if (strlen(path) >= sizeof(u->path)) {
-		r = err_set(e, -ENAMETOOLONG, "vsock socket %s: the path is too long", path);
+	r = name_sockets(u, path, e);
+	if (r < 0)
 		goto fail;
-	}
-	snprintf(u->path, sizeof(u->path), "%s", path);
 	u->epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (u->epfd < 0) {
 		r = err_sys(e, -errno, "vsock: epoll");
