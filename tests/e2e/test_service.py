@@ -337,6 +337,7 @@ def test_a_client_that_sends_garbage_harms_nobody(fresh):
     assert fresh.sh("echo fine") == "fine\n"
 
 
+@real_only
 def test_a_runtime_folder_with_a_path_too_long_for_a_socket(fresh):
     deep = fresh.run_dir / ("d" * 100) / ("e" * 60)
     deep.mkdir(parents=True, mode=0o700)

@@ -40,12 +40,14 @@ static void accept_kicks(void)
 /* What firmware leaves: MTRRs on, write-back where nothing else is said (SDM vol. 3, 12.11.2.1). Off, Linux does without PAT. */
 static int all_write_back(struct cpu_vcpu *v)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry def_type;
-	} m = {.head.nmsrs = 1, .def_type = {.index = 0x2ff, .data = 0xc06}};
-	int r = kvm_ioctl_val(v->fd, KVM_SET_MSRS, (uintptr_t)&m);
+	_Alignas(struct kvm_msrs)
+		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)] = {0};
+	struct kvm_msrs *m = (struct kvm_msrs *)room;
+	int r;
 
+	m->nmsrs = 1;
+	m->entries[0] = (struct kvm_msr_entry){.index = 0x2ff, .data = 0xc06};
+	r = kvm_ioctl_val(v->fd, KVM_SET_MSRS, (uintptr_t)m);
 	return r < 0 ? r : r == 1 ? 0 : -EINVAL;
 }
 
