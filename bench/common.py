@@ -26,8 +26,10 @@ def qemu(cpu, machine, memory, kernel, initrd, cmdline, disk=None):
 
 
 def wslx(engine, translate, memory, kernel, initrd, cmdline, disk=None, vmm=VMM):
-    argv = [vmm, "--engine", engine, "--translate", translate, "--kernel", kernel, "--initrd", initrd,
+    argv = [vmm, "--engine", engine, "--kernel", kernel, "--initrd", initrd,
             "--memory", str(memory), "--no-default-cmdline", "--cmdline", cmdline, "--serial", "stdio"]
+    if translate:  # otherwise as wslx-vmm does by default
+        argv += ["--translate", translate]
     if disk:
         argv += ["--disk", disk]
     return argv
