@@ -20,7 +20,7 @@ struct options {
 	bool no_default_cmdline;
 	unsigned memory_mib, cpus;
 	enum engine_kind engine;
-	bool translate; /* soft */
+	bool translate;	    /* soft */
 	const char *serial; /* "stdio", "null" or "file:PATH" */
 	struct opt_disk disks[OPT_MAX_DISKS];
 	unsigned ndisks;

@@ -62,7 +62,8 @@ enum wslx_type {
 	/* Control connection, guest to host, events. */
 	WSLX_BUSY =
 		32, /* DISTRO, COUNT: 1 when processes besides its init live, 0 when the last one ended */
-	WSLX_EXITED = 33, /* DISTRO, TEXT: the distribution's init ended without a STOP; error EBUSY: its disk is in use yet */
+	WSLX_EXITED =
+		33, /* DISTRO, TEXT: the distribution's init ended without a STOP; error EBUSY: its disk is in use yet */
 
 	/* Session connection (the host connects to the distribution's PORT). First message: EXEC or ATTACH. */
 	WSLX_EXEC =

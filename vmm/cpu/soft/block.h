@@ -22,7 +22,7 @@ struct jit_ops;
 struct block {
 	uint64_t key; /* soft_block_key(); BLOCK_DROPPED when its page was written */
 	struct block *hash_next, *page_next;
-	struct jit_ops *ops; /* the translator's; NULL without it */
+	struct jit_ops *ops;		 /* the translator's; NULL without it */
 	struct insn insns[] ALIGNED(32); /* two to a cache line */
 };
 #define BLOCK_DROPPED (~0ull)
