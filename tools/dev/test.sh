@@ -20,9 +20,9 @@ test_suites()
 	devices     virtio devices under a stock kernel, software CPU
 	e2e         whole commands through wslx, software CPU: streams, terminals, errors, imports, crashes, real work
 	lab-e2e-1   in the lab, a machine with a working /dev/kvm: whole commands on KVM, with one virtual CPU
-	lab-e2e-2   the same with two
 	lab         in the lab: the KVM back end's tests, and suite vmm on KVM
 	lab-devices in the lab: virtio devices on KVM
+	lab-e2e-2   in the lab: whole commands on KVM, with two virtual CPUs
 	END
 }
 
@@ -205,7 +205,8 @@ lab_e2e()
 {
 	e2e_environment >"$RESULTS/lab-e2e-$1.log" 2>&1 ||
 		{ echo "no root file system" >"$RESULTS/lab-e2e-$1.broken"; return 0; }
-	lab_pytest "lab-e2e-$1" "$1" tests/e2e
+	# Each death and recovery takes half a minute there; five of them are suite e2e's.
+	WSLX_TEST_KILLS=2 lab_pytest "lab-e2e-$1" "$1" tests/e2e
 }
 
 run_suite()
