@@ -284,6 +284,40 @@ static void emit_exits(struct region *r)
 	}
 }
 
+/* A handler: an event waits. */
+static const struct insn *yield(struct soft_vcpu *c, const struct insn *i)
+{
+	c->rip = c->ip_base + i->off;
+	return NULL;
+}
+
+/*
+ * Whoever enters at a block's first instruction has looked at events. In a block's middle it must be done here: a guest's loop
+ * may leave the region for a handler (PAUSE) and come back behind it, with no jump backwards in any region.
+ */
+static uint8_t *emit_entry(struct region *r, const uint8_t *start, bool poll)
+{
+	uint8_t *entry = r->e.p, *to_start, *to_yield = NULL;
+
+	if (poll) {
+		e_rm(&r->e, 4, 0xf7, 0, AT(R_CPU, (int32_t)offsetof(struct soft_vcpu, events)));
+		e_u32(&r->e, ~EV_LOCAL); /* that one ends blocks only */
+		to_yield = e_jcc(&r->e, 5);
+	}
+	load_all(r);
+	to_start = e_jmp(&r->e);
+	if (poll && !r->e.full)
+		e_patch(to_yield, r->e.p);
+	if (poll) {
+		e_mov_imm(&r->e, RAX, (uintptr_t)yield);
+		e_u8(&r->e, 0xff); /* jmp rax */
+		e_u8(&r->e, 0xe0);
+	}
+	if (!r->e.full)
+		e_patch(to_start, start);
+	return entry;
+}
+
 /* Translates from instruction idx of k on; returns the code (where it is written), or NULL. */
 static uint8_t *translate(
 	struct region *r, struct soft_jit *j, const struct block *k, unsigned idx, struct heads *h)
@@ -314,15 +348,9 @@ static uint8_t *translate(
 		next = emit_node(r, r->node[next].block, 0, h);
 	}
 	emit_exits(r);
-	entry = r->e.p;
-	load_all(r);
-	{
-		uint8_t *at = e_jmp(&r->e);
-
-		if (r->e.full || r->fail)
-			return NULL;
-		e_patch(at, start);
-	}
+	entry = emit_entry(r, start, idx != 0);
+	if (r->e.full || r->fail)
+		return NULL;
 	for (unsigned n = 0; n < r->nfixups; n++) {
 		const struct region_fixup *f = &r->fixup[n];
 
