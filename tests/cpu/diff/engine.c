@@ -189,25 +189,23 @@ static bool run_block(struct soft_vcpu *c, uint64_t end, bool whole)
 	return true;
 }
 
-void diff_engine_block(struct diff_engine *e, const struct diff_batch *b, const struct diff_case *k,
-	const uint8_t *code, unsigned len, bool whole, struct diff_result *r)
+static void prepare(
+	struct soft_vcpu *c, const struct diff_case *k, struct diff_result *r, uint64_t rip)
 {
-	struct soft_vcpu *c = (struct soft_vcpu *)e->vcpu;
-
-	if (gmem_write(e->gm, code_gpa(0) + DIFF_INSN_OFF, code, len))
-		abort();
 	memcpy(c->gpr, k->gpr, sizeof(c->gpr));
 	soft_rflags_set(c, k->rflags);
-	c->rip = DIFF_CODE + DIFF_INSN_OFF;
+	c->rip = rip;
 	c->cr2 = 0;
 	memcpy(c->xsave, &k->fx, sizeof(k->fx));
 	r->vector = DIFF_NO_VECTOR;
 	r->error = 0;
-	if (!run_block(c, c->rip + len, whole)) {
-		r->vector = c->exc.vec;
-		r->error = c->exc.has_err ? c->exc.err : 0;
-		c->exc_raised = false;
-	}
+}
+
+/* What the guest did, and the data pages as they were. */
+static void collect(struct diff_engine *e, const struct diff_batch *b, struct diff_result *r)
+{
+	const struct soft_vcpu *c = (const struct soft_vcpu *)e->vcpu;
+
 	r->rip = c->rip;
 	r->rflags = soft_rflags_get(c);
 	r->cr2 = r->vector == EXC_PF ? c->cr2 : 0;
@@ -221,19 +219,29 @@ void diff_engine_block(struct diff_engine *e, const struct diff_batch *b, const 
 			b->data + r->word[w].off, 8);
 }
 
+void diff_engine_block(struct diff_engine *e, const struct diff_batch *b, const struct diff_case *k,
+	const uint8_t *code, unsigned len, bool whole, struct diff_result *r)
+{
+	struct soft_vcpu *c = (struct soft_vcpu *)e->vcpu;
+
+	if (gmem_write(e->gm, code_gpa(0) + DIFF_INSN_OFF, code, len))
+		abort();
+	prepare(c, k, r, DIFF_CODE + DIFF_INSN_OFF);
+	if (!run_block(c, c->rip + len, whole)) {
+		r->vector = c->exc.vec;
+		r->error = c->exc.has_err ? c->exc.err : 0;
+		c->exc_raised = false;
+	}
+	collect(e, b, r);
+}
+
 void diff_engine_run(
 	struct diff_engine *e, const struct diff_batch *b, unsigned i, struct diff_result *r)
 {
 	struct soft_vcpu *c = (struct soft_vcpu *)e->vcpu;
 	const struct diff_case *k = &b->c[i];
 
-	memcpy(c->gpr, k->gpr, sizeof(c->gpr));
-	soft_rflags_set(c, k->rflags);
-	c->rip = k->rip;
-	c->cr2 = 0;
-	memcpy(c->xsave, &k->fx, sizeof(k->fx));
-	r->vector = DIFF_NO_VECTOR;
-	r->error = 0;
+	prepare(c, k, r, k->rip);
 	if (!step(c, k)) {
 		r->vector = c->exc.vec;
 		r->error = c->exc.has_err ? c->exc.err : 0;
@@ -241,15 +249,5 @@ void diff_engine_run(
 			c->rip += c->exc_len;
 		c->exc_raised = false;
 	}
-	r->rip = c->rip;
-	r->rflags = soft_rflags_get(c);
-	r->cr2 = r->vector == EXC_PF ? c->cr2 : 0;
-	memcpy(r->gpr, c->gpr, sizeof(r->gpr));
-	memcpy(&r->fx, c->xsave, sizeof(r->fx));
-	r->nwords = 0;
-	for (unsigned p = 0; p < DATA_PAGES; p++)
-		diff_collect(r, e->data[p], b->data + p * 4096, p * 4096, 4096);
-	for (uint32_t w = 0; w < r->nwords; w++)
-		memcpy(e->data[r->word[w].off / 4096] + r->word[w].off % 4096,
-			b->data + r->word[w].off, 8);
+	collect(e, b, r);
 }
