@@ -6,6 +6,7 @@
  */
 #include "daemon/distro.h"
 #include "daemon/service.h"
+#include "lib/base/attr.h"
 #include "lib/base/log.h"
 
 static void arm(struct loop_src *timer, bool idle, bool *was, int64_t ms)
@@ -26,14 +27,24 @@ static bool service_is_idle(const struct service *s)
 	return !s->vm && !s->jobs && !distro_any(s) && ctl_server_connections(s->srv) == 0;
 }
 
+/*
+ * A client started us and is on its way. Were we to end before it is here, it would start the next
+ * one, and so on.
+ */
+enum { STARTER_MS = 10000 };
+
 void idle_check(void *service)
 {
 	struct service *s = service;
+	int64_t ms = s->set.service_idle_ms;
 
+	if (s->srv && ctl_server_connections(s->srv) > 0)
+		s->visited = true;
+	if (!s->visited && ms >= 0)
+		ms = MAX(ms, STARTER_MS);
 	arm(s->vm_idle, vm_is_idle(s), &s->vm_was_idle, s->set.vm_idle_ms);
 	if (s->srv)
-		arm(s->service_idle, service_is_idle(s), &s->service_was_idle,
-			s->set.service_idle_ms);
+		arm(s->service_idle, service_is_idle(s), &s->service_was_idle, ms);
 }
 
 static void vm_idle(void *ctx)

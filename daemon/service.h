@@ -33,6 +33,7 @@ struct service {
 
 	struct loop_src *vm_idle, *service_idle;
 	bool vm_was_idle, service_was_idle;
+	bool visited; /* by a client, ever */
 };
 
 /* methods.c */

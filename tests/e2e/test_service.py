@@ -120,6 +120,20 @@ def test_commands_while_everything_stops_and_starts(fresh):
         time.sleep(0.03 * i)
 
 
+def test_a_service_waits_for_the_client_that_started_it(empty):
+    """However short its idle timeout: else a slow client starts one after another and meets none."""
+    empty.configure(wslx_serviceIdleTimeout=0)
+    ready, theirs = os.pipe()
+    p = subprocess.Popen([BUILD / "daemon/wslxd", "--ready-fd", str(theirs)], env=empty.env, pass_fds=[theirs])
+    os.close(theirs)
+    with os.fdopen(ready, "rb") as f:
+        assert f.read() == b"ok\n"
+    time.sleep(1)
+    assert p.poll() is None
+    empty.ok("-l")
+    assert p.wait(10 * SCALE) == 0
+
+
 def test_many_clients_start_one_service(empty):
     ps = [empty.popen("--list", "-q") for _ in range(16)]
     for p in ps:
