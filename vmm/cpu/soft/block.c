@@ -216,6 +216,8 @@ static void drop_page(struct soft_vcpu *c, uint64_t gpa)
 		while (*at != k)
 			at = &(*at)->hash_next;
 		*at = k->hash_next;
+		if (k->ops)
+			soft_jit_drop(c, k);
 		k->key = BLOCK_DROPPED;
 		for (struct insn *i = k->insns;; i++) {
 			bool last = soft_is_tail(i);
@@ -364,8 +366,14 @@ static bool build(struct soft_vcpu *c, struct insn *out, struct jit_op *op, cons
 		if (i->fn == soft_h_nop && max > 1)
 			continue;
 		if (op)
-			op[i - out] = (struct jit_op){
-				.map = d.map, .op = d.op, .reg = d.reg, .known = len > 0};
+			op[i - out] = (struct jit_op){.map = d.map,
+				.op = d.op,
+				.reg = d.reg,
+				.known = len > 0,
+				.pfx = d.pfx,
+				.rex = d.rex,
+				.modrm = d.modrm,
+				.imm8 = (uint8_t)d.imm};
 		if (soft_ends_block(i++))
 			break;
 		if ((unsigned)(i - out) >= max)
@@ -435,8 +443,7 @@ static void add_ops(struct soft_vcpu *c, struct block *k, const struct jit_op *o
 	if (c->mode != MODE_64)
 		return;
 	o = arena_alloc(c->blocks, sizeof(*o) + n * sizeof(o->op[0]));
-	o->hot = c->jit->threshold;
-	o->n = n;
+	*o = (struct jit_ops){.hot = c->jit->threshold, .n = (uint16_t)n};
 	memcpy(o->op, op, n * sizeof(*op));
 	o->op[n - 1].known = false;
 	for (unsigned i = 0; i < n; i++) {

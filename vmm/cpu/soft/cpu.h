@@ -139,13 +139,15 @@ enum {
 		1 << 7, /* the vCPU's own: TF, interrupt shadow or such changed; just look around */
 };
 
-/* One TLB entry covers a 4 KiB page; tag == linear page address, or TLB_NONE. hva of a byte =
- * linear + addend. */
-#define TLB_NONE 1ull /* never equal to a page address */
+/*
+ * One TLB entry covers a 4 KiB page; r, w and tag are the linear page address, or that of a page that belongs in another
+ * slot (TLB_NONE(slot)): whoever looks there for a page of this slot differs from it in a page bit.
+ */
+#define TLB_NONE(slot) ((uint64_t)~(unsigned)(slot) << 12)
 struct tlbe {
-	uint64_t r, w; /* w only when writable, dirty and without translated code */
-	uint64_t addend;
-	uint64_t gpa; /* page, | TLB_GLOBAL */
+	uint64_t r, w;	 /* w only when writable, dirty and without translated code */
+	uint64_t addend; /* hva of a byte = linear + addend */
+	uint64_t hva;	 /* of the page */
 };
 struct tlbx { /* instruction fetch */
 	uint64_t tag;
@@ -159,6 +161,7 @@ enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS, TLBX_SIZE = 512 };
 struct soft_tlb {
 	struct tlbe d[TLB_SIZE];
 	struct tlbx x[TLBX_SIZE];
+	uint64_t gpa[TLB_SIZE]; /* of d[]: page, | TLB_GLOBAL */
 };
 
 struct soft_seg {
@@ -174,6 +177,8 @@ enum { /* 64-bit slots addressable by struct insn's byte offsets; they come firs
 	SLOT_SEGBASE = 18 * 8,
 	SLOT_RSP = 4 * 8,
 };
+
+enum { JIT_TARGETS = 1 << 12 };
 
 struct soft_vcpu {
 	/* Slots: keep in this order. */
@@ -193,6 +198,12 @@ struct soft_vcpu {
 	bool shadow;		 /* STI, MOV SS: interrupts held off for one instruction */
 	bool intr_wait;	 /* an interrupt came while IF = 0: post EV_INTR when it becomes 1 */
 	bool exc_raised; /* c->exc is to be delivered */
+
+	/* Translated code's own; 0 outside it. jit/trans.h. */
+	uint8_t lazy_op;   /* what the flags are the result of; 0: c->fl */
+	uint64_t lazy[2];  /* its operands */
+	uint64_t jit_tmp;  /* a value on its way within one instruction */
+	bool sse_live;	   /* XMM registers are in the host's */
 
 	uint64_t rip; /* valid outside blocks only; use soft_rip() for the current instruction's */
 	uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
@@ -243,14 +254,18 @@ struct soft_vcpu {
 					    simd keeps it live */
 	struct soft_tlb tlbs[2];	 /* supervisor, user */
 	const struct block *jump_cache[1 << 14]; /* see block.h */
+	struct jit_target {
+		uint64_t key; /* as a block's */
+		const void *code;
+	} jit_targets[2][JIT_TARGETS]; /* by privilege, as tlbs[]: where translated code jumps to */
 	uint32_t pauses;
 	bool tlb_used[2], tlb_large;
 	uint64_t tlb_large_mask, tlb_large_base; /* where 2M/1G pages were seen, see mmu.c */
 };
 static_assert(offsetof(struct soft_vcpu, ip_base) == SLOT_IP &&
 		      offsetof(struct soft_vcpu, segbase) == SLOT_SEGBASE &&
-		      offsetof(struct soft_vcpu, fl) <= 256,
-	"slots are addressed by one byte");
+		      offsetof(struct soft_vcpu, jit_tmp) <= 256,
+	"slots are addressed by one byte, and so is what translated code uses");
 
 struct soft_vm {
 	struct gmem *gm;

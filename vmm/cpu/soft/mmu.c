@@ -161,7 +161,8 @@ static uint8_t *fill(struct soft_vcpu *c, uint64_t lin, unsigned acc, uint64_t *
 {
 	struct soft_tlb *t = &c->tlbs[acc & ACC_U ? 1 : 0];
 	uint64_t page = lin & PAGE_MASK_;
-	struct tlbe *e = &t->d[lin >> 12 & (TLB_SIZE - 1)];
+	unsigned n = lin >> 12 & (TLB_SIZE - 1);
+	struct tlbe *e = &t->d[n];
 	struct walk w;
 	uint8_t *hva;
 
@@ -177,12 +178,13 @@ static uint8_t *fill(struct soft_vcpu *c, uint64_t lin, unsigned acc, uint64_t *
 		gmem_mark_dirty(c->vm->gm, w.gpa);
 		soft_code_may_write(c, w.gpa);
 		e->w = page;
-	} else if (e->r != page || (e->gpa & PAGE_MASK_) != w.gpa) {
-		e->w = TLB_NONE;
+	} else if (e->r != page || (t->gpa[n] & PAGE_MASK_) != w.gpa) {
+		e->w = TLB_NONE(n);
 	}
 	e->r = page;
-	e->gpa = w.gpa | (w.global ? TLB_GLOBAL : 0);
+	t->gpa[n] = w.gpa | (w.global ? TLB_GLOBAL : 0);
 	e->addend = (uint64_t)(uintptr_t)hva - page;
+	e->hva = (uint64_t)(uintptr_t)hva;
 	c->tlb_used[acc & ACC_U ? 1 : 0] = true;
 	return hva;
 }
@@ -190,11 +192,13 @@ static uint8_t *fill(struct soft_vcpu *c, uint64_t lin, unsigned acc, uint64_t *
 /* As fill(), but a TLB hit does. */
 static uint8_t *lookup(struct soft_vcpu *c, uint64_t lin, unsigned acc, uint64_t *ret_gpa)
 {
-	struct tlbe *e = &c->tlbs[acc & ACC_U ? 1 : 0].d[lin >> 12 & (TLB_SIZE - 1)];
+	struct soft_tlb *t = &c->tlbs[acc & ACC_U ? 1 : 0];
+	unsigned n = lin >> 12 & (TLB_SIZE - 1);
+	struct tlbe *e = &t->d[n];
 	uint64_t page = lin & PAGE_MASK_;
 
 	if ((acc & ACC_W ? e->w : e->r) == page) {
-		*ret_gpa = e->gpa & PAGE_MASK_;
+		*ret_gpa = t->gpa[n] & PAGE_MASK_;
 		return (uint8_t *)(uintptr_t)(page + e->addend);
 	}
 	return fill(c, lin, acc, ret_gpa);
@@ -441,9 +445,9 @@ const struct tlbx *soft_fetch_fill(struct soft_vcpu *c, uint64_t lin)
 static void wipe(struct soft_tlb *t)
 {
 	for (unsigned n = 0; n < TLB_SIZE; n++)
-		t->d[n].r = t->d[n].w = TLB_NONE;
+		t->d[n].r = t->d[n].w = TLB_NONE(n);
 	for (unsigned n = 0; n < TLBX_SIZE; n++)
-		t->x[n].tag = TLB_NONE;
+		t->x[n].tag = TLB_NONE(n);
 }
 
 void tlb_flush_all(struct soft_vcpu *c)
@@ -472,11 +476,11 @@ void tlb_flush_nonglobal(struct soft_vcpu *c)
 	if (!c->tlb_used[0])
 		return;
 	for (unsigned n = 0; n < TLB_SIZE; n++)
-		if (!(t->d[n].gpa & TLB_GLOBAL))
-			t->d[n].r = t->d[n].w = TLB_NONE;
+		if (!(t->gpa[n] & TLB_GLOBAL))
+			t->d[n].r = t->d[n].w = TLB_NONE(n);
 	for (unsigned n = 0; n < TLBX_SIZE; n++)
 		if (!t->x[n].global)
-			t->x[n].tag = TLB_NONE;
+			t->x[n].tag = TLB_NONE(n);
 }
 
 void tlb_flush_page(struct soft_vcpu *c, uint64_t lin)
@@ -488,13 +492,14 @@ void tlb_flush_page(struct soft_vcpu *c, uint64_t lin)
 		return;
 	}
 	for (unsigned n = 0; n < 2; n++) {
-		struct tlbe *e = &c->tlbs[n].d[lin >> 12 & (TLB_SIZE - 1)];
-		struct tlbx *x = &c->tlbs[n].x[lin >> 12 & (TLBX_SIZE - 1)];
+		unsigned slot = lin >> 12 & (TLB_SIZE - 1), xslot = lin >> 12 & (TLBX_SIZE - 1);
+		struct tlbe *e = &c->tlbs[n].d[slot];
+		struct tlbx *x = &c->tlbs[n].x[xslot];
 
 		if (e->r == page)
-			e->r = e->w = TLB_NONE;
+			e->r = e->w = TLB_NONE(slot);
 		if (x->tag == page)
-			x->tag = TLB_NONE;
+			x->tag = TLB_NONE(xslot);
 	}
 }
 
@@ -503,12 +508,9 @@ void soft_tlb_protect(struct soft_vcpu *c, uint64_t gpa)
 	for (unsigned k = 0; k < 2; k++) {
 		if (!c->tlb_used[k])
 			continue;
-		for (unsigned n = 0; n < TLB_SIZE; n++) {
-			struct tlbe *e = &c->tlbs[k].d[n];
-
-			if (e->w != TLB_NONE && (e->gpa & PAGE_MASK_) == gpa)
-				e->w = TLB_NONE;
-		}
+		for (unsigned n = 0; n < TLB_SIZE; n++)
+			if ((c->tlbs[k].gpa[n] & PAGE_MASK_) == gpa)
+				c->tlbs[k].d[n].w = TLB_NONE(n);
 	}
 }
 

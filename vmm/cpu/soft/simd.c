@@ -475,32 +475,39 @@ static const struct form map_0f3a[256] = {
 
 static const struct form sha1rnds4 = {XI, 16, 22, FEAT_SHA};
 
-static unsigned prefix(const struct dec *d)
+static unsigned prefix(unsigned pfx)
 {
-	return d->pfx == 0x66 ? P_66 : d->pfx == 0xf3 ? P_F3 : d->pfx == 0xf2 ? P_F2 : P_NONE;
+	return pfx == 0x66 ? P_66 : pfx == 0xf3 ? P_F3 : pfx == 0xf2 ? P_F2 : P_NONE;
 }
 
-static const struct form *find(const struct dec *d)
+static const struct form *find(unsigned map, unsigned pfx, unsigned op)
 {
-	unsigned p = prefix(d);
+	unsigned p = prefix(pfx);
 
-	switch (d->map) {
-	case MAP_0F: return &map_0f[p][d->op];
+	switch (map) {
+	case MAP_0F: return &map_0f[p][op];
 	case MAP_0F38:
-		return p == P_66 ? &map_0f38[d->op] : p == P_NONE ? &map_0f38_sha[d->op] : NULL;
+		return p == P_66 ? &map_0f38[op] : p == P_NONE ? &map_0f38_sha[op] : NULL;
 	case MAP_0F3A:
-		return p == P_66		      ? &map_0f3a[d->op]
-		       : p == P_NONE && d->op == 0xcc ? &sha1rnds4
-						      : NULL;
+		return p == P_66		   ? &map_0f3a[op]
+		       : p == P_NONE && op == 0xcc ? &sha1rnds4
+						   : NULL;
 	default: return NULL;
 	}
+}
+
+unsigned soft_simd_operand(unsigned map, unsigned pfx, unsigned op)
+{
+	const struct form *f = find(map, pfx, op);
+
+	return f && f->kind != NO && f->kind != STR ? f->size : 0;
 }
 
 static const void *array_thunk(const struct dec *d)
 {
 	static const char *const base[4] = {
 		soft_thunk_0f, soft_thunk_66_0f, soft_thunk_f3_0f, soft_thunk_f2_0f};
-	unsigned p = prefix(d);
+	unsigned p = prefix(d->pfx);
 
 	if (d->map == MAP_0F38)
 		return (p == P_66 ? soft_thunk_66_0f38 : soft_thunk_0f38) + 16 * d->op;
@@ -598,7 +605,7 @@ bool soft_simd_bind(struct insn *i, const struct dec *d)
 		return xsave_bind(i, d);
 	if (sse_mov_bind(i, d) || sse_gpr_bind(i, d))
 		return true;
-	f = find(d);
+	f = find(d->map, d->pfx, d->op);
 	if (f && f->kind != NO) {
 		i->r = (uint8_t)(d->reg * 16);
 		i->rm = (uint8_t)(d->rm * 16);

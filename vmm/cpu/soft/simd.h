@@ -32,4 +32,10 @@ void soft_simd_reset(struct soft_vcpu *c);
 void soft_simd_enter(struct soft_vcpu *c);
 void soft_simd_leave(struct soft_vcpu *c);
 
+/*
+ * The size of the memory operand of an instruction of the kind "xmm = op(xmm, xmm/memory)" (16: aligned), by opcode map and
+ * mandatory prefix (0, 66, F3, F2); 0 when it is none.
+ */
+unsigned soft_simd_operand(unsigned map, unsigned pfx, unsigned op);
+
 #endif

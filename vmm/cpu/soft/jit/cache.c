@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include "lib/os/mem.h"
 #include "vmm/cpu/soft/jit/jit.h"
-#include "vmm/cpu/soft/jit/region.h"
+#include "vmm/cpu/soft/jit/trans.h"
 
 enum { CACHE_SIZE = 32 << 20, THRESHOLD = 24 };
 
@@ -34,6 +34,7 @@ static int map_cache(struct soft_jit *j)
 		return r;
 	j->rx = p;
 	j->to_rx = j->rx - j->rw;
+	soft_jit_common(j);
 	return 0;
 }
 
@@ -50,8 +51,8 @@ int soft_jit_new(struct soft_vcpu *c)
 	c->jit = j;
 	j->size = CACHE_SIZE;
 	j->threshold = threshold;
-	j->region = malloc(sizeof(*j->region));
-	if (!j->region) {
+	j->trans = malloc(sizeof(*j->trans));
+	if (!j->trans) {
 		soft_jit_free(c);
 		return -ENOMEM;
 	}
@@ -74,13 +75,7 @@ void soft_jit_free(struct soft_vcpu *c)
 		os_mem_unmap(j->rw, j->size);
 	if (j->obj)
 		os_memobj_free(j->obj);
-	free(j->region);
+	free(j->trans);
 	free(j);
 	c->jit = NULL;
-}
-
-void soft_jit_flush(struct soft_vcpu *c)
-{
-	if (c->jit)
-		c->jit->used = 0;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A vCPU's code cache: one memory object, mapped for writing at one place and for execution at another. */
+/*
+ * A vCPU's code cache: one memory object, mapped for writing at one place and for execution at another. It begins with the
+ * routines that all translated code shares.
+ */
 #ifndef WSLX_SOFT_JIT_CACHE_H
 #define WSLX_SOFT_JIT_CACHE_H
 
@@ -7,15 +10,30 @@
 #include <stdint.h>
 
 struct os_memobj;
-struct region;
+struct trans;
 
 struct soft_jit {
 	struct os_memobj *obj;
 	uint8_t *rw, *rx;
 	ptrdiff_t to_rx; /* rx - rw */
-	size_t size, used;
+	size_t size, used, start; /* start: behind the shared routines */
 	uint32_t threshold;
-	struct region *region; /* the translator's work space */
+	struct trans *trans;
+
+	/* Shared routines, where they are written. See common.c. */
+	uint8_t *enter;		 /* S0: where to go on */
+	uint8_t *leave;		 /* S0: insn, S1: handler */
+	uint8_t *leave_insn;	 /* S0: insn */
+	uint8_t *leave_link;	 /* S0: insn, S1: site's offset */
+	uint8_t *leave_link_out; /* the same */
+	uint8_t *leave_events;	 /* S0: insn */
+	uint8_t *leave_jump;	 /* S0: target, S1: insn */
+	uint8_t *flags;		 /* subroutine: c->lazy to c->fl; changes S0 and S1 */
+	uint8_t *load_sse;	 /* subroutine: ZF when it must not be used; changes S0 */
+	uint8_t *never;		 /* a key that no page has */
 };
+
+/* common.c: writes them. */
+void soft_jit_common(struct soft_jit *j);
 
 #endif

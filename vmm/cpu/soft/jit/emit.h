@@ -14,12 +14,19 @@ struct emit {
 	bool full; /* nothing more is written */
 };
 
-/* An address: base + index << scale + disp; either may be NO_REG. */
+/* An address: base + index << scale + disp; index may be NO_REG, base may be (the disp alone is meant then). */
 struct maddr {
 	uint8_t base, index, scale;
 	int32_t disp;
 };
 #define AT(reg, off) ((struct maddr){(reg), NO_REG, 0, (off)})
+
+/* A register or a memory operand. */
+struct opnd {
+	bool mem;
+	uint8_t reg;
+	struct maddr m;
+};
 
 static inline void e_bytes(struct emit *e, const void *b, unsigned n)
 {
@@ -43,14 +50,25 @@ static inline void e_u64(struct emit *e, uint64_t v)
 	e_bytes(e, &v, 8);
 }
 
-/* Prefixes and opcode; op: 0xNN, or 0x0fNN. A REX prefix always, so that byte registers are the low ones. */
+/*
+ * Prefixes and opcode; op: NN, 0fNN, 0f38NN or 0f3aNN, with a mandatory prefix 66, f3 or f2 in bits 24-31. Byte registers
+ * are the low ones.
+ */
 static inline void e_op(
 	struct emit *e, unsigned size, unsigned op, unsigned r, unsigned x, unsigned b)
 {
+	unsigned rex = 0x40u | (size == 8 ? 8 : 0) | (r >> 3 & 1) << 2 | (x >> 3 & 1) << 1 |
+		       (b >> 3 & 1);
+
 	if (size == 2)
 		e_u8(e, 0x66);
-	e_u8(e, 0x40 | (size == 8 ? 8 : 0) | (r >> 3 & 1) << 2 | (x >> 3 & 1) << 1 | (b >> 3 & 1));
-	if (op > 0xff)
+	if (op >> 24)
+		e_u8(e, op >> 24);
+	if (rex != 0x40 || size == 1)
+		e_u8(e, rex);
+	if (op >> 16 & 0xff)
+		e_u8(e, op >> 16);
+	if (op >> 8 & 0xffff)
 		e_u8(e, op >> 8);
 	e_u8(e, op);
 }
@@ -64,7 +82,8 @@ static inline void e_rr(struct emit *e, unsigned size, unsigned op, unsigned reg
 static inline void e_rm(struct emit *e, unsigned size, unsigned op, unsigned reg, struct maddr m)
 {
 	bool none = m.base == NO_REG, small = !none && m.disp == (int8_t)m.disp;
-	unsigned mod = none ? 0 : small ? 1 : 2, b = none ? 5 : m.base;
+	bool zero = !none && !m.disp && (m.base & 7) != RBP;
+	unsigned mod = none || zero ? 0 : small ? 1 : 2, b = none ? 5 : m.base;
 
 	e_op(e, size, op, reg, m.index == NO_REG ? 0 : m.index, none ? 0 : b);
 	if (m.index != NO_REG || none || (b & 7) == RSP) {
@@ -74,10 +93,29 @@ static inline void e_rm(struct emit *e, unsigned size, unsigned op, unsigned reg
 	} else {
 		e_u8(e, mod << 6 | (reg & 7) << 3 | (b & 7));
 	}
+	if (zero)
+		return;
 	if (small)
 		e_u8(e, (uint8_t)m.disp);
 	else
 		e_u32(e, (uint32_t)m.disp);
+}
+
+static inline void e_x(struct emit *e, unsigned size, unsigned op, unsigned reg, struct opnd o)
+{
+	if (o.mem)
+		e_rm(e, size, op, reg, o.m);
+	else
+		e_rr(e, size, op, reg, o.reg);
+}
+
+/* RIP-relative; the displacement is filled in later: returns where it is. No immediate may follow. */
+static inline uint8_t *e_rip(struct emit *e, unsigned size, unsigned op, unsigned reg)
+{
+	e_op(e, size, op, reg, 0, 0);
+	e_u8(e, (reg & 7) << 3 | 5);
+	e_u32(e, 0);
+	return e->p - 4;
 }
 
 /* An immediate of an instruction of that size: at most 32 bits. */
@@ -112,12 +150,26 @@ static inline uint8_t *e_jmp(struct emit *e)
 	e_u32(e, 0);
 	return e->p - 4;
 }
+static inline uint8_t *e_call(struct emit *e)
+{
+	e_u8(e, 0xe8);
+	e_u32(e, 0);
+	return e->p - 4;
+}
 static inline uint8_t *e_jcc(struct emit *e, unsigned cc)
 {
 	e_u8(e, 0x0f);
 	e_u8(e, 0x80 | cc);
 	e_u32(e, 0);
 	return e->p - 4;
+}
+static inline void e_jmp_reg(struct emit *e, unsigned reg)
+{
+	e_rr(e, 4, 0xff, 4, reg);
+}
+static inline void e_jmp_mem(struct emit *e, struct maddr m)
+{
+	e_rm(e, 4, 0xff, 4, m);
 }
 static inline void e_patch(uint8_t *at, const uint8_t *target)
 {

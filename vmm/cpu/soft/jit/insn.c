@@ -4,13 +4,11 @@
  * TLB. Nothing that the guest can see changes before the last check that may leave for the interpreter.
  */
 #include <stddef.h>
-#include "vmm/cpu/soft/jit/region.h"
+#include "vmm/cpu/soft/jit/trans.h"
 
-#define CPU(field) AT(R_CPU, (int32_t)offsetof(struct soft_vcpu, field))
+enum { MAX_GROUP = 8 };
 
-enum { ALU_ADC = 2, ALU_SBB = 3, ALU_CMP = 7, CC_NE = 5 };
-
-static bool low_byte(unsigned slot)
+bool t_low_byte(unsigned slot)
 {
 	return (slot & 7) == 0;
 }
@@ -18,464 +16,1005 @@ static bool low_byte(unsigned slot)
 /* Register operands are whole registers or low bytes (not AH to BH). */
 static bool regs_ok(const struct insn *i)
 {
-	return low_byte(i->r) && (i->flags & INSN_MEM || low_byte(i->rm));
+	return t_low_byte(i->r) && (i->flags & INSN_MEM || t_low_byte(i->rm));
 }
 
-void region_load_flags(struct region *r)
-{
-	e_rm(&r->e, 4, 0x0fb7, RAX, CPU(fl));
-	e_u8(&r->e, 0x04); /* add al, 0x7f: OF */
-	e_u8(&r->e, 0x7f);
-	e_u8(&r->e, 0x9e); /* sahf */
-	r->fl_live = true;
-}
+/* --- addresses */
 
-static void load_cf(struct region *r)
-{
-	e_rm(&r->e, 2, 0x0fba, 4, CPU(fl)); /* bt */
-	e_u8(&r->e, 8);
-}
-
-static void save_flags(struct region *r)
-{
-	r->fl_live = true;
-	if (!r->save_fl)
-		return;
-	e_u8(&r->e, 0x9f); /* lahf */
-	e_rr(&r->e, 1, 0x0f90, 0, RAX);
-	e_rm(&r->e, 2, 0x89, RAX, CPU(fl));
-}
-
-/* The EA without the segment's base; in registers, or RAX. */
-static struct maddr offset(struct region *r, const struct insn *i)
+/* The EA without the segment's base; changes S0 and S1 only, no flags. */
+static struct maddr offset(struct trans *t, const struct insn *i)
 {
 	struct maddr m = {NO_REG, NO_REG, i->scale, i->disp};
 
-	if (i->base == SLOT_IP) {
-		e_rm(&r->e, 8, 0x8b, RAX, CPU(ip_base));
-		m.base = RAX;
-	} else if (i->base != SLOT_ZERO) {
-		m.base = (uint8_t)region_reg(r, i->base);
-	}
+	if (i->base != SLOT_ZERO) /* SLOT_IP too is a slot */
+		m.base = (uint8_t)t_get(t, i->base, S0);
 	if (i->index != SLOT_ZERO)
-		m.index = (uint8_t)region_reg(r, i->index);
+		m.index = (uint8_t)t_get(t, i->index, S1);
 	return m;
 }
 
-/* RAX: a linear address. Makes it the host's, or leaves for the interpreter. Changes RCX, RDX and the flags. */
-static void lookup(struct region *r, const struct insn *i, unsigned size, bool write)
+/* S0: a linear address; makes it the host's, or leaves for the interpreter. */
+static void lookup(struct trans *t, const struct insn *i, unsigned size, bool write)
 {
-	struct emit *e = &r->e;
+	int32_t at = (int32_t)(offsetof(struct soft_vcpu, tlbs) +
+			       (t->cpl3 ? sizeof(struct soft_tlb) : 0)) -
+		     CPU_BIAS;
+	struct emit *e = &t->e;
 
-	r->fl_live = false;
-	e_rr(e, 4, 0x8b, RCX, RAX);
-	e_rr(e, 4, 0xc1, 5, RCX); /* shr */
+	e_rr(e, 4, 0x8b, S1, S0);
+	e_rr(e, 4, 0xc1, 5, S1); /* shr */
 	e_u8(e, 7);
-	e_rr(e, 4, 0x81, 4, RCX); /* and */
+	e_rr(e, 4, 0x81, 4, S1); /* and */
 	e_u32(e, (TLB_SIZE - 1) * sizeof(struct tlbe));
-	e_rm(e, 8, 0x8d, RDX, AT(RAX, (int32_t)size - 1));
-	e_rr(e, 8, 0x81, 4, RDX);
-	e_u32(e, 0xfffff000);
-	e_rm(e, 8, 0x3b, RDX,
-		(struct maddr){R_TLB, RCX, 0,
-			write ? offsetof(struct tlbe, w) : offsetof(struct tlbe, r)});
-	region_exit_at(r, e_jcc(e, CC_NE), i, r->op->fn);
-	e_rm(e, 8, 0x03, RAX, (struct maddr){R_TLB, RCX, 0, offsetof(struct tlbe, addend)});
+	at += (int32_t)(write ? offsetof(struct tlbe, w) : offsetof(struct tlbe, r));
+	e_rm(e, 8, 0x33, S0, (struct maddr){R_CPU, S1, 0, at}); /* xor: the offset, if it is that page */
+	e_rr(e, 8, 0x81, 7, S0);
+	e_u32(e, 4096 - size);
+	t_exit(t, X_HANDLER, e_jcc(e, CC_A), i);
+	at += (int32_t)offsetof(struct tlbe, hva) -
+	      (int32_t)(write ? offsetof(struct tlbe, w) : offsetof(struct tlbe, r));
+	e_rm(e, 8, 0x03, S0, (struct maddr){R_CPU, S1, 0, at});
 }
 _Static_assert(sizeof(struct tlbe) == 32 && offsetof(struct soft_tlb, d) == 0, "see lookup()");
 
-/* The memory operand's host address in RAX. */
-static struct maddr operand(struct region *r, const struct insn *i, unsigned size, bool write)
+void t_operand(struct trans *t, const struct insn *i, unsigned size, bool write)
 {
+	struct maddr m;
+
 	if (i->ea & EA_SLOW & ~EA_ADDSEG)
-		r->fail = true;
-	e_rm(&r->e, 8, 0x8d, RAX, offset(r, i));
+		t->fail = true;
+	fl_clobber(t);
+	m = offset(t, i);
+	if (m.base == NO_REG || m.index != NO_REG || m.disp)
+		e_rm(&t->e, 8, 0x8d, S0, m);
+	else if (m.base != S0)
+		e_rr(&t->e, 8, 0x8b, S0, m.base);
 	if (i->ea & EA_ADDSEG)
-		e_rm(&r->e, 8, 0x03, RAX, AT(R_CPU, SLOT_SEGBASE + 8 * (i->ea & EA_SEG)));
-	lookup(r, i, size, write);
-	return AT(RAX, 0);
+		e_rm(&t->e, 8, 0x03, S0, CPU_AT(SLOT_SEGBASE + 8 * (i->ea & EA_SEG)));
+	lookup(t, i, size, write);
 }
 
-static struct maddr stack(struct region *r, const struct insn *i, int32_t off, bool write)
+void t_stack(struct trans *t, const struct insn *i, int32_t off, unsigned size, bool write)
 {
-	e_rm(&r->e, 8, 0x8d, RAX, AT(region_reg(r, SLOT_RSP), off));
-	lookup(r, i, 8, write);
-	return AT(RAX, 0);
+	fl_clobber(t);
+	e_rm(&t->e, 8, 0x8d, S0, AT(R_GUEST_RSP, off));
+	lookup(t, i, size, write);
 }
 
-static void move_rsp(struct region *r, int32_t by)
+void t_move_rsp(struct trans *t, int32_t by)
 {
-	unsigned sp = region_wreg(r, SLOT_RSP);
+	fl_writes(t, SLOT_RSP);
+	e_rm(&t->e, 8, 0x8d, R_GUEST_RSP, AT(R_GUEST_RSP, by));
+}
 
-	e_rm(&r->e, 8, 0x8d, sp, AT(sp, by));
+#define HERE AT(S0, 0)
+
+static void lock(struct trans *t)
+{
+	if (t->smp)
+		e_u8(&t->e, 0xf0);
 }
 
 /* --- arithmetic */
 
-/* op: as in the opcodes 80-83, or 8: TEST. */
-static bool alu(struct region *r, const struct insn *i, unsigned op, bool imm, bool to_reg)
+struct alu {
+	unsigned op; /* as in the opcodes 80-83, or ALU_TEST */
+	bool imm, to_reg;
+};
+
+static void emit_alu_imm(struct trans *t, const struct insn *i, unsigned op, struct opnd o)
 {
-	bool m = i->flags & INSN_MEM, test = op == 8, dry = test || op == ALU_CMP;
-	bool carry = op == ALU_ADC || op == ALU_SBB;
-	unsigned w = i->size > 1, opc = test ? 0x84 | w : op << 3 | w, rm = 0, reg = 0;
-	struct maddr at = {0};
+	bool w = i->size > 1, small = op != ALU_TEST && w && i->imm == (int8_t)i->imm;
 
-	if (imm ? !m && !low_byte(i->rm) : !regs_ok(i))
-		return false;
-	if (m)
-		at = operand(r, i, i->size, !dry && (imm || !to_reg));
+	if (op == ALU_TEST)
+		e_x(&t->e, i->size, 0xf6 | w, 0, o);
 	else
-		rm = dry ? region_reg(r, i->rm) : region_wreg(r, i->rm);
-	if (!imm)
-		reg = m && to_reg && !dry ? region_wreg(r, i->r) : region_reg(r, i->r);
-	if (carry)
-		load_cf(r);
-	if (imm) {
-		bool small = !test && w && i->imm == (int8_t)i->imm;
-		unsigned o = test ? 0xf6 | w : w ? (small ? 0x83 : 0x81) : 0x80;
+		e_x(&t->e, i->size, w ? (small ? 0x83 : 0x81) : 0x80, op, o);
+	e_imm(&t->e, small ? 1 : i->size, i->imm);
+}
 
-		if (m)
-			e_rm(&r->e, i->size, o, test ? 0 : op, at);
+static unsigned alu_opcode(unsigned op, unsigned size)
+{
+	return (op == ALU_TEST ? 0x84 : op << 3) | (size > 1);
+}
+
+/* CMP and TEST with memory. */
+static void compare_mem(struct trans *t, const struct insn *i, struct alu a)
+{
+	bool reg_first = a.to_reg && a.op == ALU_CMP;
+	unsigned opc = alu_opcode(a.op, i->size);
+	struct flag_val lazy = FV_IN_LAZY, other = a.imm ? fv_imm(i->imm) : fv_slot(i->r);
+
+	t_operand(t, i, i->size, false);
+	if (fl_dead_after(t)) {
+		fl_discard(t);
+		if (a.imm)
+			emit_alu_imm(t, i, a.op, (struct opnd){.mem = true, .m = HERE});
 		else
-			e_rr(&r->e, i->size, o, test ? 0 : op, rm);
-		e_imm(&r->e, small ? 1 : i->size, i->imm);
-	} else if (m) {
-		e_rm(&r->e, i->size, to_reg && !test ? opc | 2 : opc, reg, at);
-	} else {
-		e_rr(&r->e, i->size, opc, reg, rm);
+			e_rm(&t->e, i->size, reg_first ? opc | 2 : opc, t_get(t, i->r, S1), HERE);
+		fl_set_host(t);
+		return;
 	}
-	save_flags(r);
+	/* The flags may have to be found out again: the value is kept. */
+	e_rm(&t->e, i->size < 4 ? 4 : i->size,
+		i->size == 1   ? 0x0fb6
+		: i->size == 2 ? 0x0fb7
+			       : 0x8b,
+		S1, HERE);
+	e_rm(&t->e, 8, 0x89, S1,
+		CPU_AT(offsetof(struct soft_vcpu, lazy) + (reg_first ? 8 : 0)));
+	fl_discard(t);
+	if (a.imm)
+		emit_alu_imm(t, i, a.op, (struct opnd){.reg = S1});
+	else if (reg_first || a.op == ALU_TEST)
+		e_x(&t->e, i->size, opc, S1, t_opnd(i->r));
+	else
+		e_x(&t->e, i->size, opc | 2, S1, t_opnd(i->r));
+	fl_set(t, a.op == ALU_CMP ? FK_CMP : FK_TEST, i->size, reg_first ? other : lazy,
+		reg_first ? lazy : other);
+}
+
+static bool alu_mem(struct trans *t, const struct insn *i, struct alu a)
+{
+	bool carry = a.op == ALU_ADC || a.op == ALU_SBB, write = a.imm || !a.to_reg;
+	unsigned opc = alu_opcode(a.op, i->size), reg;
+
+	if (a.op == ALU_CMP || a.op == ALU_TEST) {
+		compare_mem(t, i, a);
+		return true;
+	}
+	if (carry)
+		fl_prepare(t);
+	t_operand(t, i, i->size, write);
+	if (carry)
+		fl_load(t, S1);
+	else
+		fl_discard(t);
+	if (!write) {
+		reg = t_get(t, i->r, S1);
+		fl_writes(t, i->r);
+		e_rm(&t->e, i->size, opc | 2, reg, HERE);
+		t_done(t, i->r, reg);
+		if (a.op == ALU_AND || a.op == ALU_OR || a.op == ALU_XOR) {
+			fl_set(t, FK_LOGIC, i->size, fv_slot(i->r), (struct flag_val){0});
+			return true;
+		}
+	} else {
+		reg = a.imm ? 0 : t_get(t, i->r, S1);
+		if (i->flags & INSN_LOCK)
+			lock(t);
+		if (a.imm)
+			emit_alu_imm(t, i, a.op, (struct opnd){.mem = true, .m = HERE});
+		else
+			e_rm(&t->e, i->size, opc, reg, HERE);
+	}
+	fl_set_host(t);
+	return true;
+}
+
+static bool alu(struct trans *t, const struct insn *i, unsigned op, bool imm, bool to_reg)
+{
+	bool dry = op == ALU_CMP || op == ALU_TEST, carry = op == ALU_ADC || op == ALU_SBB;
+	bool same = !imm && i->r == i->rm;
+	struct flag_val a, b;
+	unsigned reg, kind;
+
+	if (imm ? !(i->flags & INSN_MEM) && !t_low_byte(i->rm) : !regs_ok(i))
+		return false;
+	if (i->flags & INSN_MEM)
+		return alu_mem(t, i, (struct alu){op, imm, to_reg});
+	if (carry)
+		fl_load(t, S1);
+	else
+		fl_discard(t);
+	if (dry && !imm) {
+		reg = t_get(t, i->rm, S1);
+		e_x(&t->e, i->size, op == ALU_TEST ? alu_opcode(op, i->size) : alu_opcode(op, i->size) | 2,
+			reg, t_opnd(i->r));
+	} else if (dry) {
+		emit_alu_imm(t, i, op, t_opnd(i->rm));
+	} else {
+		reg = t_get(t, i->rm, S1);
+		fl_writes(t, i->rm);
+		if (imm)
+			emit_alu_imm(t, i, op, (struct opnd){.reg = (uint8_t)reg});
+		else
+			e_x(&t->e, i->size, alu_opcode(op, i->size) | 2, reg, t_opnd(i->r));
+		t_done(t, i->rm, reg);
+	}
+	a = fv_slot(i->rm);
+	b = imm ? fv_imm(i->imm) : fv_slot(i->r);
+	switch (op) {
+	case ALU_CMP: kind = FK_CMP; break;
+	case ALU_TEST: kind = FK_TEST; break;
+	case ALU_ADD: kind = same ? FK_NONE : FK_ADD; break;
+	case ALU_SUB: kind = same ? FK_LOGIC : FK_SUB; break;
+	case ALU_ADC:
+	case ALU_SBB: kind = FK_NONE; break;
+	default: kind = FK_LOGIC;
+	}
+	if (kind == FK_LOGIC)
+		b = (struct flag_val){0};
+	if (kind == FK_NONE)
+		fl_set_host(t);
+	else
+		fl_set(t, kind, i->size, a, b);
 	return true;
 }
 
 /* INC, DEC, NOT, NEG: opcode and its extension. */
-static bool one(struct region *r, const struct insn *i, unsigned opc, unsigned ext)
+static bool one(struct trans *t, const struct insn *i, unsigned opc, unsigned ext)
 {
 	bool m = i->flags & INSN_MEM, keeps_cf = opc >= 0xfe, is_not = opc < 0xf8 && ext == 2;
-	struct maddr at = {0};
-	unsigned rm = 0;
+	bool cf = keeps_cf && !fl_dead_after(t);
+	unsigned reg;
 
-	if (!m && !low_byte(i->rm))
+	if (!m && !t_low_byte(i->rm))
 		return false;
-	if (m)
-		at = operand(r, i, i->size, true);
-	else
-		rm = region_wreg(r, i->rm);
-	if (keeps_cf)
-		load_cf(r);
-	if (m)
-		e_rm(&r->e, i->size, opc, ext, at);
-	else
-		e_rr(&r->e, i->size, opc, ext, rm);
-	if (!is_not)
-		save_flags(r);
-	return true;
-}
-
-static bool shift(struct region *r, const struct insn *i, unsigned ext)
-{
-	bool count_in_cl = r->op->op >= 0xd2 && r->op->op <= 0xd3, by_cl;
-	unsigned mask = i->size == 8 ? 63 : 31, rm, n;
-
-	if (i->flags & INSN_MEM || !low_byte(i->rm) || ext == 2 || ext == 3)
-		return false;
-	rm = region_wreg(r, i->rm);
-	/* Undefined flags depend on the form: where the interpreter shifts by CL, so do we. */
-	by_cl = count_in_cl || ext < 2 || !(i->imm & mask) || i->size < 4;
-	if (count_in_cl) {
-		n = region_reg(r, CPU_RCX * 8);
-		e_rr(&r->e, 4, 0x8b, RCX, n);
-	} else if (by_cl) {
-		e_mov_imm(&r->e, RCX, (uint8_t)i->imm);
+	if (m) {
+		if (cf)
+			fl_prepare(t);
+		t_operand(t, i, i->size, true);
+		if (cf)
+			fl_load(t, S1);
+		else if (!is_not)
+			fl_discard(t);
+		if (i->flags & INSN_LOCK)
+			lock(t);
+		e_rm(&t->e, i->size, opc, ext, HERE);
+		if (!is_not)
+			fl_set_host(t);
+		return true;
 	}
-	if (by_cl)
-		region_load_flags(r);
-	e_rr(&r->e, i->size, (by_cl ? 0xd2 : 0xc0) | (i->size > 1), ext, rm);
-	if (!by_cl)
-		e_u8(&r->e, (uint8_t)i->imm);
-	save_flags(r);
+	if (cf)
+		fl_load(t, S1);
+	else if (!is_not)
+		fl_discard(t);
+	reg = t_get(t, i->rm, S1);
+	fl_writes(t, i->rm);
+	e_rr(&t->e, i->size, opc, ext, reg);
+	t_done(t, i->rm, reg);
+	if (ext == 3 && !keeps_cf)
+		fl_set(t, FK_NEG, i->size, fv_slot(i->rm), (struct flag_val){0});
+	else if (!is_not)
+		fl_set_host(t);
 	return true;
 }
 
-static bool imul(struct region *r, const struct insn *i, bool imm)
+/* The instruction changes some flags, and leaves others; or all of them, but not always. */
+static void merge_flags(struct trans *t, unsigned scratch)
+{
+	if (fl_dead_after(t))
+		fl_discard(t);
+	else
+		fl_load(t, scratch);
+}
+
+/*
+ * Undefined flags depend on the form: the interpreter shifts by CL always, so do we where they differ and somebody may look.
+ */
+static void rotate_by_cl(struct trans *t, const struct insn *i, unsigned ext, struct opnd o)
+{
+	e_rr(&t->e, 8, 0x8b, S1, RCX);
+	e_rr(&t->e, 4, 0xc7, 0, RCX);
+	e_u32(&t->e, (uint8_t)i->imm);
+	e_x(&t->e, i->size, 0xd2 | (i->size > 1), ext, o);
+	e_rr(&t->e, 8, 0x8b, RCX, S1);
+}
+
+struct shift {
+	unsigned ext;
+	bool in_cl;
+	bool all; /* flags are overwritten for certain */
+	bool plain; /* with an immediate, or by CL as it is */
+};
+
+static bool shift_mem(struct trans *t, const struct insn *i, struct shift s)
+{
+	if (!s.all)
+		fl_prepare(t);
+	t_operand(t, i, i->size, true);
+	if (s.all)
+		fl_discard(t);
+	else
+		merge_flags(t, S1);
+	if (s.plain) {
+		e_rm(&t->e, i->size, (s.in_cl ? 0xd2 : 0xc0) | (i->size > 1), s.ext, HERE);
+		if (!s.in_cl)
+			e_u8(&t->e, (uint8_t)i->imm);
+	} else {
+		rotate_by_cl(t, i, s.ext, (struct opnd){.mem = true, .m = HERE});
+	}
+	fl_set_host(t);
+	return true;
+}
+
+/* By an immediate, all flags overwritten. */
+static bool shift_reg_all(struct trans *t, const struct insn *i, unsigned ext)
+{
+	static const uint8_t kinds[8] = {
+		[4] = FK_SHL, [5] = FK_SHR, [6] = FK_SHL, [7] = FK_SAR};
+	bool keep = !fl_dead_after(t);
+	unsigned reg;
+
+	fl_discard(t);
+	reg = t_get(t, i->rm, S1);
+	if (keep)
+		e_rm(&t->e, 8, 0x89, reg, CPU(lazy[0]));
+	e_rr(&t->e, i->size, 0xc1, ext, reg);
+	e_u8(&t->e, (uint8_t)i->imm);
+	t_done(t, i->rm, reg);
+	if (keep)
+		fl_set(t, kinds[ext], i->size, FV_IN_LAZY,
+			fv_imm(i->imm & (i->size == 8 ? 63 : 31)));
+	else
+		fl_set_host(t);
+	return true;
+}
+
+static bool shift(struct trans *t, const struct insn *i, unsigned ext)
+{
+	unsigned mask = i->size == 8 ? 63 : 31, reg;
+	struct shift s = {.ext = ext, .in_cl = t->op->op >= 0xd2};
+
+	if (ext == 2 || ext == 3 || (!(i->flags & INSN_MEM) && !t_low_byte(i->rm)))
+		return false;
+	s.all = !s.in_cl && ext >= 4 && i->imm & mask && i->size >= 4;
+	s.plain = s.in_cl || s.all || (i->imm & mask) == 1 || fl_dead_after(t);
+	if (i->flags & INSN_MEM)
+		return shift_mem(t, i, s);
+	if (s.all)
+		return shift_reg_all(t, i, ext);
+	merge_flags(t, S1);
+	if (!s.plain) {
+		fl_writes(t, i->rm);
+		e_x(&t->e, 8, 0x8b, S0, t_opnd(i->rm));
+		rotate_by_cl(t, i, ext, (struct opnd){.reg = S0});
+		reg = t_host(i->rm);
+		if (reg == NO_REG)
+			t_done(t, i->rm, S0);
+		else
+			e_rr(&t->e, 8, 0x8b, reg, S0);
+		fl_set_host(t);
+		return true;
+	}
+	reg = t_get(t, i->rm, S1);
+	fl_writes(t, i->rm);
+	e_rr(&t->e, i->size, (s.in_cl ? 0xd2 : 0xc0) | (i->size > 1), ext, reg);
+	if (!s.in_cl)
+		e_u8(&t->e, (uint8_t)i->imm);
+	t_done(t, i->rm, reg);
+	fl_set_host(t);
+	return true;
+}
+
+/* SHLD, SHRD of registers. */
+static bool shift_double(struct trans *t, const struct insn *i)
+{
+	bool in_cl = t->op->op & 1;
+	unsigned d, s;
+
+	if (i->flags & INSN_MEM || i->size < 4)
+		return false;
+	merge_flags(t, S1);
+	s = t_get(t, i->r, S0);
+	d = t_get(t, i->rm, S1);
+	fl_writes(t, i->rm);
+	e_rr(&t->e, i->size, 0x0f00u | t->op->op, s, d);
+	if (!in_cl)
+		e_u8(&t->e, (uint8_t)i->imm);
+	t_done(t, i->rm, d);
+	fl_set_host(t);
+	return true;
+}
+
+static bool imul(struct trans *t, const struct insn *i, bool imm)
 {
 	bool m = i->flags & INSN_MEM;
 	unsigned opc = imm ? 0x69 : 0x0faf, reg;
-	struct maddr at = {0};
 
+	if (i->size == 1)
+		return false;
 	if (m)
-		at = operand(r, i, i->size, false);
-	reg = region_wreg(r, i->r);
+		t_operand(t, i, i->size, false);
+	fl_discard(t);
+	reg = imm && t_host(i->r) != NO_REG ? t_host(i->r) : t_get(t, i->r, S1);
 	if (m)
-		e_rm(&r->e, i->size, opc, reg, at);
+		e_rm(&t->e, i->size, opc, reg, HERE);
 	else
-		e_rr(&r->e, i->size, opc, reg, region_reg(r, i->rm));
+		e_x(&t->e, i->size, opc, reg, t_opnd(i->rm));
 	if (imm)
-		e_imm(&r->e, i->size, i->imm);
-	save_flags(r);
+		e_imm(&t->e, i->size, i->imm);
+	t_done(t, i->r, reg);
+	fl_set_host(t);
+	return true;
+}
+
+/* The operand of MUL, DIV and their kin in S1. */
+static void factor(struct trans *t, const struct insn *i)
+{
+	if (i->flags & INSN_MEM) {
+		t_operand(t, i, i->size, false);
+		e_rm(&t->e, i->size, 0x8b, S1, HERE);
+	} else {
+		e_x(&t->e, i->size, 0x8b, S1, t_opnd(i->rm));
+	}
+}
+
+static bool mul(struct trans *t, const struct insn *i, unsigned ext)
+{
+	if (i->size < 4)
+		return false;
+	factor(t, i);
+	fl_discard(t);
+	e_rr(&t->e, i->size, 0xf7, ext, S1);
+	fl_set_host(t);
+	return true;
+}
+
+static bool divide(struct trans *t, const struct insn *i, bool is_signed)
+{
+	struct emit *e = &t->e;
+
+	if (i->size < 4)
+		return false;
+	fl_clobber(t);
+	factor(t, i);
+	if (!is_signed) {
+		e_rr(e, i->size, 0x3b, RDX, S1);
+		t_exit(t, X_HANDLER, e_jcc(e, CC_AE), i);
+	} else {
+		/* Only when the dividend is a sign-extended RAX, the divisor neither 0 nor -1. */
+		e_rr(e, i->size, 0x8b, S0, RAX);
+		e_rr(e, i->size, 0xc1, 7, S0);
+		e_u8(e, i->size * 8 - 1);
+		e_rr(e, i->size, 0x3b, S0, RDX);
+		t_exit(t, X_HANDLER, e_jcc(e, CC_NE), i);
+		e_rm(e, i->size, 0x8d, S0, AT(S1, 1));
+		e_rr(e, i->size, 0x83, 7, S0);
+		e_u8(e, 1);
+		t_exit(t, X_HANDLER, e_jcc(e, CC_BE), i);
+	}
+	/* S1 is in use: what fl_writes() stores is in registers of its own. */
+	fl_writes(t, CPU_RAX * 8);
+	fl_writes(t, CPU_RDX * 8);
+	e_rr(e, i->size, 0xf7, is_signed ? 7 : 6, S1);
+	return true;
+}
+
+/* --- bits */
+
+/* BT, BTS, BTR, BTC; ext 4 to 7. Only CF changes. */
+static bool bit_test(struct trans *t, const struct insn *i, unsigned ext, bool imm)
+{
+	bool m = i->flags & INSN_MEM;
+	unsigned reg;
+
+	if (ext < 4 || (m && !imm))
+		return false;
+	if (m) {
+		fl_prepare(t);
+		t_operand(t, i, i->size, ext != 4);
+		merge_flags(t, S1);
+		if (i->flags & INSN_LOCK)
+			lock(t);
+		e_rm(&t->e, i->size, 0x0fba, ext, HERE);
+		e_u8(&t->e, (uint8_t)i->imm);
+		fl_set_host(t);
+		return true;
+	}
+	merge_flags(t, S1);
+	reg = t_get(t, i->rm, S1);
+	if (ext != 4)
+		fl_writes(t, i->rm);
+	if (imm) {
+		e_rr(&t->e, i->size, 0x0fba, ext, reg);
+		e_u8(&t->e, (uint8_t)i->imm);
+	} else {
+		e_rr(&t->e, i->size, 0x0f83 | ext << 3, t_get(t, i->r, S0), reg);
+	}
+	if (ext != 4)
+		t_done(t, i->rm, reg);
+	fl_set_host(t);
+	return true;
+}
+
+/* BSF, BSR, TZCNT, LZCNT, POPCNT; the first two leave the destination alone for 0. */
+static bool count(struct trans *t, const struct insn *i)
+{
+	unsigned opc = 0x0f00u | t->op->op | (t->op->pfx == 0xf3 ? 0xf3000000u : 0), reg;
+
+	if (i->size < 4 || (t->op->op == 0xb8 && t->op->pfx != 0xf3))
+		return false;
+	if (i->flags & INSN_MEM) {
+		fl_prepare(t);
+		t_operand(t, i, i->size, false);
+	}
+	merge_flags(t, S1);
+	reg = t_get(t, i->r, S1);
+	fl_writes(t, i->r);
+	e_x(&t->e, i->size, opc, reg,
+		i->flags & INSN_MEM ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm));
+	t_done(t, i->r, reg);
+	fl_set_host(t);
+	return true;
+}
+
+static bool bswap(struct trans *t, const struct insn *i)
+{
+	unsigned reg;
+
+	if (i->size < 4)
+		return false;
+	reg = t_get(t, i->rm, S1);
+	fl_writes(t, i->rm);
+	e_op(&t->e, i->size, 0x0fc8 | (reg & 7), 0, 0, reg);
+	t_done(t, i->rm, reg);
+	return true;
+}
+
+/* --- exchanges */
+
+static bool xchg(struct trans *t, const struct insn *i)
+{
+	bool w = i->size > 1;
+	unsigned a, b;
+
+	if (!regs_ok(i))
+		return false;
+	if (i->flags & INSN_MEM) {
+		t_operand(t, i, i->size, true);
+		a = t_get(t, i->r, S1);
+		fl_writes(t, i->r);
+		e_rm(&t->e, i->size, 0x86 | w, a, HERE);
+		t_done(t, i->r, a);
+		return true;
+	}
+	a = t_get(t, i->r, S0);
+	fl_writes(t, i->r);
+	b = t_get(t, i->rm, S1);
+	fl_writes(t, i->rm);
+	e_rr(&t->e, i->size, 0x86 | w, a, b);
+	t_done(t, i->r, a);
+	t_done(t, i->rm, b);
+	return true;
+}
+
+/* XADD, CMPXCHG with memory. */
+static bool exchange_mem(struct trans *t, const struct insn *i, bool cmp)
+{
+	unsigned reg;
+
+	if (!(i->flags & INSN_MEM) || !t_low_byte(i->r))
+		return false;
+	t_operand(t, i, i->size, true);
+	fl_discard(t);
+	reg = t_get(t, i->r, S1);
+	if (i->flags & INSN_LOCK)
+		lock(t);
+	e_rm(&t->e, i->size, 0x0f00u | t->op->op, reg, HERE);
+	if (!cmp)
+		t_done(t, i->r, reg);
+	fl_set_host(t);
 	return true;
 }
 
 /* --- moves */
 
-static bool mov(struct region *r, const struct insn *i, bool to_reg)
+static bool mov(struct trans *t, const struct insn *i, bool to_reg)
 {
-	unsigned w = i->size > 1;
+	unsigned w = i->size > 1, reg;
 
 	if (!regs_ok(i))
 		return false;
-	if (!(i->flags & INSN_MEM)) {
-		unsigned s = region_reg(r, i->r);
-
-		e_rr(&r->e, i->size, 0x88 | w, s, region_wreg(r, i->rm));
+	if (i->flags & INSN_MEM) {
+		t_operand(t, i, i->size, !to_reg);
+		if (!to_reg) {
+			e_rm(&t->e, i->size, 0x88 | w, t_get(t, i->r, S1), HERE);
+			return true;
+		}
+		fl_writes(t, i->r);
+		reg = i->size < 4 ? t_get(t, i->r, S1) : t_put(t, i->r, S1);
+		e_rm(&t->e, i->size, 0x8a | w, reg, HERE);
+		t_done(t, i->r, reg);
 		return true;
 	}
-	struct maddr at = operand(r, i, i->size, !to_reg);
-
-	if (to_reg)
-		e_rm(&r->e, i->size, 0x8a | w, region_wreg(r, i->r), at);
-	else
-		e_rm(&r->e, i->size, 0x88 | w, region_reg(r, i->r), at);
+	fl_writes(t, i->rm);
+	if (t_host(i->rm) == NO_REG && i->size == 8) {
+		e_rm(&t->e, 8, 0x89, t_get(t, i->r, S1), CPU_AT(i->rm));
+		return true;
+	}
+	reg = i->size < 4 ? t_get(t, i->rm, S1) : t_put(t, i->rm, S1);
+	e_x(&t->e, i->size, 0x8a | w, reg, t_opnd(i->r));
+	t_done(t, i->rm, reg);
 	return true;
 }
 
-static bool mov_imm(struct region *r, const struct insn *i)
+static bool mov_imm(struct trans *t, const struct insn *i)
 {
+	unsigned reg;
+
 	if (i->flags & INSN_MEM) {
-		e_rm(&r->e, i->size, 0xc6 | (i->size > 1), 0, operand(r, i, i->size, true));
-		e_imm(&r->e, i->size, i->imm);
+		t_operand(t, i, i->size, true);
+		e_rm(&t->e, i->size, 0xc6 | (i->size > 1), 0, HERE);
+		e_imm(&t->e, i->size, i->imm);
 		return true;
 	}
-	if (!low_byte(i->rm))
+	if (!t_low_byte(i->rm))
 		return false;
+	fl_writes(t, i->rm);
 	if (i->size >= 4) {
 		uint64_t v = (uint64_t)i->imm;
 
-		e_mov_imm(&r->e, region_wreg(r, i->rm), i->size == 8 ? v : (uint32_t)v);
+		reg = t_put(t, i->rm, S1);
+		e_mov_imm(&t->e, reg, i->size == 8 ? v : (uint32_t)v);
 	} else {
-		e_rr(&r->e, i->size, 0xc6 | (i->size > 1), 0, region_wreg(r, i->rm));
-		e_imm(&r->e, i->size, i->imm);
+		reg = t_get(t, i->rm, S1);
+		e_rr(&t->e, i->size, 0xc6 | (i->size > 1), 0, reg);
+		e_imm(&t->e, i->size, i->imm);
 	}
+	t_done(t, i->rm, reg);
 	return true;
 }
 
 /* MOVZX, MOVSX, MOVSXD with the host's opcode. */
-static bool extend(struct region *r, const struct insn *i, unsigned opc, unsigned from)
+static bool extend(struct trans *t, const struct insn *i, unsigned opc, unsigned from)
 {
-	if (i->flags & INSN_MEM) {
-		struct maddr at = operand(r, i, from, false);
+	bool m = i->flags & INSN_MEM;
+	unsigned reg;
 
-		e_rm(&r->e, i->size, opc, region_wreg(r, i->r), at);
-		return true;
-	}
-	if (!low_byte(i->rm))
+	if (!t_low_byte(i->r) || (!m && !t_low_byte(i->rm)))
 		return false;
-	unsigned s = region_reg(r, i->rm);
+	if (m)
+		t_operand(t, i, from, false);
+	fl_writes(t, i->r);
+	reg = i->size < 4 ? t_get(t, i->r, S1) : t_put(t, i->r, S1);
+	if (!m && from == 1 && t_host(i->rm) != NO_REG && i->size > 1) {
+		/* SPL to DIL need a REX prefix, whatever the size. */
+		unsigned h = t_host(i->rm);
 
-	e_rr(&r->e, i->size, opc, region_wreg(r, i->r), s);
+		if (i->size == 2)
+			e_u8(&t->e, 0x66);
+		e_u8(&t->e, 0x40 | (i->size == 8 ? 8 : 0) | (reg >> 3) << 2 | h >> 3);
+		e_u8(&t->e, 0x0f);
+		e_u8(&t->e, opc & 0xff);
+		e_u8(&t->e, 0xc0 | (reg & 7) << 3 | (h & 7));
+	} else {
+		e_x(&t->e, i->size, opc, reg,
+			m ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm));
+	}
+	t_done(t, i->r, reg);
 	return true;
 }
 
-static bool lea(struct region *r, const struct insn *i)
+/* MOVZX, MOVSX of AH to BH: the host's own registers, where no REX prefix is needed. */
+static bool extend_high(struct trans *t, const struct insn *i)
 {
+	unsigned d = t_host(i->r & ~7u), s = t_host(i->rm & ~7u);
+
+	if (i->flags & INSN_MEM || t_low_byte(i->rm) || i->size != 4 || d > RDI || s > RBX)
+		return false;
+	fl_writes(t, i->r);
+	e_u8(&t->e, 0x0f);
+	e_u8(&t->e, t->op->op);
+	e_u8(&t->e, 0xc0 | d << 3 | (s + 4));
+	return true;
+}
+
+static bool lea(struct trans *t, const struct insn *i)
+{
+	struct maddr m;
+	unsigned reg;
+
 	if (!(i->flags & INSN_MEM) || i->size < 4 || i->ea & EA_SLOW & ~EA_ADDSEG)
 		return false;
-	struct maddr m = offset(r, i);
-
-	e_rm(&r->e, i->size, 0x8d, region_wreg(r, i->r), m);
+	fl_writes(t, i->r);
+	m = offset(t, i);
+	reg = t_put(t, i->r, S1);
+	e_rm(&t->e, i->size, 0x8d, reg, m);
+	t_done(t, i->r, reg);
 	return true;
 }
 
-static bool push(struct region *r, const struct insn *i, bool imm)
+static bool setcc(struct trans *t, const struct insn *i)
 {
-	if (i->size != 8 || i->flags & INSN_MEM)
+	unsigned reg;
+
+	if (i->flags & INSN_MEM || !t_low_byte(i->rm))
 		return false;
-	struct maddr at = stack(r, i, -8, true);
-
-	if (imm) {
-		e_rm(&r->e, 8, 0xc7, 0, at);
-		e_u32(&r->e, (uint32_t)i->imm);
-	} else {
-		e_rm(&r->e, 8, 0x89, region_reg(r, i->rm), at);
-	}
-	move_rsp(r, -8);
+	fl_load(t, S1);
+	fl_writes(t, i->rm);
+	reg = t_get(t, i->rm, S1);
+	e_rr(&t->e, 1, 0x0f90 | (t->op->op & 15), 0, reg);
+	t_done(t, i->rm, reg);
 	return true;
 }
 
-static bool pop(struct region *r, const struct insn *i)
+static bool cmov(struct trans *t, const struct insn *i)
 {
-	if (i->size != 8 || i->flags & INSN_MEM)
-		return false;
-	struct maddr at = stack(r, i, 0, false);
-
-	move_rsp(r, 8);
-	e_rm(&r->e, 8, 0x8b, region_wreg(r, i->rm), at);
-	return true;
-}
-
-static bool leave(struct region *r, const struct insn *i)
-{
-	unsigned bp = region_wreg(r, CPU_RBP * 8);
-
-	if (i->size != 8)
-		return false;
-	e_rm(&r->e, 8, 0x8d, RAX, AT(bp, 0));
-	lookup(r, i, 8, false);
-	e_rm(&r->e, 8, 0x8d, region_wreg(r, SLOT_RSP), AT(bp, 8));
-	e_rm(&r->e, 8, 0x8b, bp, AT(RAX, 0));
-	return true;
-}
-
-void region_call(struct region *r, const struct insn *i)
-{
-	struct maddr at = stack(r, i, -8, true);
-
-	e_rm(&r->e, 8, 0x8b, RCX, CPU(ip_base));
-	e_rm(&r->e, 8, 0x8d, RCX, AT(RCX, i->off + i->len));
-	e_rm(&r->e, 8, 0x89, RCX, at);
-	move_rsp(r, -8);
-}
-
-static bool setcc(struct region *r, const struct insn *i)
-{
-	if (i->flags & INSN_MEM || !low_byte(i->rm))
-		return false;
-	if (!r->fl_live)
-		region_load_flags(r);
-	e_rr(&r->e, 1, 0x0f90 | (r->op->op & 15), 0, region_wreg(r, i->rm));
-	return true;
-}
-
-static bool cmov(struct region *r, const struct insn *i)
-{
-	struct maddr at = {0};
 	bool m = i->flags & INSN_MEM;
-	unsigned opc = 0x0f40 | (r->op->op & 15);
+	unsigned opc = 0x0f40 | (t->op->op & 15), reg;
 
 	if (m) {
-		at = operand(r, i, i->size, false);
-		e_rr(&r->e, 8, 0x8b, RCX, RAX);
-		at.base = RCX;
+		fl_prepare(t);
+		t_operand(t, i, i->size, false);
 	}
-	if (!r->fl_live)
-		region_load_flags(r);
-	if (m)
-		e_rm(&r->e, i->size, opc, region_wreg(r, i->r), at);
-	else
-		e_rr(&r->e, i->size, opc, region_wreg(r, i->r), region_reg(r, i->rm));
+	fl_load(t, S1);
+	fl_writes(t, i->r);
+	reg = t_get(t, i->r, S1);
+	e_x(&t->e, i->size, opc, reg,
+		m ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm));
+	t_done(t, i->r, reg);
 	return true;
 }
 
-static bool cdq(struct region *r, const struct insn *i)
+/* CBW and its kin (98), CWD and its kin (99): the host's own. */
+static bool sign(struct trans *t, const struct insn *i, unsigned opc)
 {
-	unsigned d;
+	fl_writes(t, (opc == 0x98 ? CPU_RAX : CPU_RDX) * 8);
+	e_op(&t->e, i->size, opc, 0, 0, 0);
+	return true;
+}
 
-	if (i->size < 4)
+/* CMC, CLC, STC */
+static bool carry_flag(struct trans *t, unsigned opc)
+{
+	fl_load(t, S1);
+	e_u8(&t->e, opc);
+	fl_set_host(t);
+	return true;
+}
+
+/* --- the stack */
+
+static bool plain_stack_reg(const struct insn *i)
+{
+	return i->size == 8 && !(i->flags & INSN_MEM) && i->rm != SLOT_RSP;
+}
+
+/* How many PUSHes (POPs) of registers follow one another from here on. */
+static unsigned group(const struct trans *t, unsigned first)
+{
+	unsigned n = 0;
+
+	while (n < MAX_GROUP && t->idx + n < t->k->ops->n) {
+		const struct jit_op *op = &t->k->ops->op[t->idx + n];
+
+		if (!op->known || op->map != MAP_1 || (op->op & 0xf8) != first ||
+			!plain_stack_reg(&t->k->insns[t->idx + n]))
+			break;
+		n++;
+	}
+	return n;
+}
+
+static unsigned push_regs(struct trans *t, const struct insn *i)
+{
+	unsigned n = group(t, 0x50);
+
+	if (!n)
+		return 0;
+	t_stack(t, i, -8 * (int32_t)n, 8 * n, true);
+	for (unsigned k = 0; k < n; k++)
+		e_rm(&t->e, 8, 0x89, t_get(t, i[k].rm, S1), AT(S0, 8 * (int32_t)(n - 1 - k)));
+	t_move_rsp(t, -8 * (int32_t)n);
+	return n;
+}
+
+static unsigned pop_regs(struct trans *t, const struct insn *i)
+{
+	unsigned n = group(t, 0x58);
+
+	if (!n)
+		return 0;
+	t_stack(t, i, 0, 8 * n, false);
+	for (unsigned k = 0; k < n; k++) {
+		unsigned reg;
+
+		fl_writes(t, i[k].rm);
+		reg = t_put(t, i[k].rm, S1);
+		e_rm(&t->e, 8, 0x8b, reg, AT(S0, 8 * (int32_t)k));
+		t_done(t, i[k].rm, reg);
+	}
+	t_move_rsp(t, 8 * (int32_t)n);
+	return n;
+}
+
+static bool push_imm(struct trans *t, const struct insn *i)
+{
+	if (i->size != 8)
 		return false;
-	d = region_wreg(r, CPU_RDX * 8);
-	e_rr(&r->e, i->size, 0x8b, d, region_reg(r, CPU_RAX * 8));
-	e_rr(&r->e, i->size, 0xc1, 7, d);
-	e_u8(&r->e, i->size == 8 ? 63 : 31);
-	r->fl_live = false;
+	t_stack(t, i, -8, 8, true);
+	e_rm(&t->e, 8, 0xc7, 0, HERE);
+	e_u32(&t->e, (uint32_t)i->imm);
+	t_move_rsp(t, -8);
 	return true;
 }
 
-static bool cbw(struct region *r, const struct insn *i)
+static bool push_mem(struct trans *t, const struct insn *i)
 {
-	unsigned a = region_wreg(r, CPU_RAX * 8);
-
-	if (i->size == 8)
-		e_rr(&r->e, 8, 0x63, a, a);
-	else
-		e_rr(&r->e, i->size, i->size == 4 ? 0x0fbf : 0x0fbe, a, a);
+	if (i->size != 8 || !(i->flags & INSN_MEM))
+		return false;
+	t_operand(t, i, 8, false);
+	e_rm(&t->e, 8, 0x8b, S1, HERE);
+	e_rm(&t->e, 8, 0x89, S1, CPU(jit_tmp));
+	t_stack(t, i, -8, 8, true);
+	e_rm(&t->e, 8, 0x8b, S1, CPU(jit_tmp));
+	e_rm(&t->e, 8, 0x89, S1, HERE);
+	t_move_rsp(t, -8);
 	return true;
 }
 
-static bool insn_0f(struct region *r, const struct insn *i)
+static bool leave(struct trans *t, const struct insn *i)
 {
-	unsigned op = r->op->op;
+	if (i->size != 8)
+		return false;
+	fl_clobber(t);
+	e_rr(&t->e, 8, 0x8b, S0, RBP);
+	lookup(t, i, 8, false);
+	fl_writes(t, SLOT_RSP);
+	e_rm(&t->e, 8, 0x8d, R_GUEST_RSP, AT(RBP, 8));
+	fl_writes(t, CPU_RBP * 8);
+	e_rm(&t->e, 8, 0x8b, RBP, HERE);
+	return true;
+}
+
+/* --- by opcode */
+
+static bool insn_0f(struct trans *t, const struct insn *i)
+{
+	unsigned op = t->op->op;
 
 	switch (op) {
-	case 0x40 ... 0x4f: return cmov(r, i);
-	case 0x90 ... 0x9f: return setcc(r, i);
-	case 0xaf: return imul(r, i, false);
+	case 0x40 ... 0x4f: return cmov(t, i);
+	case 0x90 ... 0x9f: return setcc(t, i);
+	case 0xa3:
+	case 0xab:
+	case 0xb3:
+	case 0xbb: return bit_test(t, i, op >> 3 & 7, false);
+	case 0xa4:
+	case 0xa5:
+	case 0xac:
+	case 0xad: return shift_double(t, i);
+	case 0xaf: return imul(t, i, false);
+	case 0xb0:
+	case 0xb1: return exchange_mem(t, i, true);
 	case 0xb6:
-	case 0xbe: return extend(r, i, 0x0f00 | op, 1);
+	case 0xbe: return extend(t, i, 0x0f00 | op, 1) || extend_high(t, i);
 	case 0xb7:
-	case 0xbf: return extend(r, i, 0x0f00 | op, 2);
-	default: return false;
+	case 0xbf: return extend(t, i, 0x0f00 | op, 2);
+	case 0xb8:
+	case 0xbc:
+	case 0xbd: return count(t, i);
+	case 0xba: return bit_test(t, i, t->op->reg & 7, true);
+	case 0xc0:
+	case 0xc1: return exchange_mem(t, i, false);
+	case 0xc8 ... 0xcf: return bswap(t, i);
+	default: return t_sse(t, i);
 	}
 }
 
-bool region_insn(struct region *r, const struct insn *i)
+static bool may_lock(const struct trans *t)
 {
-	unsigned op = r->op->op, ext = r->op->reg & 7;
+	unsigned op = t->op->op;
 
-	if (i->flags & INSN_LOCK)
+	if (t->op->map == MAP_0F)
+		return op == 0xba || op == 0xb0 || op == 0xb1 || op == 0xc0 || op == 0xc1;
+	return t->op->map == MAP_1 && op != 0xc0 && op != 0xc1;
+}
+
+static bool insn(struct trans *t, const struct insn *i)
+{
+	unsigned op = t->op->op, ext = t->op->reg & 7;
+
+	if (i->flags & INSN_LOCK && !may_lock(t))
 		return false;
-	if (r->op->map == MAP_0F)
-		return insn_0f(r, i);
-	if (r->op->map != MAP_1)
-		return false;
+	if (t->op->map == MAP_0F)
+		return insn_0f(t, i);
+	if (t->op->map != MAP_1)
+		return t_sse(t, i);
 	if (op < 0x40 && (op & 7) < 6)
-		return alu(r, i, op >> 3, (op & 7) >= 4, op & 2);
+		return alu(t, i, op >> 3, (op & 7) >= 4, op & 2);
 	switch (op) {
-	case 0x50 ... 0x57: return push(r, i, false);
-	case 0x58 ... 0x5f: return pop(r, i);
-	case 0x63: return i->size == 8 && extend(r, i, 0x63, 4);
+	case 0x63: return i->size == 8 && extend(t, i, 0x63, 4);
 	case 0x68:
-	case 0x6a: return push(r, i, true);
+	case 0x6a: return push_imm(t, i);
 	case 0x69:
-	case 0x6b: return imul(r, i, true);
+	case 0x6b: return imul(t, i, true);
 	case 0x80:
 	case 0x81:
-	case 0x83: return alu(r, i, ext, true, false);
+	case 0x83: return alu(t, i, ext, true, false);
 	case 0x84:
-	case 0x85: return alu(r, i, 8, false, false);
+	case 0x85: return alu(t, i, ALU_TEST, false, false);
+	case 0x86:
+	case 0x87:
+	case 0x91 ... 0x97: return xchg(t, i);
 	case 0x88:
-	case 0x89: return mov(r, i, false);
+	case 0x89: return mov(t, i, false);
 	case 0x8a:
-	case 0x8b: return mov(r, i, true);
-	case 0x8d: return lea(r, i);
-	case 0x98: return cbw(r, i);
-	case 0x99: return cdq(r, i);
+	case 0x8b: return mov(t, i, true);
+	case 0x8d: return lea(t, i);
+	case 0x98:
+	case 0x99: return sign(t, i, op);
 	case 0xa8:
-	case 0xa9: return alu(r, i, 8, true, false);
+	case 0xa9: return alu(t, i, ALU_TEST, true, false);
 	case 0xb0 ... 0xbf:
 	case 0xc6:
-	case 0xc7: return mov_imm(r, i);
+	case 0xc7: return mov_imm(t, i);
 	case 0xc0:
 	case 0xc1:
-	case 0xd0 ... 0xd3: return shift(r, i, ext);
-	case 0xc9: return leave(r, i);
+	case 0xd0 ... 0xd3: return shift(t, i, ext);
+	case 0xc9: return leave(t, i);
+	case 0xf5:
+	case 0xf8:
+	case 0xf9: return carry_flag(t, op);
 	case 0xf6:
 	case 0xf7:
-		if (ext < 2)
-			return alu(r, i, 8, true, false);
-		return ext < 4 && one(r, i, op, ext);
+		switch (ext) {
+		case 0:
+		case 1: return alu(t, i, ALU_TEST, true, false);
+		case 2:
+		case 3: return one(t, i, op, ext);
+		case 4:
+		case 5: return mul(t, i, ext);
+		default: return divide(t, i, ext == 7);
+		}
 	case 0xfe:
-	case 0xff: return ext < 2 && one(r, i, op, ext);
+	case 0xff:
+		if (op == 0xff && ext == 6)
+			return push_mem(t, i);
+		return ext < 2 && one(t, i, op, ext);
 	default: return false;
 	}
 }
 
-int region_flags_effect(const struct insn *i, const struct jit_op *op)
+unsigned t_insn(struct trans *t, const struct insn *i)
 {
-	unsigned o = op->op;
+	unsigned n = 0;
 
-	if (!op->known || op->map != MAP_1 || i->flags & INSN_LOCK)
+	if (t->op->map == MAP_1 && (t->op->op & 0xf8) == 0x50)
+		n = push_regs(t, i);
+	else if (t->op->map == MAP_1 && (t->op->op & 0xf8) == 0x58)
+		n = pop_regs(t, i);
+	return n ? n : insn(t, i);
+}
+
+int t_flags_effect(const struct insn *i, const struct jit_op *op)
+{
+	unsigned o = op->op, ext = op->reg & 7;
+
+	if (i->flags & INSN_LOCK)
 		return -1;
-	if (o == 0x8d || (o >= 0xb0 && o <= 0xbf))
-		return regs_ok(i) ? 0 : -1;
+	if (op->map == MAP_1 && o == 0x8d)
+		return regs_ok(i) && i->size >= 4 && !(i->ea & EA_SLOW & ~EA_ADDSEG) ? 0 : -1;
 	if (i->flags & INSN_MEM || !regs_ok(i))
+		return -1;
+	if (op->map == MAP_0F) {
+		if (o == 0xb6 || o == 0xb7 || o == 0xbe || o == 0xbf)
+			return 0;
+		return o == 0xaf ? 1 : -1;
+	}
+	if (op->map != MAP_1)
 		return -1;
 	if (o < 0x40 && (o & 7) < 6)
 		return o >> 3 == ALU_ADC || o >> 3 == ALU_SBB ? -1 : 1;
-	if (o == 0x80 || o == 0x81 || o == 0x83)
-		return (op->reg & 7) == ALU_ADC || (op->reg & 7) == ALU_SBB ? -1 : 1;
-	if (o == 0x84 || o == 0x85 || o == 0xa8 || o == 0xa9)
-		return 1;
-	if (o >= 0x88 && o <= 0x8b)
-		return 0;
-	return -1;
+	switch (o) {
+	case 0x80:
+	case 0x81:
+	case 0x83: return ext == ALU_ADC || ext == ALU_SBB ? -1 : 1;
+	case 0x84:
+	case 0x85:
+	case 0xa8:
+	case 0xa9: return 1;
+	case 0x63:
+	case 0x88 ... 0x8b:
+	case 0x98:
+	case 0x99:
+	case 0xb0 ... 0xbf: return o == 0x63 && i->size != 8 ? -1 : 0;
+	case 0xc0:
+	case 0xc1:
+	case 0xd0:
+	case 0xd1: return ext >= 4 && i->size >= 4 && i->imm & (i->size == 8 ? 63 : 31) ? 1 : -1;
+	default: return -1;
+	}
 }

@@ -17,13 +17,17 @@ struct soft_jit;
 struct jit_op {
 	insn_fn fn; /* the interpreter's, whatever insn->fn is now */
 	uint8_t map, op, reg;
-	bool known; /* map, op and reg are valid: not an invalid encoding, nor a block's tail */
+	bool known; /* the rest is valid: not an invalid encoding, nor a block's tail */
+	uint8_t pfx, rex, modrm, imm8;
 };
 
 /* Beside a block's insns. */
 struct jit_ops {
 	uint32_t hot; /* executions until it is translated */
-	uint32_t n;   /* of op[], the tail included */
+	uint16_t n;   /* of op[], the tail included */
+	uint8_t cpl3; /* what it was translated for */
+	uint64_t *key;	     /* translated: a copy of the block's key, beside the code */
+	const uint8_t *body; /* where translated code goes to; NULL: not translated */
 	struct jit_op op[];
 };
 
@@ -32,8 +36,9 @@ void soft_jit_configure(bool on, unsigned threshold);
 /* Leaves c->jit NULL when translation is off. */
 int soft_jit_new(struct soft_vcpu *c);
 void soft_jit_free(struct soft_vcpu *c);
-/* All blocks were dropped. */
+/* All blocks were dropped; one is about to be. */
 void soft_jit_flush(struct soft_vcpu *c);
+void soft_jit_drop(struct soft_vcpu *c, const struct block *k);
 
 /* A handler: counts the executions of the block that begins with i. */
 const struct insn *soft_jit_count(struct soft_vcpu *c, const struct insn *i);
