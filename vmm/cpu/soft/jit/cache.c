@@ -51,6 +51,7 @@ int soft_jit_new(struct soft_vcpu *c)
 	c->jit = j;
 	j->size = CACHE_SIZE;
 	j->threshold = threshold;
+	j->bmi2 = __builtin_cpu_supports("bmi2");
 	j->trans = malloc(sizeof(*j->trans));
 	if (!j->trans) {
 		soft_jit_free(c);

@@ -6,6 +6,7 @@
 #ifndef WSLX_SOFT_JIT_CACHE_H
 #define WSLX_SOFT_JIT_CACHE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,7 @@ struct soft_jit {
 	ptrdiff_t to_rx; /* rx - rw */
 	size_t size, used, start; /* start: behind the shared routines */
 	uint32_t threshold;
+	bool bmi2; /* the host has it */
 	struct trans *trans;
 
 	/* Shared routines, where they are written. See common.c. */

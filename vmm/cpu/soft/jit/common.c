@@ -62,6 +62,9 @@ static void write_flags(struct soft_jit *j, struct emit *e)
 		} else if (kind == FK_NEG) {
 			e_rr(e, size, 0xf6 | w, 3, RAX);
 			e_rr(e, size, 0xf6 | w, 3, RAX);
+		} else if (kind == FK_IMUL) {
+			if (size >= 4)
+				e_rm(e, size, 0x0faf, RAX, CPU(lazy[1]));
 		} else if (kind >= FK_SHL) {
 			e_rr(e, 8, 0x8b, S1, RCX);
 			e_rm(e, 4, 0x8b, RCX, CPU(lazy[1]));

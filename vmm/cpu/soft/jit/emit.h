@@ -118,6 +118,17 @@ static inline uint8_t *e_rip(struct emit *e, unsigned size, unsigned op, unsigne
 	return e->p - 4;
 }
 
+/* RORX (BMI2) of 32-bit registers: changes no flags. */
+static inline void e_rorx(struct emit *e, unsigned to, unsigned from, unsigned n)
+{
+	e_u8(e, 0xc4);
+	e_u8(e, (~to >> 3 & 1) << 7 | 0x40 | (~from >> 3 & 1) << 5 | 3);
+	e_u8(e, 0x7b);
+	e_u8(e, 0xf0);
+	e_u8(e, 0xc0 | (to & 7) << 3 | (from & 7));
+	e_u8(e, n);
+}
+
 /* An immediate of an instruction of that size: at most 32 bits. */
 static inline void e_imm(struct emit *e, unsigned size, int64_t v)
 {

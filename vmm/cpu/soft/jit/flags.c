@@ -158,6 +158,14 @@ static void recompute(struct trans *t, unsigned scratch)
 		with_b(t, ALU_ADD, scratch);
 		with_b(t, ALU_SUB, scratch);
 		break;
+	case FK_IMUL:
+		if (t->fl.v[1].where == FV_IMM) {
+			e_rr(&t->e, size, 0x69, scratch, scratch);
+			e_imm(&t->e, size, t->fl.v[1].imm);
+		} else {
+			e_x(&t->e, size, 0x0faf, scratch, operand(t, 1));
+		}
+		break;
 	case FK_NEG:
 		e_rr(&t->e, size, 0xf6 | (size > 1), 3, scratch);
 		e_rr(&t->e, size, 0xf6 | (size > 1), 3, scratch);
@@ -188,6 +196,19 @@ void fl_load(struct trans *t, unsigned scratch)
 	e_u8(&t->e, 0x7f);
 	e_u8(&t->e, 0x9e); /* sahf */
 	e_rr(&t->e, 8, 0x8b, RAX, scratch);
+}
+
+static bool same_operand(struct flag_val a, struct flag_val b)
+{
+	return a.where == b.where && (a.where != FV_SLOT || a.slot == b.slot) &&
+	       (a.where != FV_IMM || a.imm == b.imm);
+}
+
+bool fl_same(const struct flags *a, const struct flags *b)
+{
+	return a->host == b->host && a->saved == b->saved && a->in_fl == b->in_fl &&
+	       a->kind == b->kind && a->size == b->size && same_operand(a->v[0], b->v[0]) &&
+	       same_operand(a->v[1], b->v[1]);
 }
 
 static bool dead(const struct block *k, unsigned idx)

@@ -33,52 +33,116 @@ static struct maddr offset(struct trans *t, const struct insn *i)
 	return m;
 }
 
-/* S0: a linear address; makes it the host's, or leaves for the interpreter. */
-static void lookup(struct trans *t, const struct insn *i, unsigned size, bool write)
+struct access {
+	unsigned size;
+	bool write, aligned;
+};
+
+void t_tlb_index(struct trans *t, unsigned to, unsigned from, uint32_t mask)
+{
+	if (t->j->bmi2) {
+		e_rorx(&t->e, to, from, 7);
+	} else {
+		e_rr(&t->e, 4, 0x8b, to, from);
+		e_rr(&t->e, 4, 0xc1, 5, to); /* shr */
+		e_u8(&t->e, 7);
+	}
+	e_rr(&t->e, 4, 0x81, 4, to); /* and */
+	e_u32(&t->e, mask * 32);
+}
+
+/*
+ * lin: a register with the linear address; makes t->at the host's, or leaves for the interpreter. m: where the address came
+ * from, if nothing was added to it and no scratch register is in it; that takes some instructions off the way from the
+ * guest's registers to the data.
+ */
+static void lookup(
+	struct trans *t, const struct insn *i, struct access a, unsigned lin, const struct maddr *m)
 {
 	int32_t at = (int32_t)(offsetof(struct soft_vcpu, tlbs) +
 			       (t->cpl3 ? sizeof(struct soft_tlb) : 0)) -
 		     CPU_BIAS;
+	int32_t tag = (int32_t)(a.write ? offsetof(struct tlbe, w) : offsetof(struct tlbe, r));
 	struct emit *e = &t->e;
 
-	e_rr(e, 4, 0x8b, S1, S0);
-	e_rr(e, 4, 0xc1, 5, S1); /* shr */
-	e_u8(e, 7);
-	e_rr(e, 4, 0x81, 4, S1); /* and */
-	e_u32(e, (TLB_SIZE - 1) * sizeof(struct tlbe));
-	at += (int32_t)(write ? offsetof(struct tlbe, w) : offsetof(struct tlbe, r));
-	e_rm(e, 8, 0x33, S0, (struct maddr){R_CPU, S1, 0, at}); /* xor: the offset, if it is that page */
+	t_tlb_index(t, S1, lin, TLB_SIZE - 1);
+	if (lin != S0)
+		e_rr(e, 8, 0x8b, S0, lin);
+	e_rm(e, 8, 0x33, S0, (struct maddr){R_CPU, S1, 0, at + tag}); /* xor: the offset in that page */
 	e_rr(e, 8, 0x81, 7, S0);
-	e_u32(e, 4096 - size);
+	e_u32(e, 4096 - a.size);
 	t_exit(t, X_HANDLER, e_jcc(e, CC_A), i);
-	at += (int32_t)offsetof(struct tlbe, hva) -
-	      (int32_t)(write ? offsetof(struct tlbe, w) : offsetof(struct tlbe, r));
-	e_rm(e, 8, 0x03, S0, (struct maddr){R_CPU, S1, 0, at});
+	if (a.aligned) {
+		e_rr(e, 1, 0xf6, 0, S0);
+		e_u8(e, 15);
+		t_exit(t, X_HANDLER, e_jcc(e, CC_NE), i);
+	}
+	if (m) {
+		at += (int32_t)offsetof(struct tlbe, addend);
+		e_rm(e, 8, 0x8b, S0, (struct maddr){R_CPU, S1, 0, at});
+		t->at = *m;
+		if (m->index == NO_REG) {
+			t->at.index = m->base;
+			t->at.scale = 0;
+		} else if (m->base != NO_REG) {
+			e_rm(e, 8, 0x8d, S0, (struct maddr){S0, m->base, 0, m->disp});
+			t->at.disp = 0;
+		}
+		t->at.base = S0;
+	} else {
+		at += (int32_t)offsetof(struct tlbe, hva);
+		e_rm(e, 8, 0x03, S0, (struct maddr){R_CPU, S1, 0, at});
+		t->at = AT(S0, 0);
+	}
 }
 _Static_assert(sizeof(struct tlbe) == 32 && offsetof(struct soft_tlb, d) == 0, "see lookup()");
 
-void t_operand(struct trans *t, const struct insn *i, unsigned size, bool write)
+static void operand(struct trans *t, const struct insn *i, struct access a)
 {
+	unsigned lin = S0;
 	struct maddr m;
+	bool direct;
 
 	if (i->ea & EA_SLOW & ~EA_ADDSEG)
 		t->fail = true;
 	fl_clobber(t);
 	m = offset(t, i);
+	direct = m.base != S0 && m.index != S1 && (m.base & m.index) != NO_REG && !(i->ea & EA_ADDSEG);
 	if (m.base == NO_REG || m.index != NO_REG || m.disp)
 		e_rm(&t->e, 8, 0x8d, S0, m);
-	else if (m.base != S0)
+	else if (i->ea & EA_ADDSEG && m.base != S0)
 		e_rr(&t->e, 8, 0x8b, S0, m.base);
+	else
+		lin = m.base;
 	if (i->ea & EA_ADDSEG)
 		e_rm(&t->e, 8, 0x03, S0, CPU_AT(SLOT_SEGBASE + 8 * (i->ea & EA_SEG)));
-	lookup(t, i, size, write);
+	lookup(t, i, a, lin, direct ? &m : NULL);
+}
+
+void t_operand(struct trans *t, const struct insn *i, unsigned size, bool write)
+{
+	operand(t, i, (struct access){size, write, false});
+}
+
+void t_operand_aligned(struct trans *t, const struct insn *i, bool write)
+{
+	operand(t, i, (struct access){16, write, true});
 }
 
 void t_stack(struct trans *t, const struct insn *i, int32_t off, unsigned size, bool write)
 {
 	fl_clobber(t);
 	e_rm(&t->e, 8, 0x8d, S0, AT(R_GUEST_RSP, off));
-	lookup(t, i, size, write);
+	lookup(t, i, (struct access){size, write, false}, S0, &AT(R_GUEST_RSP, off));
+}
+
+/* Bytes behind t->at. */
+static struct maddr behind(const struct trans *t, unsigned bytes)
+{
+	struct maddr m = t->at;
+
+	m.disp += (int32_t)bytes;
+	return m;
 }
 
 void t_move_rsp(struct trans *t, int32_t by)
@@ -87,7 +151,7 @@ void t_move_rsp(struct trans *t, int32_t by)
 	e_rm(&t->e, 8, 0x8d, R_GUEST_RSP, AT(R_GUEST_RSP, by));
 }
 
-#define HERE AT(S0, 0)
+#define HERE (t->at)
 
 static void lock(struct trans *t)
 {
@@ -118,6 +182,16 @@ static unsigned alu_opcode(unsigned op, unsigned size)
 	return (op == ALU_TEST ? 0x84 : op << 3) | (size > 1);
 }
 
+/* S1: the memory operand, as wide as a register. */
+static void load_here(struct trans *t, unsigned size)
+{
+	e_rm(&t->e, size < 4 ? 4 : size,
+		size == 1   ? 0x0fb6
+		: size == 2 ? 0x0fb7
+			    : 0x8b,
+		S1, HERE);
+}
+
 /* CMP and TEST with memory. */
 static void compare_mem(struct trans *t, const struct insn *i, struct alu a)
 {
@@ -136,11 +210,7 @@ static void compare_mem(struct trans *t, const struct insn *i, struct alu a)
 		return;
 	}
 	/* The flags may have to be found out again: the value is kept. */
-	e_rm(&t->e, i->size < 4 ? 4 : i->size,
-		i->size == 1   ? 0x0fb6
-		: i->size == 2 ? 0x0fb7
-			       : 0x8b,
-		S1, HERE);
+	load_here(t, i->size);
 	e_rm(&t->e, 8, 0x89, S1,
 		CPU_AT(offsetof(struct soft_vcpu, lazy) + (reg_first ? 8 : 0)));
 	fl_discard(t);
@@ -154,10 +224,64 @@ static void compare_mem(struct trans *t, const struct insn *i, struct alu a)
 		reg_first ? lazy : other);
 }
 
+/* reg op= memory */
+static void alu_load(struct trans *t, const struct insn *i, unsigned op)
+{
+	bool carry = op == ALU_ADC || op == ALU_SBB, logic = !carry && op != ALU_ADD && op != ALU_SUB;
+	unsigned opc = alu_opcode(op, i->size) | 2, reg = t_host(i->r);
+
+	if (!carry && !logic && reg != NO_REG && !fl_dead_after(t)) {
+		load_here(t, i->size);
+		e_rm(&t->e, 8, 0x89, S1, CPU(lazy[1]));
+		e_rr(&t->e, i->size, opc, reg, S1);
+		fl_set(t, op == ALU_ADD ? FK_ADD : FK_SUB, i->size, fv_slot(i->r), FV_IN_LAZY);
+		return;
+	}
+	reg = t_get(t, i->r, S1);
+	fl_writes(t, i->r);
+	e_rm(&t->e, i->size, opc, reg, HERE);
+	t_done(t, i->r, reg);
+	if (logic)
+		fl_set(t, FK_LOGIC, i->size, fv_slot(i->r), (struct flag_val){0});
+	else
+		fl_set_host(t);
+}
+
+/* memory op= reg or immediate */
+static void alu_store(struct trans *t, const struct insn *i, struct alu a)
+{
+	bool carry = a.op == ALU_ADC || a.op == ALU_SBB;
+	unsigned opc = alu_opcode(a.op, i->size), reg;
+	struct flag_val b = a.imm ? fv_imm(i->imm) : fv_slot(i->r);
+
+	if (!carry && !(i->flags & INSN_LOCK && t->smp) && !fl_dead_after(t)) {
+		/* The result is kept, for its flags. */
+		load_here(t, i->size);
+		if (a.imm)
+			emit_alu_imm(t, i, a.op, (struct opnd){.reg = S1});
+		else
+			e_x(&t->e, i->size, opc | 2, S1, t_opnd(i->r));
+		e_rm(&t->e, i->size, 0x88 | (i->size > 1), S1, HERE);
+		e_rm(&t->e, 8, 0x89, S1, CPU(lazy[0]));
+		if (a.op == ALU_ADD || a.op == ALU_SUB)
+			fl_set(t, a.op == ALU_ADD ? FK_ADD : FK_SUB, i->size, FV_IN_LAZY, b);
+		else
+			fl_set(t, FK_LOGIC, i->size, FV_IN_LAZY, (struct flag_val){0});
+		return;
+	}
+	reg = a.imm ? 0 : t_get(t, i->r, S1);
+	if (i->flags & INSN_LOCK)
+		lock(t);
+	if (a.imm)
+		emit_alu_imm(t, i, a.op, (struct opnd){.mem = true, .m = HERE});
+	else
+		e_rm(&t->e, i->size, opc, reg, HERE);
+	fl_set_host(t);
+}
+
 static bool alu_mem(struct trans *t, const struct insn *i, struct alu a)
 {
 	bool carry = a.op == ALU_ADC || a.op == ALU_SBB, write = a.imm || !a.to_reg;
-	unsigned opc = alu_opcode(a.op, i->size), reg;
 
 	if (a.op == ALU_CMP || a.op == ALU_TEST) {
 		compare_mem(t, i, a);
@@ -170,25 +294,45 @@ static bool alu_mem(struct trans *t, const struct insn *i, struct alu a)
 		fl_load(t, S1);
 	else
 		fl_discard(t);
-	if (!write) {
-		reg = t_get(t, i->r, S1);
-		fl_writes(t, i->r);
-		e_rm(&t->e, i->size, opc | 2, reg, HERE);
-		t_done(t, i->r, reg);
-		if (a.op == ALU_AND || a.op == ALU_OR || a.op == ALU_XOR) {
-			fl_set(t, FK_LOGIC, i->size, fv_slot(i->r), (struct flag_val){0});
-			return true;
-		}
+	if (write)
+		alu_store(t, i, a);
+	else
+		alu_load(t, i, a.op);
+	return true;
+}
+
+/* A register operand of one byte, as the host encodes it when there is no REX prefix; NO_REG: it cannot. */
+static unsigned legacy_byte(unsigned slot)
+{
+	unsigned h = t_host(slot & ~7u);
+
+	return h <= RBX ? h + (slot & 1 ? 4 : 0) : NO_REG;
+}
+
+/* Byte operations with AH to BH and one of the first four registers or an immediate; MOV is op 17. */
+enum { LEGACY_MOV = 17 };
+static bool high_bytes(struct trans *t, const struct insn *i, unsigned op, bool imm)
+{
+	unsigned rm = legacy_byte(i->rm), reg = imm ? 0 : legacy_byte(i->r);
+	bool mov = op == LEGACY_MOV;
+
+	if (i->flags & INSN_MEM || i->size != 1 || rm == NO_REG || reg == NO_REG ||
+		op == ALU_ADC || op == ALU_SBB)
+		return false;
+	if (!mov)
+		fl_discard(t);
+	if (op != ALU_CMP && op != ALU_TEST)
+		fl_writes(t, i->rm & ~7u);
+	if (imm) {
+		e_u8(&t->e, mov ? 0xc6 : op == ALU_TEST ? 0xf6 : 0x80);
+		e_u8(&t->e, 0xc0 | (mov || op == ALU_TEST ? 0 : op) << 3 | rm);
+		e_u8(&t->e, (uint8_t)i->imm);
 	} else {
-		reg = a.imm ? 0 : t_get(t, i->r, S1);
-		if (i->flags & INSN_LOCK)
-			lock(t);
-		if (a.imm)
-			emit_alu_imm(t, i, a.op, (struct opnd){.mem = true, .m = HERE});
-		else
-			e_rm(&t->e, i->size, opc, reg, HERE);
+		e_u8(&t->e, mov ? 0x88 : op == ALU_TEST ? 0x84 : op << 3);
+		e_u8(&t->e, 0xc0 | reg << 3 | rm);
 	}
-	fl_set_host(t);
+	if (!mov)
+		fl_set_host(t);
 	return true;
 }
 
@@ -200,7 +344,7 @@ static bool alu(struct trans *t, const struct insn *i, unsigned op, bool imm, bo
 	unsigned reg, kind;
 
 	if (imm ? !(i->flags & INSN_MEM) && !t_low_byte(i->rm) : !regs_ok(i))
-		return false;
+		return high_bytes(t, i, op, imm);
 	if (i->flags & INSN_MEM)
 		return alu_mem(t, i, (struct alu){op, imm, to_reg});
 	if (carry)
@@ -318,6 +462,10 @@ static bool shift_mem(struct trans *t, const struct insn *i, struct shift s)
 		fl_discard(t);
 	else
 		merge_flags(t, S1);
+	if (!s.plain && (t->at.base == RCX || t->at.index == RCX)) {
+		e_rm(&t->e, 8, 0x8d, S0, HERE);
+		t->at = AT(S0, 0);
+	}
 	if (s.plain) {
 		e_rm(&t->e, i->size, (s.in_cl ? 0xd2 : 0xc0) | (i->size > 1), s.ext, HERE);
 		if (!s.in_cl)
@@ -410,23 +558,35 @@ static bool shift_double(struct trans *t, const struct insn *i)
 
 static bool imul(struct trans *t, const struct insn *i, bool imm)
 {
-	bool m = i->flags & INSN_MEM;
+	bool m = i->flags & INSN_MEM, keep = i->size >= 4 && !fl_dead_after(t);
 	unsigned opc = imm ? 0x69 : 0x0faf, reg;
+	struct opnd src;
 
 	if (i->size == 1)
 		return false;
 	if (m)
 		t_operand(t, i, i->size, false);
 	fl_discard(t);
-	reg = imm && t_host(i->r) != NO_REG ? t_host(i->r) : t_get(t, i->r, S1);
-	if (m)
-		e_rm(&t->e, i->size, opc, reg, HERE);
-	else
-		e_x(&t->e, i->size, opc, reg, t_opnd(i->rm));
+	if (keep) { /* the factors, for the flags */
+		e_x(&t->e, i->size, 0x8b, S1, m ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm));
+		e_rm(&t->e, 8, 0x89, S1, CPU(lazy[0]));
+		if (!imm) {
+			reg = t_get(t, i->r, S0);
+			e_rm(&t->e, 8, 0x89, reg, CPU(lazy[1]));
+		}
+		src = (struct opnd){.reg = S1};
+	} else {
+		src = m ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm);
+	}
+	reg = t_get(t, i->r, keep ? S0 : S1);
+	e_x(&t->e, i->size, opc, reg, src);
 	if (imm)
 		e_imm(&t->e, i->size, i->imm);
 	t_done(t, i->r, reg);
-	fl_set_host(t);
+	if (keep)
+		fl_set(t, FK_IMUL, i->size, FV_IN_LAZY, imm ? fv_imm(i->imm) : FV_IN_LAZY);
+	else
+		fl_set_host(t);
 	return true;
 }
 
@@ -606,7 +766,7 @@ static bool mov(struct trans *t, const struct insn *i, bool to_reg)
 	unsigned w = i->size > 1, reg;
 
 	if (!regs_ok(i))
-		return false;
+		return high_bytes(t, i, LEGACY_MOV, false);
 	if (i->flags & INSN_MEM) {
 		t_operand(t, i, i->size, !to_reg);
 		if (!to_reg) {
@@ -641,7 +801,7 @@ static bool mov_imm(struct trans *t, const struct insn *i)
 		return true;
 	}
 	if (!t_low_byte(i->rm))
-		return false;
+		return high_bytes(t, i, LEGACY_MOV, true);
 	fl_writes(t, i->rm);
 	if (i->size >= 4) {
 		uint64_t v = (uint64_t)i->imm;
@@ -720,7 +880,14 @@ static bool setcc(struct trans *t, const struct insn *i)
 {
 	unsigned reg;
 
-	if (i->flags & INSN_MEM || !t_low_byte(i->rm))
+	if (i->flags & INSN_MEM) {
+		fl_prepare(t);
+		t_operand(t, i, 1, true);
+		fl_load(t, S1);
+		e_rm(&t->e, 1, 0x0f90 | (t->op->op & 15), 0, HERE);
+		return true;
+	}
+	if (!t_low_byte(i->rm))
 		return false;
 	fl_load(t, S1);
 	fl_writes(t, i->rm);
@@ -796,7 +963,7 @@ static unsigned push_regs(struct trans *t, const struct insn *i)
 		return 0;
 	t_stack(t, i, -8 * (int32_t)n, 8 * n, true);
 	for (unsigned k = 0; k < n; k++)
-		e_rm(&t->e, 8, 0x89, t_get(t, i[k].rm, S1), AT(S0, 8 * (int32_t)(n - 1 - k)));
+		e_rm(&t->e, 8, 0x89, t_get(t, i[k].rm, S1), behind(t, 8 * (n - 1 - k)));
 	t_move_rsp(t, -8 * (int32_t)n);
 	return n;
 }
@@ -813,7 +980,7 @@ static unsigned pop_regs(struct trans *t, const struct insn *i)
 
 		fl_writes(t, i[k].rm);
 		reg = t_put(t, i[k].rm, S1);
-		e_rm(&t->e, 8, 0x8b, reg, AT(S0, 8 * (int32_t)k));
+		e_rm(&t->e, 8, 0x8b, reg, behind(t, 8 * k));
 		t_done(t, i[k].rm, reg);
 	}
 	t_move_rsp(t, 8 * (int32_t)n);
@@ -850,8 +1017,7 @@ static bool leave(struct trans *t, const struct insn *i)
 	if (i->size != 8)
 		return false;
 	fl_clobber(t);
-	e_rr(&t->e, 8, 0x8b, S0, RBP);
-	lookup(t, i, 8, false);
+	lookup(t, i, (struct access){8, false, false}, RBP, &AT(RBP, 0));
 	fl_writes(t, SLOT_RSP);
 	e_rm(&t->e, 8, 0x8d, R_GUEST_RSP, AT(RBP, 8));
 	fl_writes(t, CPU_RBP * 8);

@@ -86,6 +86,10 @@ static bool find(const struct jit_op *op, struct form *f)
 		*f = (struct form){0, IMM}; /* shifts by an immediate */
 		return true;
 	}
+	if (op->map == MAP_0F3A && op->pfx == 0x66 && o >= 0x60 && o <= 0x63) {
+		*f = (struct form){16, FLAGS | IMM | UNALIGNED}; /* PCMPxSTRx; to RCX or XMM0 */
+		return true;
+	}
 	f->how = 0;
 	f->size = (unsigned char)soft_simd_operand(op->map, op->pfx, o);
 	if (op->map == MAP_0F3A || (op->map == MAP_0F && (o == 0x70 || o == 0xc2 || o == 0xc6)))
@@ -108,21 +112,18 @@ static void need_sse(struct trans *t, const struct insn *i)
 	t->sse = true;
 }
 
-static void opcode(struct trans *t, bool w, unsigned r, unsigned b)
+static unsigned opcode(const struct jit_op *op)
 {
-	static const uint8_t maps[][2] = {
-		[MAP_0F] = {0}, [MAP_0F38] = {0x38}, [MAP_0F3A] = {0x3a}};
-	const struct jit_op *op = t->op;
-	unsigned rex = 0x40u | (w ? 8 : 0) | (r >> 3 & 1) << 2 | (b >> 3 & 1);
+	static const unsigned maps[] = {
+		[MAP_0F] = 0x0f00, [MAP_0F38] = 0x0f3800, [MAP_0F3A] = 0x0f3a00};
 
-	if (op->pfx)
-		e_u8(&t->e, op->pfx);
-	if (rex != 0x40)
-		e_u8(&t->e, rex);
-	e_u8(&t->e, 0x0f);
-	if (maps[op->map][0])
-		e_u8(&t->e, maps[op->map][0]);
-	e_u8(&t->e, op->op);
+	return (unsigned)op->pfx << 24 | maps[op->map] | op->op;
+}
+
+/* The encoder's operand size: what REX.W says. */
+static unsigned width(const struct jit_op *op)
+{
+	return op->rex & 8 ? 8 : 4;
 }
 
 static unsigned reg_of(const struct jit_op *op)
@@ -148,18 +149,15 @@ static void with_memory(struct trans *t, const struct insn *i, struct form f)
 	bool aligned = f.size == 16 && !(f.how & UNALIGNED), gpr = f.how & GPR_DST && !(f.how & STORE);
 	unsigned reg = reg_of(op);
 
-	t_operand(t, i, f.size, f.how & STORE);
-	if (aligned) {
-		e_rr(&t->e, 1, 0xf6, 0, S0);
-		e_u8(&t->e, 15);
-		t_exit(t, X_HANDLER, e_jcc(&t->e, CC_NE), i);
-	}
+	if (aligned)
+		t_operand_aligned(t, i, f.how & STORE);
+	else
+		t_operand(t, i, f.size, f.how & STORE);
 	if (f.how & FLAGS)
 		fl_discard(t);
 	if (gpr)
 		reg = gpr_dst(t, reg);
-	opcode(t, op->rex & 8, reg, S0);
-	e_u8(&t->e, (reg & 7) << 3 | (S0 & 7));
+	e_rm(&t->e, width(op), opcode(op), reg, t->at);
 	if (f.how & IMM)
 		e_u8(&t->e, op->imm8);
 	if (gpr)
@@ -182,8 +180,7 @@ static void with_register(struct trans *t, struct form f)
 		else
 			reg = gpr_dst(t, dst);
 	}
-	opcode(t, op->rex & 8, reg, rm);
-	e_u8(&t->e, 0xc0 | (reg & 7) << 3 | (rm & 7));
+	e_rr(&t->e, width(op), opcode(op), reg, rm);
 	if (f.how & IMM)
 		e_u8(&t->e, op->imm8);
 	if (dst != NO_REG)

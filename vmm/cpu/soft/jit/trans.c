@@ -6,7 +6,7 @@
 #include "vmm/cpu/soft/jit/link.h"
 #include "vmm/cpu/soft/jump.h"
 
-enum { HEADROOM = 128 << 10, MIN_INSNS = 2 };
+enum { HEADROOM = 128 << 10, MIN_INSNS = 2, MAX_ONCE_MORE = 12 };
 
 /* --- registers */
 
@@ -176,6 +176,36 @@ static void link_site(struct trans *t, uint8_t *site, const struct insn *i, cons
 		t_exit(t, X_LINK, site, i)->site = site;
 }
 
+/*
+ * The block jumps back to its own beginning. There the flags would have to be saved, for those instructions that come before
+ * the first that sets them. Instead these are emitted once more, knowing what the flags are; then it goes on behind them.
+ */
+static bool once_more(struct trans *t)
+{
+	const struct trans_rest *rest = &t->rest;
+	unsigned nexits = t->nexits, idx = t->idx;
+	const struct jit_op *op = t->op;
+	uint8_t *p = t->e.p;
+	struct flags fl = t->fl;
+
+	t->idx = 0;
+	while (t->idx < rest->idx && !t->fail) {
+		t->op = &t->k->ops->op[t->idx];
+		t->idx += t_insn(t, &t->k->insns[t->idx]);
+	}
+	t->idx = idx;
+	t->op = op;
+	if (!t->fail && fl_same(&t->fl, &rest->fl)) {
+		t_patch(t, e_jmp(&t->e), rest->code);
+		return true;
+	}
+	t->fail = false;
+	t->e.p = p;
+	t->nexits = nexits;
+	t->fl = fl;
+	return false;
+}
+
 /* Jumps backwards look at events: every loop has one, or a jump out of the page, or an indirect one, or is left. */
 static void jump_in(struct trans *t, const struct insn *i)
 {
@@ -183,6 +213,15 @@ static void jump_in(struct trans *t, const struct insn *i)
 	bool backward = i->disp <= i->off;
 	uint8_t *at;
 
+	if (backward && k == t->k && t->rest.code && t->fl.kind != FK_NONE) {
+		poll(t, &at, CC_NE);
+		t_exit(t, X_EVENTS, at, i);
+		if (once_more(t))
+			return;
+		fl_save(t);
+		link_site(t, e_jmp(&t->e), i, k);
+		return;
+	}
 	if (!k || !fl_dead_at_entry(k))
 		fl_save(t);
 	if (!backward) {
@@ -209,11 +248,7 @@ static void jump_out(struct trans *t, const struct insn *i)
 	t_exit(t, X_EVENTS, at, i);
 	e_rm(e, 8, 0x8b, S0, CPU(ip_base));
 	e_rm(e, 8, 0x8d, S0, AT(S0, i->disp & ~0xfff));
-	e_rr(e, 4, 0x8b, S1, S0);
-	e_rr(e, 4, 0xc1, 5, S1);
-	e_u8(e, 7);
-	e_rr(e, 4, 0x81, 4, S1);
-	e_u32(e, (TLBX_SIZE - 1) * sizeof(struct tlbx));
+	t_tlb_index(t, S1, S0, TLBX_SIZE - 1);
 	e_rm(e, 8, 0x3b, S0,
 		(struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, tag)});
 	first = t_exit(t, X_LINK_OUT, e_jcc(e, CC_NE), i);
@@ -291,11 +326,7 @@ static void jump_to(struct trans *t, const struct insn *i)
 	int32_t targets = (int32_t)offsetof(struct soft_vcpu, jit_targets[t->cpl3]) - CPU_BIAS;
 	struct emit *e = &t->e;
 
-	e_rr(e, 4, 0x8b, S1, S0);
-	e_rr(e, 4, 0xc1, 5, S1);
-	e_u8(e, 7);
-	e_rr(e, 4, 0x81, 4, S1);
-	e_u32(e, (TLBX_SIZE - 1) * sizeof(struct tlbx));
+	t_tlb_index(t, S1, S0, TLBX_SIZE - 1);
 	e_rm(e, 8, 0x33, S0,
 		(struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, tag)});
 	e_rr(e, 8, 0x81, 7, S0);
@@ -327,12 +358,12 @@ static struct jit_target *target_slot(struct soft_vcpu *c, bool cpl3, uint64_t k
 	return &c->jit_targets[cpl3][(key ^ key >> 12) & (JIT_TARGETS - 1)];
 }
 
-/* The return address to [S0]. */
+/* The return address to t->at. */
 static void store_return(struct trans *t, const struct insn *i)
 {
 	e_rm(&t->e, 8, 0x8b, S1, CPU(ip_base));
 	e_rm(&t->e, 8, 0x8d, S1, AT(S1, i->off + i->len));
-	e_rm(&t->e, 8, 0x89, S1, AT(S0, 0));
+	e_rm(&t->e, 8, 0x89, S1, t->at);
 }
 
 static void call(struct trans *t, const struct insn *i)
@@ -347,7 +378,7 @@ static void ret(struct trans *t, const struct insn *i)
 {
 	jump_begins(t, i);
 	t_stack(t, i, 0, 8, false);
-	e_rm(&t->e, 8, 0x8b, S0, AT(S0, 0));
+	e_rm(&t->e, 8, 0x8b, S0, t->at);
 	t_move_rsp(t, 8 + (uint16_t)i->imm);
 	jump_to(t, i);
 }
@@ -359,7 +390,7 @@ static void call_or_jump_to(struct trans *t, const struct insn *i, bool is_call)
 	jump_begins(t, i);
 	if (m) {
 		t_operand(t, i, 8, false);
-		e_rm(&t->e, 8, 0x8b, S0, AT(S0, 0));
+		e_rm(&t->e, 8, 0x8b, S0, t->at);
 		if (is_call)
 			e_rm(&t->e, 8, 0x89, S0, CPU(jit_tmp));
 	}
@@ -386,6 +417,12 @@ static void push_head(struct trans *t, unsigned idx)
 		t->head[t->nheads++] = (struct trans_head){t->k, idx};
 }
 
+static bool is_jcc(const struct jit_op *op)
+{
+	return op->map == MAP_1 ? (op->op & 0xf0) == 0x70
+				: op->map == MAP_0F && (op->op & 0xf0) == 0x80;
+}
+
 enum transfer { T_NONE, T_GOES_ON, T_ENDS };
 
 static enum transfer transfer(struct trans *t, const struct insn *i)
@@ -399,7 +436,7 @@ static enum transfer transfer(struct trans *t, const struct insn *i)
 	}
 	if (!op->known)
 		return T_NONE;
-	if (op->map == MAP_1 ? (o & 0xf0) == 0x70 : op->map == MAP_0F && (o & 0xf0) == 0x80) {
+	if (is_jcc(op)) {
 		jump_if(t, i);
 		return T_GOES_ON;
 	}
@@ -417,6 +454,17 @@ static enum transfer transfer(struct trans *t, const struct insn *i)
 	else
 		return T_NONE;
 	return T_ENDS;
+}
+
+/* Instruction idx is next. */
+static void note_rest(struct trans *t, unsigned idx)
+{
+	if (t->rest.code || t->rest.idx || !t->body)
+		return;
+	if (idx > MAX_ONCE_MORE || is_jcc(t->op))
+		t->rest.idx = ~0u;
+	else if (t->fl.host && !t->fl.saved)
+		t->rest = (struct trans_rest){t->e.p, idx, t->fl};
 }
 
 /* Emits from instruction idx on. Returns how many instructions. */
@@ -445,6 +493,7 @@ static unsigned emit_insns(struct trans *t, unsigned idx)
 		if (n && !t->fail) {
 			done += n;
 			idx += n;
+			note_rest(t, idx);
 			continue;
 		}
 		t->e.p = p;
@@ -489,6 +538,7 @@ static void translate(struct trans *t, const struct block *k, unsigned idx)
 	t->sse = false;
 	t->nexits = 0;
 	t->body = NULL;
+	t->rest = (struct trans_rest){0};
 	if (idx == 0) {
 		e_u64(&t->e, k->key);
 		e_u64(&t->e, 0);

@@ -39,6 +39,7 @@ enum flag_kind {
 	FK_SHL,	  /* a << b; b is neither 0 nor in a register */
 	FK_SHR,
 	FK_SAR,
+	FK_IMUL, /* a * b, signed */
 	FK_COUNT,
 };
 struct flag_val {
@@ -90,8 +91,14 @@ struct trans {
 	struct flags fl;
 	bool cpl3, smp;
 	bool sse; /* the XMM registers are live */
+	struct maddr at; /* the memory operand, on the host */
 	bool fail;
 	uint8_t *body; /* of the block, when the run begins with it */
+	struct trans_rest { /* behind the first of the run's instructions that sets flags */
+		uint8_t *code; /* NULL: there is none, or control may be elsewhere before it */
+		unsigned idx;
+		struct flags fl;
+	} rest;
 	struct trans_exit exit[MAX_EXITS];
 	unsigned nexits;
 	struct trans_head { /* where runs are still to be made */
@@ -139,6 +146,7 @@ void fl_prepare(struct trans *t);
 void fl_load(struct trans *t, unsigned scratch);
 /* Saves them where another run, or the way to the interpreter, finds them. Keeps the host's. */
 void fl_save(struct trans *t);
+bool fl_same(const struct flags *a, const struct flags *b);
 /* Flags that a run starts with. */
 struct flags fl_unknown(void);
 /* True if the flags behind the instruction are overwritten before anything can look at them. */
@@ -161,8 +169,13 @@ unsigned t_insn(struct trans *t, const struct insn *i);
 /* 1: it overwrites all arithmetic flags, 0: it neither looks at them nor can leave; else -1. */
 int t_flags_effect(const struct insn *i, const struct jit_op *op);
 bool t_low_byte(unsigned slot);
-/* S0: the host address of i's memory operand. Destroys S1 and the host's flags. */
+/* to: the 32-bit register from's bits 12 and up, masked, times the size of a TLB entry. */
+void t_tlb_index(struct trans *t, unsigned to, unsigned from, uint32_t mask);
+/* Makes t->at the host's address of i's memory operand, using S0 and perhaps the guest's base register. Destroys S1 and
+ * the host's flags. */
 void t_operand(struct trans *t, const struct insn *i, unsigned size, bool write);
+/* The same, of 16 bytes, for an instruction that raises #GP unless it is aligned. */
+void t_operand_aligned(struct trans *t, const struct insn *i, bool write);
 /* The same for [RSP + off]. */
 void t_stack(struct trans *t, const struct insn *i, int32_t off, unsigned size, bool write);
 void t_move_rsp(struct trans *t, int32_t by);
