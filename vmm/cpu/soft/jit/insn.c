@@ -192,6 +192,11 @@ static void load_here(struct trans *t, unsigned size)
 		S1, HERE);
 }
 
+static void store_here(struct trans *t, unsigned size)
+{
+	e_rm(&t->e, size, 0x88 | (size > 1), S1, HERE);
+}
+
 /* CMP and TEST with memory. */
 static void compare_mem(struct trans *t, const struct insn *i, struct alu a)
 {
@@ -247,36 +252,42 @@ static void alu_load(struct trans *t, const struct insn *i, unsigned op)
 		fl_set_host(t);
 }
 
-/* memory op= reg or immediate */
+/*
+ * memory op= reg or immediate. As a load, the operation and a store: processors forward a plain store to a plain load
+ * several times as fast as to an instruction that does both.
+ */
 static void alu_store(struct trans *t, const struct insn *i, struct alu a)
 {
 	bool carry = a.op == ALU_ADC || a.op == ALU_SBB;
 	unsigned opc = alu_opcode(a.op, i->size), reg;
 	struct flag_val b = a.imm ? fv_imm(i->imm) : fv_slot(i->r);
 
-	if (!carry && !(i->flags & INSN_LOCK && t->smp) && !fl_dead_after(t)) {
-		/* The result is kept, for its flags. */
-		load_here(t, i->size);
+	if (i->flags & INSN_LOCK && t->smp) {
+		reg = a.imm ? 0 : t_get(t, i->r, S1);
+		e_u8(&t->e, 0xf0);
 		if (a.imm)
-			emit_alu_imm(t, i, a.op, (struct opnd){.reg = S1});
+			emit_alu_imm(t, i, a.op, (struct opnd){.mem = true, .m = HERE});
 		else
-			e_x(&t->e, i->size, opc | 2, S1, t_opnd(i->r));
-		e_rm(&t->e, i->size, 0x88 | (i->size > 1), S1, HERE);
-		e_rm(&t->e, 8, 0x89, S1, CPU(lazy[0]));
-		if (a.op == ALU_ADD || a.op == ALU_SUB)
-			fl_set(t, a.op == ALU_ADD ? FK_ADD : FK_SUB, i->size, FV_IN_LAZY, b);
-		else
-			fl_set(t, FK_LOGIC, i->size, FV_IN_LAZY, (struct flag_val){0});
+			e_rm(&t->e, i->size, opc, reg, HERE);
+		fl_set_host(t);
 		return;
 	}
-	reg = a.imm ? 0 : t_get(t, i->r, S1);
-	if (i->flags & INSN_LOCK)
-		lock(t);
+	load_here(t, i->size);
 	if (a.imm)
-		emit_alu_imm(t, i, a.op, (struct opnd){.mem = true, .m = HERE});
+		emit_alu_imm(t, i, a.op, (struct opnd){.reg = S1});
 	else
-		e_rm(&t->e, i->size, opc, reg, HERE);
-	fl_set_host(t);
+		e_x(&t->e, i->size, opc | 2, S1, t_opnd(i->r));
+	store_here(t, i->size);
+	if (carry || fl_dead_after(t)) {
+		fl_set_host(t);
+		return;
+	}
+	/* The result is kept, for its flags. */
+	e_rm(&t->e, 8, 0x89, S1, CPU(lazy[0]));
+	if (a.op == ALU_ADD || a.op == ALU_SUB)
+		fl_set(t, a.op == ALU_ADD ? FK_ADD : FK_SUB, i->size, FV_IN_LAZY, b);
+	else
+		fl_set(t, FK_LOGIC, i->size, FV_IN_LAZY, (struct flag_val){0});
 }
 
 static bool alu_mem(struct trans *t, const struct insn *i, struct alu a)
@@ -403,9 +414,14 @@ static bool one(struct trans *t, const struct insn *i, unsigned opc, unsigned ex
 			fl_load(t, S1);
 		else if (!is_not)
 			fl_discard(t);
-		if (i->flags & INSN_LOCK)
-			lock(t);
-		e_rm(&t->e, i->size, opc, ext, HERE);
+		if (i->flags & INSN_LOCK && t->smp) {
+			e_u8(&t->e, 0xf0);
+			e_rm(&t->e, i->size, opc, ext, HERE);
+		} else {
+			load_here(t, i->size);
+			e_rr(&t->e, i->size, opc, ext, S1);
+			store_here(t, i->size);
+		}
 		if (!is_not)
 			fl_set_host(t);
 		return true;
@@ -467,9 +483,11 @@ static bool shift_mem(struct trans *t, const struct insn *i, struct shift s)
 		t->at = AT(S0, 0);
 	}
 	if (s.plain) {
-		e_rm(&t->e, i->size, (s.in_cl ? 0xd2 : 0xc0) | (i->size > 1), s.ext, HERE);
+		load_here(t, i->size);
+		e_rr(&t->e, i->size, (s.in_cl ? 0xd2 : 0xc0) | (i->size > 1), s.ext, S1);
 		if (!s.in_cl)
 			e_u8(&t->e, (uint8_t)i->imm);
+		store_here(t, i->size);
 	} else {
 		rotate_by_cl(t, i, s.ext, (struct opnd){.mem = true, .m = HERE});
 	}
