@@ -6,7 +6,9 @@
 #include "vmm/cpu/soft/jit/link.h"
 #include "vmm/cpu/soft/jump.h"
 
-enum { HEADROOM = 128 << 10, MIN_INSNS = 2, MAX_ONCE_MORE = 12 };
+enum { HEADROOM = 128 << 10, MIN_INSNS = 2 };
+/* Where loops begin matters: processors fetch decoded instructions by such lines. */
+enum { CODE_ALIGN = 64, KEY_SIZE = 8 };
 
 /* --- registers */
 
@@ -178,32 +180,26 @@ static void link_site(struct trans *t, uint8_t *site, const struct insn *i, cons
 
 /*
  * The block jumps back to its own beginning. There the flags would have to be saved, for those instructions that come before
- * the first that sets them. Instead these are emitted once more, knowing what the flags are; then it goes on behind them.
+ * the first that sets them. Instead all of it is translated once more, knowing what the flags are.
  */
-static bool once_more(struct trans *t)
+static bool jump_again(struct trans *t)
 {
-	const struct trans_rest *rest = &t->rest;
-	unsigned nexits = t->nexits, idx = t->idx;
-	const struct jit_op *op = t->op;
-	uint8_t *p = t->e.p;
-	struct flags fl = t->fl;
+	struct trans_again *a = &t->again;
 
-	t->idx = 0;
-	while (t->idx < rest->idx && !t->fail) {
-		t->op = &t->k->ops->op[t->idx];
-		t->idx += t_insn(t, &t->k->insns[t->idx]);
-	}
-	t->idx = idx;
-	t->op = op;
-	if (!t->fail && fl_same(&t->fl, &rest->fl)) {
-		t_patch(t, e_jmp(&t->e), rest->code);
+	if (t->fl.kind == FK_NONE || (a->njumps && !fl_same(&t->fl, &a->fl)))
+		return false;
+	if (a->code) {
+		if (a->sse && !t->sse)
+			return false;
+		t_patch(t, e_jmp(&t->e), a->code);
 		return true;
 	}
-	t->fail = false;
-	t->e.p = p;
-	t->nexits = nexits;
-	t->fl = fl;
-	return false;
+	if (a->njumps == MAX_AGAIN)
+		return false;
+	a->sse = (a->sse || !a->njumps) && t->sse;
+	a->fl = t->fl;
+	a->jump[a->njumps++] = e_jmp(&t->e);
+	return true;
 }
 
 /* Jumps backwards look at events: every loop has one, or a jump out of the page, or an indirect one, or is left. */
@@ -213,10 +209,10 @@ static void jump_in(struct trans *t, const struct insn *i)
 	bool backward = i->disp <= i->off;
 	uint8_t *at;
 
-	if (backward && k == t->k && t->rest.code && t->fl.kind != FK_NONE) {
+	if (backward && k == t->k && t->body) {
 		poll(t, &at, CC_NE);
 		t_exit(t, X_EVENTS, at, i);
-		if (once_more(t))
+		if (jump_again(t))
 			return;
 		fl_save(t);
 		link_site(t, e_jmp(&t->e), i, k);
@@ -456,17 +452,6 @@ static enum transfer transfer(struct trans *t, const struct insn *i)
 	return T_ENDS;
 }
 
-/* Instruction idx is next. */
-static void note_rest(struct trans *t, unsigned idx)
-{
-	if (t->rest.code || t->rest.idx || !t->body)
-		return;
-	if (idx > MAX_ONCE_MORE || is_jcc(t->op))
-		t->rest.idx = ~0u;
-	else if (t->fl.host && !t->fl.saved)
-		t->rest = (struct trans_rest){t->e.p, idx, t->fl};
-}
-
 /* Emits from instruction idx on. Returns how many instructions. */
 static unsigned emit_insns(struct trans *t, unsigned idx)
 {
@@ -493,7 +478,6 @@ static unsigned emit_insns(struct trans *t, unsigned idx)
 		if (n && !t->fail) {
 			done += n;
 			idx += n;
-			note_rest(t, idx);
 			continue;
 		}
 		t->e.p = p;
@@ -525,26 +509,50 @@ static uint8_t *emit_entry(struct trans *t, unsigned idx, const uint8_t *start)
 	return entry;
 }
 
+static void align(struct emit *e, unsigned rest)
+{
+	while (((uintptr_t)e->p + rest) % CODE_ALIGN && !e->full)
+		e_u8(e, 0xcc);
+}
+
+static void emit_again(struct trans *t)
+{
+	struct trans_again *a = &t->again;
+
+	if (!a->njumps)
+		return;
+	align(&t->e, 0);
+	a->code = t->e.p;
+	for (unsigned n = 0; n < a->njumps; n++)
+		t_patch(t, a->jump[n], a->code);
+	t->fl = a->fl;
+	t->sse = a->sse;
+	emit_insns(t, 0);
+}
+
 static void translate(struct trans *t, const struct block *k, unsigned idx)
 {
 	struct soft_jit *j = t->j;
-	uint8_t *start = j->rw + j->used, *entry;
 	struct jit_ops *ops = k->ops;
+	uint8_t *start, *entry;
 	unsigned n;
 
-	t->e = (struct emit){start, j->rw + j->size, false};
+	t->e = (struct emit){j->rw + j->used, j->rw + j->size, false};
+	align(&t->e, idx == 0 ? KEY_SIZE : 0);
+	start = t->e.p;
 	t->k = k;
 	t->fl = fl_unknown();
 	t->sse = false;
 	t->nexits = 0;
 	t->body = NULL;
-	t->rest = (struct trans_rest){0};
+	t->again.njumps = 0;
+	t->again.code = NULL;
 	if (idx == 0) {
 		e_u64(&t->e, k->key);
-		e_u64(&t->e, 0);
 		start = t->body = t->e.p;
 	}
 	n = emit_insns(t, idx);
+	emit_again(t);
 	if (idx && n < MIN_INSNS)
 		return;
 	for (unsigned x = 0; x < t->nexits; x++)
@@ -553,14 +561,14 @@ static void translate(struct trans *t, const struct block *k, unsigned idx)
 	if (t->e.full)
 		return;
 	if (idx == 0) {
-		ops->key = (uint64_t *)(void *)(j->rw + j->used);
+		ops->key = (uint64_t *)(void *)(start - KEY_SIZE);
 		ops->body = start;
 		ops->cpl3 = t->cpl3;
 	}
 	if (n >= MIN_INSNS)
 		((struct insn *)(uintptr_t)&k->insns[idx])->fn =
 			(insn_fn)(uintptr_t)(entry + j->to_rx);
-	j->used = ((size_t)(t->e.p - j->rw) + 15) & ~(size_t)15;
+	j->used = (size_t)(t->e.p - j->rw);
 }
 
 static void make(struct soft_vcpu *c, const struct block *k)

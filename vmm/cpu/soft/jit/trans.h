@@ -79,7 +79,7 @@ struct trans_exit {
 	struct flags fl;
 };
 
-enum { MAX_EXITS = 512, MAX_HEADS = 80 };
+enum { MAX_EXITS = 512, MAX_HEADS = 80, MAX_AGAIN = 8 };
 
 struct trans {
 	struct soft_vcpu *c;
@@ -94,11 +94,13 @@ struct trans {
 	struct maddr at; /* the memory operand, on the host */
 	bool fail;
 	uint8_t *body; /* of the block, when the run begins with it */
-	struct trans_rest { /* behind the first of the run's instructions that sets flags */
-		uint8_t *code; /* NULL: there is none, or control may be elsewhere before it */
-		unsigned idx;
-		struct flags fl;
-	} rest;
+	struct trans_again { /* the block once more, for its jumps back to its own beginning */
+		struct flags fl; /* what they come with; */
+		bool sse;
+		uint8_t *code;	 /* NULL: not yet */
+		uint8_t *jump[MAX_AGAIN];
+		unsigned njumps;
+	} again;
 	struct trans_exit exit[MAX_EXITS];
 	unsigned nexits;
 	struct trans_head { /* where runs are still to be made */
