@@ -64,7 +64,7 @@ const char *options_usage(void)
 	       "  --memory MIB           guest memory (512)\n"
 	       "  --cpus N               virtual CPUs (1)\n"
 	       "  --engine auto|kvm|soft what runs the virtual CPUs (auto: KVM if it works here)\n"
-	       "  --translate on|off     soft engine: translate hot code (off: interpret everything)\n"
+	       "  --translate on|off     soft engine: translate hot code (default), or interpret everything\n"
 	       "  --serial stdio|null|file:PATH   first serial port (null)\n"
 	       "  --disk PATH[,ro]       a disk (raw image); repeatable, in LUN order\n"
 	       "  --vsock PATH           unix socket for vsock; the guest's CID is 3\n"
@@ -138,7 +138,11 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 {
 	int c, r = 0;
 
-	*o = (struct options){.memory_mib = 512, .cpus = 1, .serial = "null", .cmdline = ""};
+	*o = (struct options){.memory_mib = 512,
+		.cpus = 1,
+		.translate = true,
+		.serial = "null",
+		.cmdline = ""};
 	opterr = 0;
 	while (r == 0 && (c = getopt_long(argc, argv, ":vVh", longopts, NULL)) != -1) {
 		switch (c) {

@@ -89,8 +89,21 @@ static uint64_t bound(const struct insn *i, uint64_t n, uint64_t idx, unsigned s
 		}                                                                                  \
 	} while (0)
 
+enum { SMALL_COPY = 256 }; /* bytes: below, the library's is faster than REP MOVS */
+
+/* d, s: the first elements that are copied; downwards, the highest. */
 static void native_movs(uint8_t *d, const uint8_t *s, uint64_t n, unsigned size, bool down)
 {
+	uint64_t bytes = n * size, back = down ? bytes - size : 0;
+
+	/* Elements that are overwritten before they are read make the result another one than memmove()'s. */
+	bool plain = down ? d >= s || (uint64_t)(s - d) >= bytes
+			  : d <= s || (uint64_t)(d - s) >= bytes;
+
+	if (plain && (down || bytes <= SMALL_COPY)) {
+		memmove(d - back, s - back, bytes);
+		return;
+	}
 #define RUN(dir, ins)                                                                              \
 	__asm__ volatile(dir "rep " ins "; cld" : "+D"(d), "+S"(s), "+c"(n) : : "memory", "cc")
 	if (!down) {

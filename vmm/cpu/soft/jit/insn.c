@@ -950,6 +950,15 @@ static bool carry_flag(struct trans *t, unsigned opc)
 	return true;
 }
 
+/* CLD, STD, and the kernel's CLI. */
+static bool other_flag(struct trans *t, uint32_t set, uint32_t clear)
+{
+	fl_clobber(t);
+	e_rm(&t->e, 4, 0x81, set ? 1 : 4, CPU(eflags));
+	e_u32(&t->e, set ? set : ~clear);
+	return true;
+}
+
 /* --- the stack */
 
 static bool plain_stack_reg(const struct insn *i)
@@ -1132,6 +1141,9 @@ static bool insn(struct trans *t, const struct insn *i)
 	case 0xf5:
 	case 0xf8:
 	case 0xf9: return carry_flag(t, op);
+	case 0xfa: return !t->cpl3 && other_flag(t, 0, RF_IF);
+	case 0xfc: return other_flag(t, 0, RF_DF);
+	case 0xfd: return other_flag(t, RF_DF, 0);
 	case 0xf6:
 	case 0xf7:
 		switch (ext) {
