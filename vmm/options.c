@@ -64,7 +64,8 @@ const char *options_usage(void)
 	       "  --memory MIB           guest memory (512)\n"
 	       "  --cpus N               virtual CPUs (1)\n"
 	       "  --engine auto|kvm|soft what runs the virtual CPUs (auto: KVM if it works here)\n"
-	       "  --translate on|off     soft engine: translate hot code (default), or interpret everything\n"
+	       "  --translate on|off|check   soft engine: translate hot code (default), interpret everything, or\n"
+	       "                         do both and compare\n"
 	       "  --serial stdio|null|file:PATH   first serial port (null)\n"
 	       "  --disk PATH[,ro]       a disk (raw image); repeatable, in LUN order\n"
 	       "  --vsock PATH           unix socket for vsock; the guest's CID is 3\n"
@@ -114,10 +115,16 @@ static int disk(struct options *o, char *text, struct err *e)
 
 static int translate(struct options *o, const char *text, struct err *e)
 {
-	o->translate = strcmp(text, "on") == 0;
-	if (!o->translate && strcmp(text, "off") != 0)
-		return err_set(e, -EINVAL, "--translate %s: on or off is needed", text);
-	return 0;
+	static const char *const modes[] = {
+		[JIT_OFF] = "off", [JIT_ON] = "on", [JIT_CHECK] = "check"};
+
+	for (unsigned i = 0; i < ARRAY_LEN(modes); i++) {
+		if (strcmp(text, modes[i]) == 0) {
+			o->translate = i;
+			return 0;
+		}
+	}
+	return err_set(e, -EINVAL, "--translate %s: on, off or check is needed", text);
 }
 
 static int engine(struct options *o, const char *text, struct err *e)
@@ -140,7 +147,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 
 	*o = (struct options){.memory_mib = 512,
 		.cpus = 1,
-		.translate = true,
+		.translate = JIT_ON,
 		.serial = "null",
 		.cmdline = ""};
 	opterr = 0;

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include "lib/base/err.h"
+#include "vmm/cpu/soft/jit/jit.h"
 
 enum engine_kind { ENGINE_AUTO, ENGINE_KVM, ENGINE_SOFT };
 enum { OPT_MAX_DISKS = 32 };
@@ -20,7 +21,7 @@ struct options {
 	bool no_default_cmdline;
 	unsigned memory_mib, cpus;
 	enum engine_kind engine;
-	bool translate;	    /* soft */
+	enum jit_mode translate; /* soft */
 	const char *serial; /* "stdio", "null" or "file:PATH" */
 	struct opt_disk disks[OPT_MAX_DISKS];
 	unsigned ndisks;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * run-flat --engine soft|jit|kvm [--vcpus N] BLOB
+ * run-flat --engine soft|jit|check|kvm [--vcpus N] BLOB
  *
  * Runs a flat blob (tests/cpu/asm) on a bare virtual machine made of guest memory and a CPU back end, nothing else: every
  * vCPU starts at 1 MiB in 64-bit mode with the registers that asm/case.h says. A write to the exit port ends the run;
@@ -186,8 +186,8 @@ static int load(struct machine *m, const char *path)
 
 static const struct cpu_ops *find_engine(const char *name)
 {
-	soft_jit_configure(!strcmp(name, "jit"), 2);
-	if (!strcmp(name, "soft") || !strcmp(name, "jit"))
+	soft_jit_configure(!strcmp(name, "jit") ? JIT_ON : !strcmp(name, "check") ? JIT_CHECK : JIT_OFF, 2);
+	if (!strcmp(name, "soft") || !strcmp(name, "jit") || !strcmp(name, "check"))
 		return &cpu_soft_ops;
 #ifdef __linux__
 	if (!strcmp(name, "kvm"))
@@ -219,7 +219,7 @@ int main(int argc, char **argv)
 	}
 	m.ops = find_engine(engine);
 	if (!m.ops || optind + 1 != argc || m.vcpus < 1 || m.vcpus > CPU_MAX_VCPUS) {
-		fprintf(stderr, "usage: run-flat --engine soft|jit|kvm [--vcpus N] BLOB\n");
+		fprintf(stderr, "usage: run-flat --engine soft|jit|check|kvm [--vcpus N] BLOB\n");
 		return 2;
 	}
 	if (m.ops->probe(&e)) {

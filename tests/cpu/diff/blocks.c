@@ -87,7 +87,7 @@ int main(int argc, char **argv)
 
 	if (diff_engine_new(&interp))
 		return 2;
-	soft_jit_configure(true, 1);
+	soft_jit_configure(JIT_ON, 1);
 	if (diff_engine_new(&jit))
 		return 2;
 	random_state = seed;

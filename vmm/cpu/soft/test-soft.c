@@ -488,9 +488,9 @@ TEST(jit_loop_through_a_handler_sees_events)
 	struct os_thread *t;
 	struct rig *r;
 
-	soft_jit_configure(true, 2);
+	soft_jit_configure(JIT_ON, 2);
 	r = rig_new(1);
-	soft_jit_configure(false, 0);
+	soft_jit_configure(JIT_OFF, 0);
 	RIG_LOAD(r, wait);
 	*(uint32_t *)rig_ptr(r, 0x20000) = 1;
 	CHECK_EQ(os_thread_start(&t, "kicker", kick_later, r), 0);

@@ -4,17 +4,18 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "lib/os/mem.h"
+#include "vmm/cpu/soft/jit/check.h"
 #include "vmm/cpu/soft/jit/jit.h"
 #include "vmm/cpu/soft/jit/trans.h"
 
 enum { CACHE_SIZE = 32 << 20, THRESHOLD = 24 };
 
-static bool enabled;
+static enum jit_mode mode;
 static unsigned threshold = THRESHOLD;
 
-void soft_jit_configure(bool on, unsigned n)
+void soft_jit_configure(enum jit_mode m, unsigned n)
 {
-	enabled = on;
+	mode = m;
 	threshold = n ? n - 1 : THRESHOLD;
 }
 
@@ -43,7 +44,7 @@ int soft_jit_new(struct soft_vcpu *c)
 	struct soft_jit *j;
 	int r;
 
-	if (!enabled)
+	if (mode == JIT_OFF)
 		return 0;
 	j = calloc(1, sizeof(*j));
 	if (!j)
@@ -56,6 +57,11 @@ int soft_jit_new(struct soft_vcpu *c)
 	if (!j->trans) {
 		soft_jit_free(c);
 		return -ENOMEM;
+	}
+	r = mode == JIT_CHECK ? jit_check_new(j) : 0;
+	if (r < 0) {
+		soft_jit_free(c);
+		return r;
 	}
 	/* Some hosts forbid executable shared memory: the interpreter needs none. */
 	r = map_cache(j);
@@ -77,6 +83,7 @@ void soft_jit_free(struct soft_vcpu *c)
 	if (j->obj)
 		os_memobj_free(j->obj);
 	free(j->trans);
+	jit_check_free(j);
 	free(j);
 	c->jit = NULL;
 }

@@ -12,6 +12,14 @@
 
 struct os_memobj;
 struct trans;
+struct jit_check;
+
+/* What a store of translated code is about to overwrite; JIT_CHECK. */
+struct jit_store {
+	uint8_t *at;
+	uint64_t size;
+	uint8_t before[64], after[64];
+};
 
 struct soft_jit {
 	struct os_memobj *obj;
@@ -20,6 +28,8 @@ struct soft_jit {
 	size_t size, used, start; /* start: behind the shared routines */
 	uint32_t threshold;
 	bool bmi2; /* the host has it */
+	struct jit_check *check; /* NULL: not JIT_CHECK. See check.c */
+	struct jit_store *stores; /* the next of its log */
 	struct trans *trans;
 
 	/* Shared routines, where they are written. See common.c. */
@@ -32,6 +42,7 @@ struct soft_jit {
 	uint8_t *leave_jump;	 /* S0: target, S1: insn */
 	uint8_t *flags;		 /* subroutine: c->lazy to c->fl; changes S0 and S1 */
 	uint8_t *load_sse;	 /* subroutine: ZF when it must not be used; changes S0 */
+	uint8_t *log_store;	 /* subroutine, JIT_CHECK: S0: host address, S1: size */
 	uint8_t *never;		 /* a key that no page has */
 };
 

@@ -2,6 +2,7 @@
 /* The routines at the start of a code cache, see cache.h: the ways in and out of translated code. */
 #include <stddef.h>
 #include "vmm/cpu/soft/jit/trans.h"
+#include "vmm/cpu/soft/jit/check.h"
 #include "vmm/cpu/soft/jit/link.h"
 #include "vmm/cpu/soft/simd-int.h"
 
@@ -153,6 +154,33 @@ static uint8_t *write_leave(struct emit *e, const uint8_t *finish, uintptr_t fn)
 	return start;
 }
 
+/* JIT_CHECK's ways out, and its log: size bytes at S0. */
+static void write_check(struct soft_jit *j, struct emit *e, const uint8_t *finish)
+{
+	static const uint8_t pushes[] = {0x50, 0x51, 0x56, 0x57}, pops[] = {0x5f, 0x5e, 0x59, 0x58};
+
+	j->leave = write_leave(e, finish, (uintptr_t)jit_check_leave);
+	j->leave_insn = write_leave(e, finish, (uintptr_t)jit_check_leave_insn);
+	j->leave_link = write_leave(e, finish, (uintptr_t)jit_check_direct);
+	j->leave_link_out = j->leave_events = j->leave_link;
+	j->leave_jump = write_leave(e, finish, (uintptr_t)jit_check_indirect);
+	j->log_store = e->p;
+	e_bytes(e, pushes, sizeof(pushes));
+	e_rm(e, 8, 0x8b, RAX, CPU(jit));
+	e_rm(e, 8, 0x8b, RDI, AT(RAX, offsetof(struct soft_jit, stores)));
+	e_rm(e, 8, 0x81, 0, AT(RAX, offsetof(struct soft_jit, stores)));
+	e_u32(e, sizeof(struct jit_store));
+	e_rm(e, 8, 0x89, S0, AT(RDI, offsetof(struct jit_store, at)));
+	e_rm(e, 8, 0x89, S1, AT(RDI, offsetof(struct jit_store, size)));
+	e_rm(e, 8, 0x8d, RDI, AT(RDI, offsetof(struct jit_store, before)));
+	e_rr(e, 8, 0x8b, RSI, S0);
+	e_rr(e, 4, 0x8b, RCX, S1);
+	e_u8(e, 0xf3);
+	e_u8(e, 0xa4);
+	e_bytes(e, pops, sizeof(pops));
+	e_u8(e, 0xc3);
+}
+
 void soft_jit_common(struct soft_jit *j)
 {
 	struct emit em = {j->rw, j->rw + j->size, false}, *e = &em;
@@ -165,6 +193,10 @@ void soft_jit_common(struct soft_jit *j)
 	finish = e->p;
 	write_finish(j, e, store_sse);
 
+	if (j->check) {
+		write_check(j, e, finish);
+		goto enter;
+	}
 	j->leave_insn = e->p;
 	e_rm(e, 8, 0x8b, S1, AT(S0, 0));
 	j->leave = e->p;
@@ -177,6 +209,7 @@ void soft_jit_common(struct soft_jit *j)
 	j->leave_events = write_leave(e, finish, (uintptr_t)soft_jit_events);
 	j->leave_jump = write_leave(e, finish, (uintptr_t)soft_jit_jump);
 
+enter:
 	j->enter = e->p;
 	e_rm(e, 8, 0x8d, R_CPU, AT(RDI, CPU_BIAS));
 	gprs(e, 0x8b);

@@ -94,6 +94,12 @@ static void lookup(
 		e_rm(e, 8, 0x03, S0, (struct maddr){R_CPU, S1, 0, at});
 		t->at = AT(S0, 0);
 	}
+	if (a.write && t->j->check) {
+		e_rm(e, 8, 0x8d, S0, t->at);
+		e_mov_imm(e, S1, a.size);
+		t_patch(t, e_call(e), t->j->log_store);
+		t->at = AT(S0, 0);
+	}
 }
 _Static_assert(sizeof(struct tlbe) == 32 && offsetof(struct soft_tlb, d) == 0, "see lookup()");
 

@@ -31,8 +31,12 @@ struct jit_ops {
 	struct jit_op op[];
 };
 
-/* For vCPUs made from now on: translate (the default is off), after how many executions. */
-void soft_jit_configure(bool on, unsigned threshold);
+/*
+ * For vCPUs made from now on: whether to translate (the default is not), after how many executions. JIT_CHECK does everything
+ * twice, the second time by the interpreter, compares, and ends the process when there is a difference: lockstep.
+ */
+enum jit_mode { JIT_OFF, JIT_ON, JIT_CHECK };
+void soft_jit_configure(enum jit_mode mode, unsigned threshold);
 /* Leaves c->jit NULL when translation is off. */
 int soft_jit_new(struct soft_vcpu *c);
 void soft_jit_free(struct soft_vcpu *c);

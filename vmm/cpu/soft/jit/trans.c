@@ -3,6 +3,7 @@
 #include "vmm/cpu/soft/jit/trans.h"
 #include <stddef.h>
 #include "vmm/cpu/soft/bind.h"
+#include "vmm/cpu/soft/jit/check.h"
 #include "vmm/cpu/soft/jit/link.h"
 #include "vmm/cpu/soft/jump.h"
 
@@ -85,6 +86,8 @@ static const struct block *target_of(const struct trans *t, const struct insn *i
 
 static const uint8_t *body_of(const struct trans *t, const struct block *k)
 {
+	if (t->j->check)
+		return NULL;
 	if (k == t->k && t->body)
 		return t->body;
 	return k->ops->body && k->ops->cpl3 == t->cpl3 ? k->ops->body : NULL;
@@ -186,7 +189,7 @@ static bool jump_again(struct trans *t)
 {
 	struct trans_again *a = &t->again;
 
-	if (t->fl.kind == FK_NONE || (a->njumps && !fl_same(&t->fl, &a->fl)))
+	if (t->j->check || t->fl.kind == FK_NONE || (a->njumps && !fl_same(&t->fl, &a->fl)))
 		return false;
 	if (a->code) {
 		if (a->sse && !t->sse)
@@ -327,7 +330,7 @@ static void jump_to(struct trans *t, const struct insn *i)
 		(struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, tag)});
 	e_rr(e, 8, 0x81, 7, S0);
 	e_u32(e, 0xfff);
-	t_exit(t, X_JUMP, e_jcc(e, CC_A), i);
+	t_exit(t, X_JUMP, t->j->check ? e_jmp(e) : e_jcc(e, CC_A), i);
 	e_rm(e, 8, 0x0b, S0,
 		(struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, gpa)});
 	e_rm(e, 8, 0x8b, S1,
@@ -565,7 +568,9 @@ static void translate(struct trans *t, const struct block *k, unsigned idx)
 		ops->body = start;
 		ops->cpl3 = t->cpl3;
 	}
-	if (n >= MIN_INSNS)
+	if (n >= MIN_INSNS && j->check)
+		jit_check_add(j, k, idx, entry + j->to_rx);
+	else if (n >= MIN_INSNS)
 		((struct insn *)(uintptr_t)&k->insns[idx])->fn =
 			(insn_fn)(uintptr_t)(entry + j->to_rx);
 	j->used = (size_t)(t->e.p - j->rw);
@@ -626,6 +631,8 @@ void soft_jit_flush(struct soft_vcpu *c)
 	if (!c->jit)
 		return;
 	c->jit->used = c->jit->start;
+	if (c->jit->check)
+		jit_check_flush(c->jit);
 	for (unsigned n = 0; n < 2 * JIT_TARGETS; n++)
 		c->jit_targets[n / JIT_TARGETS][n % JIT_TARGETS].key = BLOCK_DROPPED;
 }
