@@ -2,7 +2,7 @@
 /*
  * cpu-diff-blocks: random blocks of up to eight of cpu-diff's instructions, run by the interpreter one at a time and by the
  * translator as a block. What the interpreter makes of single instructions cpu-diff compares with the processor; here
- * everything a program can see must be the same, also after a fault in the middle of a block.
+ * everything a program can see must be the same, also after a fault in the middle of a block. Every third block is a loop.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "tests/cpu/diff/diff.h"
 #include "vmm/cpu/soft/jit/jit.h"
 
-enum { MAX_INSNS = 8, MAX_LEN = MAX_INSNS * 15 + 2 };
+enum { MAX_INSNS = 8, MAX_LEN = MAX_INSNS * 15 + 16, MAX_ROUNDS = 5 };
 
 static uint64_t random_state;
 
@@ -26,8 +26,9 @@ static bool is_prefix(uint8_t b)
 	       b == 0xf3 || (b & 0xe7) == 0x26 || b == 0x64 || b == 0x65;
 }
 
-/* Appends an instruction; jumps go forward and out of the block. */
-static unsigned append(uint8_t *code, unsigned at, const struct diff_case *c)
+/* Appends an instruction; jumps go forward and out of the block, or in a loop to the next instruction. Those that go anywhere
+ * are left out of loops. */
+static unsigned append(uint8_t *code, unsigned at, const struct diff_case *c, bool loop)
 {
 	uint8_t *p = code + at;
 	unsigned k = 0;
@@ -35,11 +36,39 @@ static unsigned append(uint8_t *code, unsigned at, const struct diff_case *c)
 	memcpy(p, c->code, c->len);
 	while (k < c->len && is_prefix(p[k]))
 		k++;
+	if (loop) {
+		if ((p[k] & 0xf6) == 0xc2 || p[k] == 0xcf || p[k] == 0xff)
+			return at;
+		if ((p[k] & 0xf0) == 0x70 || (p[k] & 0xfc) == 0xe0 || p[k] == 0xeb)
+			p[c->len - 1] = 0;
+		else if (p[k] == 0xe8 || p[k] == 0xe9 || (p[k] == 0x0f && (p[k + 1] & 0xf0) == 0x80))
+			memset(p + c->len - 4, 0, 4);
+		return at + c->len;
+	}
 	if ((p[k] & 0xf0) == 0x70 || (p[k] & 0xfc) == 0xe0 || p[k] == 0xeb)
 		p[c->len - 1] = 0x7f;
 	else if (p[k] == 0xe8 || p[k] == 0xe9 || (p[k] == 0x0f && (p[k + 1] & 0xf0) == 0x80))
 		memcpy(p + c->len - 4, &(uint32_t){0x80 + below(0x2000)}, 4);
 	return at + c->len;
+}
+
+/* Ends the code: the way back, then an undefined instruction. */
+static unsigned finish(uint8_t *code, unsigned at, bool loop)
+{
+	static const uint8_t count[] = {0x80, 0x2c, 0x25}; /* sub byte [disp32], 1 */
+
+	if (loop) {
+		memcpy(code + at, count, 3);
+		memcpy(code + at + 3, &(uint32_t){DIFF_COUNTER}, 4);
+		code[at + 7] = 1;
+		code[at + 8] = 0x0f; /* jnz */
+		code[at + 9] = 0x85;
+		memcpy(code + at + 10, &(int32_t){-(int32_t)(at + 14)}, 4);
+		at += 14;
+	}
+	code[at] = 0x0f;
+	code[at + 1] = 0x0b;
+	return at + 2;
 }
 
 static const char *differs(const struct diff_result *a, const struct diff_result *b, uint32_t undef)
@@ -93,7 +122,8 @@ int main(int argc, char **argv)
 	random_state = seed;
 	for (uint64_t n = 0; insns < count && bad < 5; n++) {
 		uint8_t code[MAX_LEN];
-		unsigned len = 0, k = 1 + below(MAX_INSNS);
+		bool loop = n % 3 == 2;
+		unsigned len = 0, k = 1 + below(MAX_INSNS), rounds = loop ? 1 + below(MAX_ROUNDS) : 0;
 		const struct diff_case *regs;
 		const char *what;
 		uint32_t undef;
@@ -105,17 +135,21 @@ int main(int argc, char **argv)
 		}
 		regs = &batch.c[below(DIFF_BATCH)];
 		undef = regs->undef;
-		len = append(code, len, regs);
+		len = append(code, len, regs, loop);
 		for (unsigned m = 1; m < k; m++) {
 			const struct diff_case *c = &batch.c[below(DIFF_BATCH)];
 
-			len = append(code, len, c);
+			len = append(code, len, c, loop);
 			undef |= c->undef;
 		}
-		code[len++] = 0x0f;
-		code[len++] = 0x0b;
-		diff_engine_block(interp, &batch, regs, code, len, false, &a);
-		diff_engine_block(jit, &batch, regs, code, len, true, &b);
+		len = finish(code, len, loop);
+		diff_engine_block(interp, &batch, regs, code, len, false, rounds, &a);
+		/* An instruction of the loop writes to the counter. */
+		if (a.vector == DIFF_HUNG) {
+			diff_engine_load(interp, &batch);
+			continue;
+		}
+		diff_engine_block(jit, &batch, regs, code, len, true, rounds, &b);
 		if (a.nwords == DIFF_MAX_WORDS || b.nwords == DIFF_MAX_WORDS) {
 			diff_engine_load(interp, &batch);
 			diff_engine_load(jit, &batch);

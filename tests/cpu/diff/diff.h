@@ -29,6 +29,7 @@ enum {
 	DIFF_RO = DIFF_RW + DIFF_RW_SIZE,
 	DIFF_RO_SIZE = 0x1000,
 	DIFF_DATA_SIZE = DIFF_RW_SIZE + DIFF_RO_SIZE,
+	DIFF_COUNTER = DIFF_RW + 0x7f8,
 	DIFF_VECTOR_CELL = 0x70000000, /* native side only: holds the address to leave a slot to */
 	DIFF_GS_BASE = DIFF_RW + 0x800,
 
@@ -134,9 +135,12 @@ int diff_engine_new(struct diff_engine **ret);
 void diff_engine_free(struct diff_engine *e);
 /* Loads the batch's code and memory, then runs single cases. */
 void diff_engine_load(struct diff_engine *e, const struct diff_batch *b);
-/* Runs len bytes of code with the case's registers, one instruction at a time or in whole blocks. */
+/*
+ * Runs len bytes of code with the case's registers, one instruction at a time or in whole blocks. rounds: how often it goes
+ * through a loop, counted down in the byte at DIFF_COUNTER; 0: a jump backwards is the end.
+ */
 void diff_engine_block(struct diff_engine *e, const struct diff_batch *b, const struct diff_case *k,
-	const uint8_t *code, unsigned len, bool whole, struct diff_result *r);
+	const uint8_t *code, unsigned len, bool whole, unsigned rounds, struct diff_result *r);
 void diff_engine_run(
 	struct diff_engine *e, const struct diff_batch *b, unsigned i, struct diff_result *r);
 

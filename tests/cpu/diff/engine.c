@@ -173,20 +173,23 @@ static bool step(struct soft_vcpu *c, const struct diff_case *k)
 	return true;
 }
 
-/* Straight on from rip: until something raises, or control leaves [rip, end). */
-static bool run_block(struct soft_vcpu *c, uint64_t end, bool whole)
+/* Straight on from rip: until something raises, control leaves [rip, end), or it goes on too long. What has raised, if
+ * anything. */
+static unsigned run_block(struct soft_vcpu *c, uint64_t end, bool whole, bool loops)
 {
 	uint64_t start = c->rip;
 
-	for (int n = 0; n < 100000 && c->rip >= start && c->rip < end; n++) {
+	for (int n = 0; n < 2000; n++) {
 		uint64_t was = c->rip;
 
-		if (!(whole ? soft_run_block(c) : soft_step(c)))
-			return false;
-		if (c->rip < was) /* a jump backwards */
-			return true;
+		if (!(whole ? soft_run_block(c, !loops) : soft_step(c)))
+			return c->exc.vec;
+		if (c->rip < start || c->rip >= end)
+			return DIFF_NO_VECTOR;
+		if (c->rip < was && !loops) /* a jump backwards */
+			return DIFF_NO_VECTOR;
 	}
-	return true;
+	return DIFF_HUNG;
 }
 
 static void prepare(
@@ -220,15 +223,17 @@ static void collect(struct diff_engine *e, const struct diff_batch *b, struct di
 }
 
 void diff_engine_block(struct diff_engine *e, const struct diff_batch *b, const struct diff_case *k,
-	const uint8_t *code, unsigned len, bool whole, struct diff_result *r)
+	const uint8_t *code, unsigned len, bool whole, unsigned rounds, struct diff_result *r)
 {
 	struct soft_vcpu *c = (struct soft_vcpu *)e->vcpu;
 
 	if (gmem_write(e->gm, code_gpa(0) + DIFF_INSN_OFF, code, len))
 		abort();
 	prepare(c, k, r, DIFF_CODE + DIFF_INSN_OFF);
-	if (!run_block(c, c->rip + len, whole)) {
-		r->vector = c->exc.vec;
+	if (rounds)
+		e->data[0][DIFF_COUNTER - DIFF_RW] = (uint8_t)rounds;
+	r->vector = (uint8_t)run_block(c, c->rip + len, whole, rounds > 0);
+	if (c->exc_raised) {
 		r->error = c->exc.has_err ? c->exc.err : 0;
 		c->exc_raised = false;
 	}

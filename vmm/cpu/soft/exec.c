@@ -248,12 +248,12 @@ bool soft_step(struct soft_vcpu *c)
 	return !c->exc_raised;
 }
 
-bool soft_run_block(struct soft_vcpu *c)
+bool soft_run_block(struct soft_vcpu *c, bool alone)
 {
 	c->exc_raised = false;
 	soft_simd_enter(c);
 	soft_code_requests(c);
-	atomic_store(&c->events, EV_LOCAL); /* jumps come back here */
+	atomic_store(&c->events, alone ? EV_LOCAL : 0); /* with it, jumps come back here */
 	if (__builtin_setjmp(c->jmp) == 0)
 		run_from(c, soft_block_get(c));
 	clear(c, EV_LOCAL);

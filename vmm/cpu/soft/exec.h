@@ -60,8 +60,9 @@ enum cpu_exit soft_run(struct soft_vcpu *c, struct err *e);
 /* Executes the one instruction at c->rip; false: it raised c->exc, and nothing was delivered. For
  * tests. */
 bool soft_step(struct soft_vcpu *c);
-/* The same with the block at c->rip, translated or not: until control is transferred, or nearly so. */
-bool soft_run_block(struct soft_vcpu *c);
+/* The same with the block at c->rip, translated or not: until control is transferred, or nearly so; or not alone, but with
+ * the blocks that follow it, until one is not known. */
+bool soft_run_block(struct soft_vcpu *c, bool alone);
 
 /* STI, POPF, IRET, SYSRET...: IF became 1. True when an interrupt waits for it, so that the block
  * is to be left. */
