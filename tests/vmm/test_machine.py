@@ -4,6 +4,8 @@ import hashlib
 import os
 import re
 
+import pytest
+
 CPUS = int(os.environ.get("WSLX_TEST_CPUS", "1"))
 
 
@@ -98,3 +100,11 @@ def test_snapshot_goes_on_where_it_was(start, folder):
     for _, got in ticks:
         x = hashlib.sha256(f"{x}\n".encode()).hexdigest()[:16]
         assert got.decode() == x
+
+
+@pytest.mark.skipif(os.environ.get("WSLX_TEST_ENGINE", "soft") != "soft", reason="it is the software CPU's translator")
+def test_translator_and_interpreter_in_lockstep(start):
+    """--translate check ends the monitor when they differ. With one vCPU: another one's stores would look like differences."""
+    vm = start("find / -xdev | sort | sha256sum; echo done", "--cpus", "1", "--translate", "check")
+    vm.wait_for(rb"done\r?\n")
+    assert vm.wait() == 0, vm.tail()

@@ -147,6 +147,7 @@ int main(int argc, char **argv)
 		/* An instruction of the loop writes to the counter. */
 		if (a.vector == DIFF_HUNG) {
 			diff_engine_load(interp, &batch);
+			diff_engine_load(jit, &batch);
 			continue;
 		}
 		diff_engine_block(jit, &batch, regs, code, len, true, rounds, &b);
