@@ -14,8 +14,8 @@
 #include "vmm/cpu/soft/mmu.h"
 
 enum {
-	HASH_BITS = 15,
-	PAGE_HASH_BITS = 12,
+	HASH_BITS = 17,
+	PAGE_HASH_BITS = 14,
 	ARENA_SIZE = 64 << 20,
 	MAX_REQUESTS = 1024,
 	CROSS_SIZE = 256
@@ -95,6 +95,7 @@ int soft_blocks_new(struct soft_vcpu *c)
 	}
 	b->written = written;
 	b->arena = arena;
+	c->jit_insns = arena;
 	os_mutex_init(&b->lock);
 	c->blocks = b;
 	soft_blocks_drop_all(c);

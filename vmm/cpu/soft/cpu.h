@@ -178,7 +178,7 @@ enum { /* 64-bit slots addressable by struct insn's byte offsets; they come firs
 	SLOT_RSP = 4 * 8,
 };
 
-enum { JIT_TARGETS = 1 << 12 };
+enum { JIT_TARGETS = 1 << 15 };
 
 struct soft_vcpu {
 	/* Slots: keep in this order. */
@@ -204,6 +204,7 @@ struct soft_vcpu {
 	uint64_t lazy[2];  /* its operands */
 	uint64_t jit_tmp;  /* a value on its way within one instruction */
 	bool sse_live;	   /* XMM registers are in the host's */
+	const uint8_t *jit_insns;  /* what translated code's short references to instructions are relative to */
 
 	uint64_t rip; /* valid outside blocks only; use soft_rip() for the current instruction's */
 	uint64_t cr0, cr2, cr3, cr4, efer, xcr0;

@@ -8,7 +8,7 @@
 #include "vmm/cpu/soft/jit/jit.h"
 #include "vmm/cpu/soft/jit/trans.h"
 
-enum { CACHE_SIZE = 32 << 20, THRESHOLD = 24 };
+enum { CACHE_SIZE = 64 << 20, THRESHOLD = 8 };
 
 static enum jit_mode mode;
 static unsigned threshold = THRESHOLD;

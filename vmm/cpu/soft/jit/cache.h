@@ -35,7 +35,7 @@ struct soft_jit {
 	/* Shared routines, where they are written. See common.c. */
 	uint8_t *enter;		 /* S0: where to go on */
 	uint8_t *leave;		 /* S0: insn, S1: handler */
-	uint8_t *leave_insn;	 /* S0: insn */
+	uint8_t *leave_insn;	 /* S0: insn's offset from c->jit_insns; to its fn */
 	uint8_t *leave_link;	 /* S0: insn, S1: site's offset */
 	uint8_t *leave_link_out; /* the same */
 	uint8_t *leave_events;	 /* S0: insn */

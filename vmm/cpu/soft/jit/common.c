@@ -160,7 +160,9 @@ static void write_check(struct soft_jit *j, struct emit *e, const uint8_t *finis
 	static const uint8_t pushes[] = {0x50, 0x51, 0x56, 0x57}, pops[] = {0x5f, 0x5e, 0x59, 0x58};
 
 	j->leave = write_leave(e, finish, (uintptr_t)jit_check_leave);
-	j->leave_insn = write_leave(e, finish, (uintptr_t)jit_check_leave_insn);
+	j->leave_insn = e->p;
+	e_rm(e, 8, 0x03, S0, CPU(jit_insns));
+	write_leave(e, finish, (uintptr_t)jit_check_leave_insn);
 	j->leave_link = write_leave(e, finish, (uintptr_t)jit_check_direct);
 	j->leave_link_out = j->leave_events = j->leave_link;
 	j->leave_jump = write_leave(e, finish, (uintptr_t)jit_check_indirect);
@@ -198,6 +200,7 @@ void soft_jit_common(struct soft_jit *j)
 		goto enter;
 	}
 	j->leave_insn = e->p;
+	e_rm(e, 8, 0x03, S0, CPU(jit_insns));
 	e_rm(e, 8, 0x8b, S1, AT(S0, 0));
 	j->leave = e->p;
 	gprs(e, 0x89);

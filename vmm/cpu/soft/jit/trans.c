@@ -9,7 +9,7 @@
 
 enum { HEADROOM = 128 << 10, MIN_INSNS = 2 };
 /* Where loops begin matters: processors fetch decoded instructions by such lines. */
-enum { CODE_ALIGN = 64, KEY_SIZE = 8 };
+enum { LOOP_ALIGN = 64, RUN_ALIGN = 16, KEY_SIZE = 8 };
 
 /* --- registers */
 
@@ -119,14 +119,18 @@ static void emit_exit(struct trans *t, struct trans_exit *x)
 		t_patch(t, e_jcc(e, CC_NE), x->back);
 		/* fallthrough */
 	case X_HANDLER:
-		fl_save(t);
-		e_mov_imm(e, S0, (uintptr_t)x->i);
-		e_mov_imm(e, S1, (uintptr_t)op_of(t, x->i)->fn);
-		t_patch(t, e_jmp(e), t->j->leave);
-		return;
+		/* All but the first instruction of a run still have their handler. */
+		if (x->i == t->first) {
+			fl_save(t);
+			e_mov_imm(e, S0, (uintptr_t)x->i);
+			e_mov_imm(e, S1, (uintptr_t)op_of(t, x->i)->fn);
+			t_patch(t, e_jmp(e), t->j->leave);
+			return;
+		}
+		/* fallthrough */
 	case X_INSN:
 		fl_save(t);
-		e_mov_imm(e, S0, (uintptr_t)x->i);
+		e_mov_imm(e, S0, (uint64_t)((const uint8_t *)x->i - t->c->jit_insns));
 		t_patch(t, e_jmp(e), t->j->leave_insn);
 		return;
 	case X_LINK:
@@ -512,9 +516,9 @@ static uint8_t *emit_entry(struct trans *t, unsigned idx, const uint8_t *start)
 	return entry;
 }
 
-static void align(struct emit *e, unsigned rest)
+static void align(struct emit *e, unsigned rest, unsigned to)
 {
-	while (((uintptr_t)e->p + rest) % CODE_ALIGN && !e->full)
+	while (((uintptr_t)e->p + rest) % to && !e->full)
 		e_u8(e, 0xcc);
 }
 
@@ -524,7 +528,7 @@ static void emit_again(struct trans *t)
 
 	if (!a->njumps)
 		return;
-	align(&t->e, 0);
+	align(&t->e, 0, LOOP_ALIGN);
 	a->code = t->e.p;
 	for (unsigned n = 0; n < a->njumps; n++)
 		t_patch(t, a->jump[n], a->code);
@@ -541,9 +545,10 @@ static void translate(struct trans *t, const struct block *k, unsigned idx)
 	unsigned n;
 
 	t->e = (struct emit){j->rw + j->used, j->rw + j->size, false};
-	align(&t->e, idx == 0 ? KEY_SIZE : 0);
+	align(&t->e, KEY_SIZE, RUN_ALIGN);
 	start = t->e.p;
 	t->k = k;
+	t->first = &k->insns[idx];
 	t->fl = fl_unknown();
 	t->sse = false;
 	t->nexits = 0;

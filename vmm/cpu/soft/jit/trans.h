@@ -86,6 +86,7 @@ struct trans {
 	struct soft_jit *j;
 	struct emit e;
 	const struct block *k;
+	const struct insn *first; /* of the run */
 	unsigned idx;		 /* of the instruction being translated */
 	const struct jit_op *op; /* the same one's */
 	struct flags fl;
