@@ -141,9 +141,10 @@ enum {
 
 /*
  * One TLB entry covers a 4 KiB page; r, w and tag are the linear page address, or that of a page that belongs in another
- * slot (TLB_NONE(slot)): whoever looks there for a page of this slot differs from it in a page bit.
+ * slot (TLB_NONE(slot)), and not in the next one either: whoever looks there for the page of an access's first or last byte
+ * differs from it in a page bit.
  */
-#define TLB_NONE(slot) ((uint64_t)~(unsigned)(slot) << 12)
+#define TLB_NONE(slot) ((uint64_t)((unsigned)(slot) ^ 0x100) << 12)
 struct tlbe {
 	uint64_t r, w;	 /* w only when writable, dirty and without translated code */
 	uint64_t addend; /* hva of a byte = linear + addend */

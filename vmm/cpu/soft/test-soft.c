@@ -483,6 +483,20 @@ static void kick_later(void *ctx)
  * translated code, past every place that looks for events.
  */
 CODE(wait, "1: pause; mov 0x20000, %eax; test $1, %al; jne 1b; hlt")
+/* An access that crosses into the page that an empty entry is marked with was taken for a hit. */
+TEST(empty_tlb_entries_match_no_access)
+{
+	static const unsigned sizes[] = {TLB_SIZE, TLBX_SIZE};
+
+	for (unsigned k = 0; k < ARRAY_LEN(sizes); k++) {
+		for (unsigned n = 0; n < sizes[k]; n++) {
+			unsigned marked = TLB_NONE(n) >> 12 & (sizes[k] - 1);
+
+			CHECK(marked != n && marked != ((n + 1) & (sizes[k] - 1)));
+		}
+	}
+}
+
 TEST(jit_loop_through_a_handler_sees_events)
 {
 	struct os_thread *t;

@@ -25,7 +25,8 @@ struct soft_jit {
 	struct os_memobj *obj;
 	uint8_t *rw, *rx;
 	ptrdiff_t to_rx; /* rx - rw */
-	size_t size, used, start; /* start: behind the shared routines */
+	/* From start (behind the shared routines) on what is executed, from cold on the ways in and out of it. */
+	size_t size, start, used, cold, cold_used;
 	uint32_t threshold;
 	bool bmi2; /* the host has it */
 	struct jit_check *check; /* NULL: not JIT_CHECK. See check.c */

@@ -218,4 +218,5 @@ enter:
 	gprs(e, 0x8b);
 	e_jmp_reg(e, S0);
 	j->start = j->used = ((size_t)(e->p - j->rw) + 63) & ~(size_t)63;
+	j->cold = j->cold_used = j->size / 2;
 }

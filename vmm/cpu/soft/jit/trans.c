@@ -542,9 +542,10 @@ static void translate(struct trans *t, const struct block *k, unsigned idx)
 	struct soft_jit *j = t->j;
 	struct jit_ops *ops = k->ops;
 	uint8_t *start, *entry;
+	struct emit hot;
 	unsigned n;
 
-	t->e = (struct emit){j->rw + j->used, j->rw + j->size, false};
+	t->e = (struct emit){j->rw + j->used, j->rw + j->cold, false};
 	align(&t->e, KEY_SIZE, RUN_ALIGN);
 	start = t->e.p;
 	t->k = k;
@@ -563,6 +564,8 @@ static void translate(struct trans *t, const struct block *k, unsigned idx)
 	emit_again(t);
 	if (idx && n < MIN_INSNS)
 		return;
+	hot = t->e;
+	t->e = (struct emit){j->rw + j->cold_used, j->rw + j->size, hot.full};
 	for (unsigned x = 0; x < t->nexits; x++)
 		emit_exit(t, &t->exit[x]);
 	entry = emit_entry(t, idx, start);
@@ -578,7 +581,13 @@ static void translate(struct trans *t, const struct block *k, unsigned idx)
 	else if (n >= MIN_INSNS)
 		((struct insn *)(uintptr_t)&k->insns[idx])->fn =
 			(insn_fn)(uintptr_t)(entry + j->to_rx);
-	j->used = (size_t)(t->e.p - j->rw);
+	j->used = (size_t)(hot.p - j->rw);
+	j->cold_used = (size_t)(t->e.p - j->rw);
+}
+
+static bool is_full(const struct soft_jit *j)
+{
+	return j->cold - j->used <= HEADROOM || j->size - j->cold_used <= HEADROOM;
 }
 
 static void make(struct soft_vcpu *c, const struct block *k)
@@ -592,7 +601,7 @@ static void make(struct soft_vcpu *c, const struct block *k)
 	t->smp = c->vm->nvcpus > 1;
 	t->head[0] = (struct trans_head){k, 0};
 	t->nheads = 1;
-	for (unsigned n = 0; n < t->nheads && j->size - j->used > HEADROOM; n++) {
+	for (unsigned n = 0; n < t->nheads && !is_full(j); n++) {
 		const struct block *b = t->head[n].k;
 		unsigned idx = t->head[n].idx;
 
@@ -607,7 +616,7 @@ const struct insn *soft_jit_count(struct soft_vcpu *c, const struct insn *i)
 	insn_fn fn = k->ops->op[0].fn;
 
 	if (k->ops->hot-- == 0) {
-		if (c->jit->size - c->jit->used <= HEADROOM) {
+		if (is_full(c->jit)) {
 			/* All blocks go with the code; this one is looked for again. */
 			c->rip = c->ip_base + i->off;
 			soft_blocks_drop_all(c);
@@ -636,6 +645,7 @@ void soft_jit_flush(struct soft_vcpu *c)
 	if (!c->jit)
 		return;
 	c->jit->used = c->jit->start;
+	c->jit->cold_used = c->jit->cold;
 	if (c->jit->check)
 		jit_check_flush(c->jit);
 	for (unsigned n = 0; n < 2 * JIT_TARGETS; n++)
