@@ -40,7 +40,8 @@ struct soft_jit {
 	uint8_t *leave_link;	 /* S0: insn, S1: site's offset */
 	uint8_t *leave_link_out; /* the same */
 	uint8_t *leave_events;	 /* S0: insn */
-	uint8_t *leave_jump;	 /* S0: target, S1: insn */
+	uint8_t *leave_jump;	 /* S0: target, S1: insn and kind */
+	uint8_t *jump[2];	 /* by privilege; S0: target, c->jit_tmp: insn and kind */
 	uint8_t *flags;		 /* subroutine: c->lazy to c->fl; changes S0 and S1 */
 	uint8_t *load_sse;	 /* subroutine: ZF when it must not be used; changes S0 */
 	uint8_t *log_store;	 /* subroutine, JIT_CHECK: S0: host address, S1: size */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "vmm/cpu/soft/exec.h"
+#include "vmm/cpu/soft/jit/link.h"
 #include "vmm/cpu/soft/jit/trans.h"
 
 enum { ENTRIES = 1 << 20, MAX_STORES = 256, ATTEMPTS = 3, XMM_AT = 160, XMM_SIZE = 256 };
@@ -103,7 +104,7 @@ const struct insn *jit_check_direct(struct soft_vcpu *c, const struct insn *i, u
 
 const struct insn *jit_check_indirect(struct soft_vcpu *c, uint64_t target, uint64_t insn_and_kind)
 {
-	c->jit->check->i = (const struct insn *)(uintptr_t)(insn_and_kind & ~31ull);
+	c->jit->check->i = jit_insn(c, insn_and_kind);
 	c->jit->check->behind = true;
 	c->rip = target;
 	return NULL;

@@ -154,6 +154,56 @@ static uint8_t *write_leave(struct emit *e, const uint8_t *finish, uintptr_t fn)
 	return start;
 }
 
+int32_t t_fetch_tlb(bool cpl3)
+{
+	return (int32_t)(offsetof(struct soft_vcpu, tlbs) + (cpl3 ? sizeof(struct soft_tlb) : 0) +
+			 offsetof(struct soft_tlb, x)) -
+	       CPU_BIAS;
+}
+
+/* From translated code to S0: by the fetch TLB to a physical address, by that to code. */
+static uint8_t *write_jump(struct soft_jit *j, struct emit *e, bool cpl3)
+{
+	int32_t x = t_fetch_tlb(cpl3);
+	int32_t targets = (int32_t)offsetof(struct soft_vcpu, jit_targets[cpl3]) - CPU_BIAS;
+	struct maddr tag = {R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, tag)};
+	uint8_t *start = e->p, *no_page, *no_code;
+
+	t_tlb_index(j, e, S1, S0, TLBX_SIZE - 1);
+	e_rm(e, 8, 0x33, S0, tag);
+	e_rr(e, 8, 0x81, 7, S0);
+	e_u32(e, 0xfff);
+	no_page = j->check ? e_jmp(e) : e_jcc(e, CC_A);
+	e_rm(e, 8, 0x0b, S0, (struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, gpa)});
+	e_rm(e, 8, 0x8b, S1, tag);
+	e_rm(e, 8, 0x89, S1, CPU(ip_base));
+	e_rr(e, 8, 0x8b, S1, S0);
+	e_rr(e, 8, 0xc1, 5, S1);
+	e_u8(e, 12);
+	e_rr(e, 4, 0x33, S1, S0);
+	e_rr(e, 4, 0x81, 4, S1);
+	e_u32(e, JIT_TARGETS - 1);
+	e_rr(e, 4, 0xc1, 4, S1);
+	e_u8(e, 4);
+	e_rm(e, 8, 0x3b, S0,
+		(struct maddr){R_CPU, S1, 0, targets + (int32_t)offsetof(struct jit_target, key)});
+	no_code = e_jcc(e, CC_NE);
+	e_jmp_mem(e,
+		(struct maddr){R_CPU, S1, 0, targets + (int32_t)offsetof(struct jit_target, code)});
+	e_patch(no_page, e->p);
+	e_rm(e, 8, 0x33, S0, tag);
+	e_rm(e, 8, 0x8b, S1, CPU(jit_tmp));
+	e_patch(e_jmp(e), j->leave_jump);
+	e_patch(no_code, e->p);
+	e_rr(e, 8, 0x81, 4, S0);
+	e_u32(e, 0xfff);
+	e_rm(e, 8, 0x03, S0, CPU(ip_base));
+	e_rm(e, 8, 0x8b, S1, CPU(jit_tmp));
+	e_patch(e_jmp(e), j->leave_jump);
+	return start;
+}
+_Static_assert(sizeof(struct jit_target) == 16, "see write_jump()");
+
 /* JIT_CHECK's ways out, and its log: size bytes at S0. */
 static void write_check(struct soft_jit *j, struct emit *e, const uint8_t *finish)
 {
@@ -213,6 +263,8 @@ void soft_jit_common(struct soft_jit *j)
 	j->leave_jump = write_leave(e, finish, (uintptr_t)soft_jit_jump);
 
 enter:
+	for (unsigned n = 0; n < 2; n++)
+		j->jump[n] = write_jump(j, e, n);
 	j->enter = e->p;
 	e_rm(e, 8, 0x8d, R_CPU, AT(RDI, CPU_BIAS));
 	gprs(e, 0x8b);

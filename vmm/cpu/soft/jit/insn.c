@@ -38,17 +38,18 @@ struct access {
 	bool write, aligned;
 };
 
-void t_tlb_index(struct trans *t, unsigned to, unsigned from, uint32_t mask)
+void t_tlb_index(
+	const struct soft_jit *j, struct emit *e, unsigned to, unsigned from, uint32_t mask)
 {
-	if (t->j->bmi2) {
-		e_rorx(&t->e, to, from, 7);
+	if (j->bmi2) {
+		e_rorx(e, to, from, 7);
 	} else {
-		e_rr(&t->e, 4, 0x8b, to, from);
-		e_rr(&t->e, 4, 0xc1, 5, to); /* shr */
-		e_u8(&t->e, 7);
+		e_rr(e, 4, 0x8b, to, from);
+		e_rr(e, 4, 0xc1, 5, to); /* shr */
+		e_u8(e, 7);
 	}
-	e_rr(&t->e, 4, 0x81, 4, to); /* and */
-	e_u32(&t->e, mask * 32);
+	e_rr(e, 4, 0x81, 4, to); /* and */
+	e_u32(e, mask * 32);
 }
 
 /*
@@ -65,7 +66,7 @@ static void lookup(
 	int32_t tag = (int32_t)(a.write ? offsetof(struct tlbe, w) : offsetof(struct tlbe, r));
 	struct emit *e = &t->e;
 
-	t_tlb_index(t, S1, lin, TLB_SIZE - 1);
+	t_tlb_index(t->j, e, S1, lin, TLB_SIZE - 1);
 	if (lin != S0)
 		e_rr(e, 8, 0x8b, S0, lin);
 	e_rm(e, 8, 0x33, S0, (struct maddr){R_CPU, S1, 0, at + tag}); /* xor: the offset in that page */

@@ -10,8 +10,12 @@ const struct insn *soft_jit_link(struct soft_vcpu *c, const struct insn *i, uint
 const struct insn *soft_jit_link_out(struct soft_vcpu *c, const struct insn *i, uint64_t site);
 /* The direct jump i, but events wait. */
 const struct insn *soft_jit_events(struct soft_vcpu *c, const struct insn *i, uint64_t unused);
-/* The indirect jump, call or return, its effects done, to target. insn_and_kind: struct insn *, and in its low bits which of
- * the three. */
+/* The indirect jump, call or return, its effects done, to target. insn_and_kind: struct insn's offset from c->jit_insns, and in
+ * its low bits which of the three. */
 const struct insn *soft_jit_jump(struct soft_vcpu *c, uint64_t target, uint64_t insn_and_kind);
+static inline const struct insn *jit_insn(const struct soft_vcpu *c, uint64_t insn_and_kind)
+{
+	return (const struct insn *)(const void *)(c->jit_insns + (insn_and_kind & ~31ull));
+}
 
 #endif

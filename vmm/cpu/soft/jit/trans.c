@@ -154,22 +154,7 @@ static void emit_exit(struct trans *t, struct trans_exit *x)
 		e_mov_imm(e, S0, (uintptr_t)x->i);
 		t_patch(t, e_jmp(e), t->j->leave_events);
 		return;
-	case X_JUMP:
-		e_rm(e, 8, 0x33, S0,
-			(struct maddr){R_CPU, S1, 0,
-				(int32_t)(offsetof(struct soft_vcpu, tlbs) +
-					  (t->cpl3 ? sizeof(struct soft_tlb) : 0) +
-					  offsetof(struct soft_tlb, x)) -
-					CPU_BIAS});
-		break;
-	case X_JUMP2:
-		e_rr(e, 8, 0x81, 4, S0);
-		e_u32(e, 0xfff);
-		e_rm(e, 8, 0x03, S0, CPU(ip_base));
-		break;
 	}
-	e_mov_imm(e, S1, (uintptr_t)x->i | kind_of(op_of(t, x->i)));
-	t_patch(t, e_jmp(e), t->j->leave_jump);
 }
 
 /* --- direct jumps */
@@ -238,10 +223,7 @@ static void jump_in(struct trans *t, const struct insn *i)
 
 static void jump_out(struct trans *t, const struct insn *i)
 {
-	int32_t x = (int32_t)(offsetof(struct soft_vcpu, tlbs) +
-			      (t->cpl3 ? sizeof(struct soft_tlb) : 0) +
-			      offsetof(struct soft_tlb, x)) -
-		    CPU_BIAS;
+	int32_t x = t_fetch_tlb(t->cpl3);
 	struct emit *e = &t->e;
 	struct trans_exit *first;
 	uint8_t *at, *site;
@@ -251,7 +233,7 @@ static void jump_out(struct trans *t, const struct insn *i)
 	t_exit(t, X_EVENTS, at, i);
 	e_rm(e, 8, 0x8b, S0, CPU(ip_base));
 	e_rm(e, 8, 0x8d, S0, AT(S0, i->disp & ~0xfff));
-	t_tlb_index(t, S1, S0, TLBX_SIZE - 1);
+	t_tlb_index(t->j, e, S1, S0, TLBX_SIZE - 1);
 	e_rm(e, 8, 0x3b, S0,
 		(struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, tag)});
 	first = t_exit(t, X_LINK_OUT, e_jcc(e, CC_NE), i);
@@ -319,46 +301,15 @@ static void jump_begins(struct trans *t, const struct insn *i)
 	t_exit(t, X_HANDLER, at, i);
 }
 
-/* To S0. */
+/*
+ * To S0. How is the same for all, so it is code that all share: processors predict indirect jumps by the way that led
+ * there. It finds in c->jit_tmp which instruction that was, if it has to leave.
+ */
 static void jump_to(struct trans *t, const struct insn *i)
 {
-	int32_t x = (int32_t)(offsetof(struct soft_vcpu, tlbs) +
-			      (t->cpl3 ? sizeof(struct soft_tlb) : 0) +
-			      offsetof(struct soft_tlb, x)) -
-		    CPU_BIAS;
-	int32_t targets = (int32_t)offsetof(struct soft_vcpu, jit_targets[t->cpl3]) - CPU_BIAS;
-	struct emit *e = &t->e;
-
-	t_tlb_index(t, S1, S0, TLBX_SIZE - 1);
-	e_rm(e, 8, 0x33, S0,
-		(struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, tag)});
-	e_rr(e, 8, 0x81, 7, S0);
-	e_u32(e, 0xfff);
-	t_exit(t, X_JUMP, t->j->check ? e_jmp(e) : e_jcc(e, CC_A), i);
-	e_rm(e, 8, 0x0b, S0,
-		(struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, gpa)});
-	e_rm(e, 8, 0x8b, S1,
-		(struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, tag)});
-	e_rm(e, 8, 0x89, S1, CPU(ip_base));
-	e_rr(e, 8, 0x8b, S1, S0);
-	e_rr(e, 8, 0xc1, 5, S1);
-	e_u8(e, 12);
-	e_rr(e, 4, 0x33, S1, S0);
-	e_rr(e, 4, 0x81, 4, S1);
-	e_u32(e, JIT_TARGETS - 1);
-	e_rr(e, 4, 0xc1, 4, S1);
-	e_u8(e, 4);
-	e_rm(e, 8, 0x3b, S0,
-		(struct maddr){R_CPU, S1, 0, targets + (int32_t)offsetof(struct jit_target, key)});
-	t_exit(t, X_JUMP2, e_jcc(e, CC_NE), i);
-	e_jmp_mem(e,
-		(struct maddr){R_CPU, S1, 0, targets + (int32_t)offsetof(struct jit_target, code)});
-}
-_Static_assert(sizeof(struct jit_target) == 16, "see jump_to()");
-
-static struct jit_target *target_slot(struct soft_vcpu *c, bool cpl3, uint64_t key)
-{
-	return &c->jit_targets[cpl3][(key ^ key >> 12) & (JIT_TARGETS - 1)];
+	e_rm(&t->e, 8, 0xc7, 0, CPU(jit_tmp));
+	e_u32(&t->e, (uint32_t)((const uint8_t *)i - t->c->jit_insns) | kind_of(op_of(t, i)));
+	t_patch(t, e_jmp(&t->e), t->j->jump[t->cpl3]);
 }
 
 /* The return address to t->at. */
@@ -629,6 +580,11 @@ const struct insn *soft_jit_count(struct soft_vcpu *c, const struct insn *i)
 	return fn(c, i);
 }
 
+static struct jit_target *target_slot(struct soft_vcpu *c, bool cpl3, uint64_t key)
+{
+	return &c->jit_targets[cpl3][(key ^ key >> 12) & (JIT_TARGETS - 1)];
+}
+
 void soft_jit_drop(struct soft_vcpu *c, const struct block *k)
 {
 	struct jit_target *s = target_slot(c, k->ops->cpl3, k->key);
@@ -711,7 +667,7 @@ static NORETURN void bad_target(struct soft_vcpu *c, const struct insn *i, unsig
 
 const struct insn *soft_jit_jump(struct soft_vcpu *c, uint64_t target, uint64_t insn_and_kind)
 {
-	const struct insn *i = (const struct insn *)(uintptr_t)(insn_and_kind & ~31ull);
+	const struct insn *i = jit_insn(c, insn_and_kind);
 	const struct insn *next;
 	const struct tlbx *x;
 	const struct block *k;

@@ -68,8 +68,6 @@ enum exit_kind {
 	X_LINK_OUT, /* the same into another page; site: see edge_out() */
 	X_EVENTS,  /* behind the jump i: events wait */
 	X_SSE,	   /* makes the XMM registers live, comes back; or X_HANDLER */
-	X_JUMP,	   /* to S0, in no page that the TLB knows; S1 is its index */
-	X_JUMP2,   /* to S0's offset in ip_base, not known to be translated */
 };
 
 struct trans_exit {
@@ -172,8 +170,10 @@ unsigned t_insn(struct trans *t, const struct insn *i);
 /* 1: it overwrites all arithmetic flags, 0: it neither looks at them nor can leave; else -1. */
 int t_flags_effect(const struct insn *i, const struct jit_op *op);
 bool t_low_byte(unsigned slot);
+/* Where c->tlbs[privilege].x is. */
+int32_t t_fetch_tlb(bool cpl3);
 /* to: the 32-bit register from's bits 12 and up, masked, times the size of a TLB entry. */
-void t_tlb_index(struct trans *t, unsigned to, unsigned from, uint32_t mask);
+void t_tlb_index(const struct soft_jit *j, struct emit *e, unsigned to, unsigned from, uint32_t mask);
 /* Makes t->at the host's address of i's memory operand, using S0 and perhaps the guest's base register. Destroys S1 and
  * the host's flags. */
 void t_operand(struct trans *t, const struct insn *i, unsigned size, bool write);
