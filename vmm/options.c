@@ -145,11 +145,8 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 {
 	int c, r = 0;
 
-	*o = (struct options){.memory_mib = 512,
-		.cpus = 1,
-		.translate = JIT_ON,
-		.serial = "null",
-		.cmdline = ""};
+	*o = (struct options){
+		.memory_mib = 512, .cpus = 1, .translate = JIT_ON, .serial = "null", .cmdline = ""};
 	opterr = 0;
 	while (r == 0 && (c = getopt_long(argc, argv, ":vVh", longopts, NULL)) != -1) {
 		switch (c) {

@@ -22,7 +22,7 @@ struct options {
 	unsigned memory_mib, cpus;
 	enum engine_kind engine;
 	enum jit_mode translate; /* soft */
-	const char *serial; /* "stdio", "null" or "file:PATH" */
+	const char *serial;	 /* "stdio", "null" or "file:PATH" */
 	struct opt_disk disks[OPT_MAX_DISKS];
 	unsigned ndisks;
 	const char *vsock, *control, *console, *restore;

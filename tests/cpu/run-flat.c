@@ -186,7 +186,10 @@ static int load(struct machine *m, const char *path)
 
 static const struct cpu_ops *find_engine(const char *name)
 {
-	soft_jit_configure(!strcmp(name, "jit") ? JIT_ON : !strcmp(name, "check") ? JIT_CHECK : JIT_OFF, 2);
+	soft_jit_configure(!strcmp(name, "jit")	    ? JIT_ON
+			   : !strcmp(name, "check") ? JIT_CHECK
+						    : JIT_OFF,
+		2);
 	if (!strcmp(name, "soft") || !strcmp(name, "jit") || !strcmp(name, "check"))
 		return &cpu_soft_ops;
 #ifdef __linux__

@@ -41,7 +41,8 @@ static unsigned append(uint8_t *code, unsigned at, const struct diff_case *c, bo
 			return at;
 		if ((p[k] & 0xf0) == 0x70 || (p[k] & 0xfc) == 0xe0 || p[k] == 0xeb)
 			p[c->len - 1] = 0;
-		else if (p[k] == 0xe8 || p[k] == 0xe9 || (p[k] == 0x0f && (p[k + 1] & 0xf0) == 0x80))
+		else if (p[k] == 0xe8 || p[k] == 0xe9 ||
+			 (p[k] == 0x0f && (p[k + 1] & 0xf0) == 0x80))
 			memset(p + c->len - 4, 0, 4);
 		return at + c->len;
 	}
@@ -123,7 +124,8 @@ int main(int argc, char **argv)
 	for (uint64_t n = 0; insns < count && bad < 5; n++) {
 		uint8_t code[MAX_LEN];
 		bool loop = n % 3 == 2;
-		unsigned len = 0, k = 1 + below(MAX_INSNS), rounds = loop ? 1 + below(MAX_ROUNDS) : 0;
+		unsigned len = 0, k = 1 + below(MAX_INSNS),
+			 rounds = loop ? 1 + below(MAX_ROUNDS) : 0;
 		const struct diff_case *regs;
 		const char *what;
 		uint32_t undef;

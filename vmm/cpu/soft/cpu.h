@@ -201,11 +201,12 @@ struct soft_vcpu {
 	bool exc_raised; /* c->exc is to be delivered */
 
 	/* Translated code's own; 0 outside it. jit/trans.h. */
-	uint8_t lazy_op;   /* what the flags are the result of; 0: c->fl */
-	uint64_t lazy[2];  /* its operands */
-	uint64_t jit_tmp;  /* a value on its way within one instruction */
-	bool sse_live;	   /* XMM registers are in the host's */
-	const uint8_t *jit_insns;  /* what translated code's short references to instructions are relative to */
+	uint8_t lazy_op;  /* what the flags are the result of; 0: c->fl */
+	uint64_t lazy[2]; /* its operands */
+	uint64_t jit_tmp; /* a value on its way within one instruction */
+	bool sse_live;	  /* XMM registers are in the host's */
+	const uint8_t *
+		jit_insns; /* what translated code's short references to instructions are relative to */
 
 	uint64_t rip; /* valid outside blocks only; use soft_rip() for the current instruction's */
 	uint64_t cr0, cr2, cr3, cr4, efer, xcr0;

@@ -486,12 +486,9 @@ static const struct form *find(unsigned map, unsigned pfx, unsigned op)
 
 	switch (map) {
 	case MAP_0F: return &map_0f[p][op];
-	case MAP_0F38:
-		return p == P_66 ? &map_0f38[op] : p == P_NONE ? &map_0f38_sha[op] : NULL;
+	case MAP_0F38: return p == P_66 ? &map_0f38[op] : p == P_NONE ? &map_0f38_sha[op] : NULL;
 	case MAP_0F3A:
-		return p == P_66		   ? &map_0f3a[op]
-		       : p == P_NONE && op == 0xcc ? &sha1rnds4
-						   : NULL;
+		return p == P_66 ? &map_0f3a[op] : p == P_NONE && op == 0xcc ? &sha1rnds4 : NULL;
 	default: return NULL;
 	}
 }

@@ -97,8 +97,8 @@ static void native_movs(uint8_t *d, const uint8_t *s, uint64_t n, unsigned size,
 	uint64_t bytes = n * size, back = down ? bytes - size : 0;
 
 	/* Elements that are overwritten before they are read make the result another one than memmove()'s. */
-	bool plain = down ? d >= s || (uint64_t)(s - d) >= bytes
-			  : d <= s || (uint64_t)(d - s) >= bytes;
+	bool plain =
+		down ? d >= s || (uint64_t)(s - d) >= bytes : d <= s || (uint64_t)(d - s) >= bytes;
 
 	if (plain && (down || bytes <= SMALL_COPY)) {
 		memmove(d - back, s - back, bytes);

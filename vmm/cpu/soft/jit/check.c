@@ -184,7 +184,9 @@ static NORETURN void diverged(const struct soft_vcpu *c, const struct block *k, 
 {
 	const uint8_t *hva = NULL;
 
-	fprintf(stderr, "translator and interpreter differ in %s: gpa %#" PRIx64 " instruction %u, to %td%s\n",
+	fprintf(stderr,
+		"translator and interpreter differ in %s: gpa %#" PRIx64
+		" instruction %u, to %td%s\n",
 		what, k->key, idx, c->jit->check->i - k->insns,
 		c->jit->check->behind ? " (jump)" : "");
 	fprintf(stderr, "flags %04x %04x\n", t->fl, n->fl);
@@ -194,8 +196,9 @@ static NORETURN void diverged(const struct soft_vcpu *c, const struct block *k, 
 	for (unsigned m = 0; m < k->ops->n && !hva; m++) {
 		const struct jit_op *op = &k->ops->op[m];
 
-		fprintf(stderr, "  %u: off %x len %u map %u op %02x modrm %02x rex %02x pfx %02x\n", m,
-			k->insns[m].off, k->insns[m].len, op->map, op->op, op->modrm, op->rex, op->pfx);
+		fprintf(stderr, "  %u: off %x len %u map %u op %02x modrm %02x rex %02x pfx %02x\n",
+			m, k->insns[m].off, k->insns[m].len, op->map, op->op, op->modrm, op->rex,
+			op->pfx);
 	}
 	abort();
 }

@@ -18,8 +18,7 @@ static void gprs(struct emit *e, unsigned op)
 static void xmms(struct emit *e, unsigned op)
 {
 	for (unsigned n = 0; n < 16; n++)
-		e_rm(e, 4, op, n,
-			CPU_AT(offsetof(struct soft_vcpu, xsave) + XMM_OFF + 16 * n));
+		e_rm(e, 4, op, n, CPU_AT(offsetof(struct soft_vcpu, xsave) + XMM_OFF + 16 * n));
 }
 
 static void call_to(struct emit *e, const uint8_t *routine)

@@ -57,8 +57,8 @@ static inline void e_u64(struct emit *e, uint64_t v)
 static inline void e_op(
 	struct emit *e, unsigned size, unsigned op, unsigned r, unsigned x, unsigned b)
 {
-	unsigned rex = 0x40u | (size == 8 ? 8 : 0) | (r >> 3 & 1) << 2 | (x >> 3 & 1) << 1 |
-		       (b >> 3 & 1);
+	unsigned rex =
+		0x40u | (size == 8 ? 8 : 0) | (r >> 3 & 1) << 2 | (x >> 3 & 1) << 1 | (b >> 3 & 1);
 
 	if (size == 2)
 		e_u8(e, 0x66);

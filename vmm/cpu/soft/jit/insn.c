@@ -69,7 +69,8 @@ static void lookup(
 	t_tlb_index(t->j, e, S1, lin, TLB_SIZE - 1);
 	if (lin != S0)
 		e_rr(e, 8, 0x8b, S0, lin);
-	e_rm(e, 8, 0x33, S0, (struct maddr){R_CPU, S1, 0, at + tag}); /* xor: the offset in that page */
+	e_rm(e, 8, 0x33, S0,
+		(struct maddr){R_CPU, S1, 0, at + tag}); /* xor: the offset in that page */
 	e_rr(e, 8, 0x81, 7, S0);
 	e_u32(e, 4096 - a.size);
 	t_exit(t, X_HANDLER, e_jcc(e, CC_A), i);
@@ -114,7 +115,8 @@ static void operand(struct trans *t, const struct insn *i, struct access a)
 		t->fail = true;
 	fl_clobber(t);
 	m = offset(t, i);
-	direct = m.base != S0 && m.index != S1 && (m.base & m.index) != NO_REG && !(i->ea & EA_ADDSEG);
+	direct = m.base != S0 && m.index != S1 && (m.base & m.index) != NO_REG &&
+		 !(i->ea & EA_ADDSEG);
 	if (m.base == NO_REG || m.index != NO_REG || m.disp)
 		e_rm(&t->e, 8, 0x8d, S0, m);
 	else if (i->ea & EA_ADDSEG && m.base != S0)
@@ -192,11 +194,7 @@ static unsigned alu_opcode(unsigned op, unsigned size)
 /* S1: the memory operand, as wide as a register. */
 static void load_here(struct trans *t, unsigned size)
 {
-	e_rm(&t->e, size < 4 ? 4 : size,
-		size == 1   ? 0x0fb6
-		: size == 2 ? 0x0fb7
-			    : 0x8b,
-		S1, HERE);
+	e_rm(&t->e, size < 4 ? 4 : size, size == 1 ? 0x0fb6 : size == 2 ? 0x0fb7 : 0x8b, S1, HERE);
 }
 
 static void store_here(struct trans *t, unsigned size)
@@ -223,8 +221,7 @@ static void compare_mem(struct trans *t, const struct insn *i, struct alu a)
 	}
 	/* The flags may have to be found out again: the value is kept. */
 	load_here(t, i->size);
-	e_rm(&t->e, 8, 0x89, S1,
-		CPU_AT(offsetof(struct soft_vcpu, lazy) + (reg_first ? 8 : 0)));
+	e_rm(&t->e, 8, 0x89, S1, CPU_AT(offsetof(struct soft_vcpu, lazy) + (reg_first ? 8 : 0)));
 	fl_discard(t);
 	if (a.imm)
 		emit_alu_imm(t, i, a.op, (struct opnd){.reg = S1});
@@ -239,7 +236,8 @@ static void compare_mem(struct trans *t, const struct insn *i, struct alu a)
 /* reg op= memory */
 static void alu_load(struct trans *t, const struct insn *i, unsigned op)
 {
-	bool carry = op == ALU_ADC || op == ALU_SBB, logic = !carry && op != ALU_ADD && op != ALU_SUB;
+	bool carry = op == ALU_ADC || op == ALU_SBB,
+	     logic = !carry && op != ALU_ADD && op != ALU_SUB;
 	unsigned opc = alu_opcode(op, i->size) | 2, reg = t_host(i->r);
 
 	if (!carry && !logic && reg != NO_REG && !fl_dead_after(t)) {
@@ -334,8 +332,8 @@ static bool high_bytes(struct trans *t, const struct insn *i, unsigned op, bool 
 	unsigned rm = legacy_byte(i->rm), reg = imm ? 0 : legacy_byte(i->r);
 	bool mov = op == LEGACY_MOV;
 
-	if (i->flags & INSN_MEM || i->size != 1 || rm == NO_REG || reg == NO_REG ||
-		op == ALU_ADC || op == ALU_SBB)
+	if (i->flags & INSN_MEM || i->size != 1 || rm == NO_REG || reg == NO_REG || op == ALU_ADC ||
+		op == ALU_SBB)
 		return false;
 	if (!mov)
 		fl_discard(t);
@@ -371,8 +369,9 @@ static bool alu(struct trans *t, const struct insn *i, unsigned op, bool imm, bo
 		fl_discard(t);
 	if (dry && !imm) {
 		reg = t_get(t, i->rm, S1);
-		e_x(&t->e, i->size, op == ALU_TEST ? alu_opcode(op, i->size) : alu_opcode(op, i->size) | 2,
-			reg, t_opnd(i->r));
+		e_x(&t->e, i->size,
+			op == ALU_TEST ? alu_opcode(op, i->size) : alu_opcode(op, i->size) | 2, reg,
+			t_opnd(i->r));
 	} else if (dry) {
 		emit_alu_imm(t, i, op, t_opnd(i->rm));
 	} else {
@@ -472,7 +471,7 @@ static void rotate_by_cl(struct trans *t, const struct insn *i, unsigned ext, st
 struct shift {
 	unsigned ext;
 	bool in_cl;
-	bool all; /* flags are overwritten for certain */
+	bool all;   /* flags are overwritten for certain */
 	bool plain; /* with an immediate, or by CL as it is */
 };
 
@@ -505,8 +504,7 @@ static bool shift_mem(struct trans *t, const struct insn *i, struct shift s)
 /* By an immediate, all flags overwritten. */
 static bool shift_reg_all(struct trans *t, const struct insn *i, unsigned ext)
 {
-	static const uint8_t kinds[8] = {
-		[4] = FK_SHL, [5] = FK_SHR, [6] = FK_SHL, [7] = FK_SAR};
+	static const uint8_t kinds[8] = {[4] = FK_SHL, [5] = FK_SHR, [6] = FK_SHL, [7] = FK_SAR};
 	bool keep = !fl_dead_after(t);
 	unsigned reg;
 
@@ -584,6 +582,7 @@ static bool shift_double(struct trans *t, const struct insn *i)
 static bool imul(struct trans *t, const struct insn *i, bool imm)
 {
 	bool m = i->flags & INSN_MEM, keep = i->size >= 4 && !fl_dead_after(t);
+	struct flag_val other = imm ? fv_imm(i->imm) : FV_IN_LAZY;
 	unsigned opc = imm ? 0x69 : 0x0faf, reg;
 	struct opnd src;
 
@@ -593,7 +592,8 @@ static bool imul(struct trans *t, const struct insn *i, bool imm)
 		t_operand(t, i, i->size, false);
 	fl_discard(t);
 	if (keep) { /* the factors, for the flags */
-		e_x(&t->e, i->size, 0x8b, S1, m ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm));
+		e_x(&t->e, i->size, 0x8b, S1,
+			m ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm));
 		e_rm(&t->e, 8, 0x89, S1, CPU(lazy[0]));
 		if (!imm) {
 			reg = t_get(t, i->r, S0);
@@ -609,7 +609,7 @@ static bool imul(struct trans *t, const struct insn *i, bool imm)
 		e_imm(&t->e, i->size, i->imm);
 	t_done(t, i->r, reg);
 	if (keep)
-		fl_set(t, FK_IMUL, i->size, FV_IN_LAZY, imm ? fv_imm(i->imm) : FV_IN_LAZY);
+		fl_set(t, FK_IMUL, i->size, FV_IN_LAZY, other);
 	else
 		fl_set_host(t);
 	return true;
@@ -934,8 +934,7 @@ static bool cmov(struct trans *t, const struct insn *i)
 	fl_load(t, S1);
 	fl_writes(t, i->r);
 	reg = t_get(t, i->r, S1);
-	e_x(&t->e, i->size, opc, reg,
-		m ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm));
+	e_x(&t->e, i->size, opc, reg, m ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm));
 	t_done(t, i->r, reg);
 	return true;
 }

@@ -23,9 +23,9 @@ struct jit_op {
 
 /* Beside a block's insns. */
 struct jit_ops {
-	uint32_t hot; /* executions until it is translated */
-	uint16_t n;   /* of op[], the tail included */
-	uint8_t cpl3; /* what it was translated for */
+	uint32_t hot;	     /* executions until it is translated */
+	uint16_t n;	     /* of op[], the tail included */
+	uint8_t cpl3;	     /* what it was translated for */
 	uint64_t *key;	     /* translated: a copy of the block's key, beside the code */
 	const uint8_t *body; /* where translated code goes to; NULL: not translated */
 	struct jit_op op[];

@@ -146,7 +146,8 @@ static unsigned gpr_dst(struct trans *t, unsigned n)
 static void with_memory(struct trans *t, const struct insn *i, struct form f)
 {
 	const struct jit_op *op = t->op;
-	bool aligned = f.size == 16 && !(f.how & UNALIGNED), gpr = f.how & GPR_DST && !(f.how & STORE);
+	bool aligned = f.size == 16 && !(f.how & UNALIGNED),
+	     gpr = f.how & GPR_DST && !(f.how & STORE);
 	unsigned reg = reg_of(op);
 
 	if (aligned)

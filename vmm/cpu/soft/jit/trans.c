@@ -234,11 +234,9 @@ static void jump_out(struct trans *t, const struct insn *i)
 	e_rm(e, 8, 0x8b, S0, CPU(ip_base));
 	e_rm(e, 8, 0x8d, S0, AT(S0, i->disp & ~0xfff));
 	t_tlb_index(t->j, e, S1, S0, TLBX_SIZE - 1);
-	e_rm(e, 8, 0x3b, S0,
-		(struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, tag)});
+	e_rm(e, 8, 0x3b, S0, (struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, tag)});
 	first = t_exit(t, X_LINK_OUT, e_jcc(e, CC_NE), i);
-	e_rm(e, 8, 0x8b, S1,
-		(struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, gpa)});
+	e_rm(e, 8, 0x8b, S1, (struct maddr){R_CPU, S1, 0, x + (int32_t)offsetof(struct tlbx, gpa)});
 	e_rr(e, 8, 0x81, 1, S1); /* or */
 	e_u32(e, i->disp & 0xfff);
 	/* From here on as soft_jit_link_out() knows it. */

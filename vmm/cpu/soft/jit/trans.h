@@ -18,7 +18,7 @@
 enum { S1 = 13, S0 = 14, R_CPU = 15, R_GUEST_RSP = 11 };
 /* R_CPU points into the struct, so that what is used most has an 8-bit displacement. */
 enum { CPU_BIAS = 128 };
-#define CPU_AT(off) AT(R_CPU, (int32_t)(off) - CPU_BIAS)
+#define CPU_AT(off) AT(R_CPU, (int32_t)(off)-CPU_BIAS)
 #define CPU(field)  CPU_AT(offsetof(struct soft_vcpu, field))
 
 enum { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP, ALU_TEST };
@@ -43,7 +43,12 @@ enum flag_kind {
 	FK_COUNT,
 };
 struct flag_val {
-	enum { FV_NONE, FV_SLOT, FV_LAZY, FV_IMM } where; /* a guest register; in c->lazy[] already */
+	enum {
+		FV_NONE,
+		FV_SLOT,
+		FV_LAZY,
+		FV_IMM
+	} where; /* a guest register; in c->lazy[] already */
 	uint8_t slot;
 	int32_t imm;
 };
@@ -64,10 +69,10 @@ enum { LAZY_CODES = 1 + (FK_COUNT - 1) * 4, LAZY_SLOT = 32 };
 enum exit_kind {
 	X_HANDLER, /* the interpreter executes i */
 	X_INSN,	   /* goes on with i, whoever executes it now */
-	X_LINK,	   /* direct jump i, its target not known to be translated; site: the jump to be patched */
+	X_LINK, /* direct jump i, its target not known to be translated; site: the jump to be patched */
 	X_LINK_OUT, /* the same into another page; site: see edge_out() */
-	X_EVENTS,  /* behind the jump i: events wait */
-	X_SSE,	   /* makes the XMM registers live, comes back; or X_HANDLER */
+	X_EVENTS,   /* behind the jump i: events wait */
+	X_SSE,	    /* makes the XMM registers live, comes back; or X_HANDLER */
 };
 
 struct trans_exit {
@@ -85,18 +90,18 @@ struct trans {
 	struct emit e;
 	const struct block *k;
 	const struct insn *first; /* of the run */
-	unsigned idx;		 /* of the instruction being translated */
-	const struct jit_op *op; /* the same one's */
+	unsigned idx;		  /* of the instruction being translated */
+	const struct jit_op *op;  /* the same one's */
 	struct flags fl;
 	bool cpl3, smp;
-	bool sse; /* the XMM registers are live */
+	bool sse;	 /* the XMM registers are live */
 	struct maddr at; /* the memory operand, on the host */
 	bool fail;
-	uint8_t *body; /* of the block, when the run begins with it */
-	struct trans_again { /* the block once more, for its jumps back to its own beginning */
+	uint8_t *body;		 /* of the block, when the run begins with it */
+	struct trans_again {	 /* the block once more, for its jumps back to its own beginning */
 		struct flags fl; /* what they come with; */
 		bool sse;
-		uint8_t *code;	 /* NULL: not yet */
+		uint8_t *code; /* NULL: not yet */
 		uint8_t *jump[MAX_AGAIN];
 		unsigned njumps;
 	} again;
@@ -173,7 +178,8 @@ bool t_low_byte(unsigned slot);
 /* Where c->tlbs[privilege].x is. */
 int32_t t_fetch_tlb(bool cpl3);
 /* to: the 32-bit register from's bits 12 and up, masked, times the size of a TLB entry. */
-void t_tlb_index(const struct soft_jit *j, struct emit *e, unsigned to, unsigned from, uint32_t mask);
+void t_tlb_index(
+	const struct soft_jit *j, struct emit *e, unsigned to, unsigned from, uint32_t mask);
 /* Makes t->at the host's address of i's memory operand, using S0 and perhaps the guest's base register. Destroys S1 and
  * the host's flags. */
 void t_operand(struct trans *t, const struct insn *i, unsigned size, bool write);
