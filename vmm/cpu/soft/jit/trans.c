@@ -188,7 +188,7 @@ static bool jump_again(struct trans *t)
 	}
 	if (a->njumps == MAX_AGAIN)
 		return false;
-	a->sse = (a->sse || !a->njumps) && t->sse;
+	a->sse = (!a->njumps || a->sse) && t->sse;
 	a->fl = t->fl;
 	a->jump[a->njumps++] = e_jmp(&t->e);
 	return true;
