@@ -4,7 +4,7 @@
 
 #include "lib/base/test.h"
 #include "lib/os/thread.h"
-#include "vmm/cpu/soft/jit/jit.h"
+#include "vmm/cpu/soft/cpu.h"
 
 #define RUN_TO_VECTOR(r, vec)                                                                      \
 	do {                                                                                       \
@@ -468,21 +468,6 @@ TEST(soft_smp_atomics)
 	rig_free(r);
 }
 
-static void kick_later(void *ctx)
-{
-	struct rig *r = ctx;
-	struct os_event e;
-
-	os_event_init(&e);
-	os_event_wait(&e, os_now() + 50000000);
-	os_event_done(&e);
-	cpu_soft_ops.kick(r->cpu[0]);
-}
-/*
- * Two vCPUs waited for each other's interrupts for ever: a loop went from translated code to PAUSE's handler and back into
- * translated code, past every place that looks for events.
- */
-CODE(wait, "1: pause; mov 0x20000, %eax; test $1, %al; jne 1b; hlt")
 /* An access that crosses into the page that an empty entry is marked with was taken for a hit. */
 TEST(empty_tlb_entries_match_no_access)
 {
@@ -495,25 +480,6 @@ TEST(empty_tlb_entries_match_no_access)
 			CHECK(marked != n && marked != ((n + 1) & (sizes[k] - 1)));
 		}
 	}
-}
-
-TEST(jit_loop_through_a_handler_sees_events)
-{
-	struct os_thread *t;
-	struct rig *r;
-
-	soft_jit_configure(JIT_ON, 2);
-	r = rig_new(1);
-	soft_jit_configure(JIT_OFF, 0);
-	RIG_LOAD(r, wait);
-	*(uint32_t *)rig_ptr(r, 0x20000) = 1;
-	CHECK_EQ(os_thread_start(&t, "kicker", kick_later, r), 0);
-	CHECK_EQ(rig_run(r), CPU_EXIT_KICK);
-	os_thread_join(t);
-	*(uint32_t *)rig_ptr(r, 0x20000) = 0;
-	CHECK_EQ(rig_run(r), CPU_EXIT_HALT);
-	CHECK_EQ(r->s.rip, RIG_CODE + (uint64_t)(wait_end - wait));
-	rig_free(r);
 }
 
 TEST_MAIN()

@@ -12,11 +12,17 @@ enum { CACHE_SIZE = 64 << 20, THRESHOLD = 8 };
 
 static enum jit_mode mode;
 static unsigned threshold = THRESHOLD;
+static size_t limit = CACHE_SIZE;
 
 void soft_jit_configure(enum jit_mode m, unsigned n)
 {
 	mode = m;
 	threshold = n ? n - 1 : THRESHOLD;
+}
+
+void soft_jit_limit(size_t bytes)
+{
+	limit = bytes ? bytes : CACHE_SIZE;
 }
 
 static int map_cache(struct soft_jit *j)
@@ -50,7 +56,7 @@ int soft_jit_new(struct soft_vcpu *c)
 	if (!j)
 		return -ENOMEM;
 	c->jit = j;
-	j->size = CACHE_SIZE;
+	j->size = limit;
 	j->threshold = threshold;
 	j->bmi2 = __builtin_cpu_supports("bmi2");
 	j->trans = malloc(sizeof(*j->trans));

@@ -28,6 +28,7 @@ struct soft_jit {
 	/* From start (behind the shared routines) on what is executed, from cold on the ways in and out of it. */
 	size_t size, start, used, cold, cold_used;
 	uint32_t threshold;
+	unsigned flushes;	  /* how often it was emptied */
 	bool bmi2;		  /* the host has it */
 	struct jit_check *check;  /* NULL: not JIT_CHECK. See check.c */
 	struct jit_store *stores; /* the next of its log */

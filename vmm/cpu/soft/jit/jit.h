@@ -37,7 +37,9 @@ struct jit_ops {
  */
 enum jit_mode { JIT_OFF, JIT_ON, JIT_CHECK };
 void soft_jit_configure(enum jit_mode mode, unsigned threshold);
-/* Leaves c->jit NULL when translation is off. */
+/* And how many bytes of code each may have; 0: the usual. */
+void soft_jit_limit(size_t bytes);
+/* Leaves c->jit NULL when translation is off, or the host gives no executable memory. */
 int soft_jit_new(struct soft_vcpu *c);
 void soft_jit_free(struct soft_vcpu *c);
 /* All blocks were dropped; one is about to be. */

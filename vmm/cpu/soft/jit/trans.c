@@ -598,6 +598,7 @@ void soft_jit_flush(struct soft_vcpu *c)
 {
 	if (!c->jit)
 		return;
+	c->jit->flushes++;
 	c->jit->used = c->jit->start;
 	c->jit->cold_used = c->jit->cold;
 	if (c->jit->check)
