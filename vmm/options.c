@@ -113,32 +113,33 @@ static int disk(struct options *o, char *text, struct err *e)
 	return 0;
 }
 
+/* Which of the names text is; -1: none. */
+static int choice(const char *const *names, unsigned n, const char *text)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (strcmp(text, names[i]) == 0)
+			return (int)i;
+	return -1;
+}
+
 static int translate(struct options *o, const char *text, struct err *e)
 {
-	static const char *const modes[] = {
+	static const char *const names[] = {
 		[JIT_OFF] = "off", [JIT_ON] = "on", [JIT_CHECK] = "check"};
+	int n = choice(names, ARRAY_LEN(names), text);
 
-	for (unsigned i = 0; i < ARRAY_LEN(modes); i++) {
-		if (strcmp(text, modes[i]) == 0) {
-			o->translate = i;
-			return 0;
-		}
-	}
-	return err_set(e, -EINVAL, "--translate %s: on, off or check is needed", text);
+	o->translate = (enum jit_mode)n;
+	return n < 0 ? err_set(e, -EINVAL, "--translate %s: on, off or check is needed", text) : 0;
 }
 
 static int engine(struct options *o, const char *text, struct err *e)
 {
 	static const char *const names[] = {
 		[ENGINE_AUTO] = "auto", [ENGINE_KVM] = "kvm", [ENGINE_SOFT] = "soft"};
+	int n = choice(names, ARRAY_LEN(names), text);
 
-	for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
-		if (strcmp(text, names[i]) == 0) {
-			o->engine = i;
-			return 0;
-		}
-	}
-	return err_set(e, -EINVAL, "--engine %s: auto, kvm or soft is needed", text);
+	o->engine = (enum engine_kind)n;
+	return n < 0 ? err_set(e, -EINVAL, "--engine %s: auto, kvm or soft is needed", text) : 0;
 }
 
 int options_parse(struct options *o, int argc, char **argv, struct err *e)
