@@ -84,6 +84,8 @@ void fl_writes(struct trans *t, unsigned slot)
 {
 	struct flags *f = &t->fl;
 
+	t_changes(t, slot);
+
 	if (f->kind == FK_NONE)
 		return;
 	for (unsigned n = 0; n < 2; n++) {
@@ -110,6 +112,7 @@ void fl_prepare(struct trans *t)
 
 	if (f->host || f->kind != FK_NONE || f->in_fl)
 		return;
+	t_uses_s0(t);
 	t_patch(t, e_call(&t->e), t->j->flags);
 	f->in_fl = true;
 }
@@ -187,8 +190,10 @@ void fl_load(struct trans *t, unsigned scratch)
 		recompute(t, scratch);
 		return;
 	}
-	if (!f->in_fl) /* no fl_prepare(): then both are free */
+	if (!f->in_fl) { /* no fl_prepare(): then both are free */
+		t_uses_s0(t);
 		t_patch(t, e_call(&t->e), t->j->flags);
+	}
 	f->in_fl = true;
 	e_rr(&t->e, 8, 0x8b, scratch, RAX);
 	e_rm(&t->e, 4, 0x0fb7, RAX, CPU(fl));

@@ -110,6 +110,7 @@ static void need_sse(struct trans *t, const struct insn *i)
 	x = t_exit(t, X_SSE, e_jcc(&t->e, CC_E), i);
 	x->back = t->e.p;
 	t->sse = true;
+	t_uses_s0(t);
 }
 
 static unsigned opcode(const struct jit_op *op)

@@ -114,6 +114,20 @@ TEST(jit_link_to_a_page_that_was_rewritten_is_not_followed)
 	rig_free(r);
 }
 
+/* The address to call and the return address lie beside each other: the first's register was still in use for the second. */
+CODE(through_stack, "lea 3f(%rip), %rax; mov $50, %ecx; xor %esi, %esi; 2: push %rax; call *(%rsp); pop %rax; "
+		    "dec %ecx; jnz 2b; hlt; 3: inc %esi; ret")
+TEST(jit_call_through_the_stack)
+{
+	struct rig *r = jit_rig();
+
+	RIG_LOAD(r, through_stack);
+	CHECK_EQ(rig_run(r), CPU_EXIT_HALT);
+	CHECK_EQ(r->s.gpr[CPU_RSI], 50);
+	CHECK_EQ(r->s.gpr[CPU_RSP], RIG_STACK);
+	rig_free(r);
+}
+
 /* Many functions, all called, over and over: more code than there is room for. */
 enum { FUNCTIONS = 30000, FUNCTION_SIZE = 32, FUNCTIONS_AT = 0x100000, ROUNDS = 5 };
 CODE(one, "add $1, %eax; add %rax, 0x20000; ret")

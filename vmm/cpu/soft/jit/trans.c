@@ -36,6 +36,8 @@ unsigned t_get(struct trans *t, unsigned slot, unsigned scratch)
 
 	if (h != NO_REG)
 		return h;
+	if (scratch == S0)
+		t_uses_s0(t);
 	e_rm(&t->e, 8, 0x8b, scratch, CPU_AT(slot));
 	return scratch;
 }
@@ -48,8 +50,15 @@ unsigned t_put(struct trans *t, unsigned slot, unsigned scratch)
 	return h != NO_REG ? h : scratch;
 }
 
+void t_changes(struct trans *t, unsigned slot)
+{
+	if (t->near.base == t_host(slot))
+		t->near.valid = false;
+}
+
 void t_done(struct trans *t, unsigned slot, unsigned reg)
 {
+	t_changes(t, slot);
 	if (t_host(slot) == NO_REG)
 		e_rm(&t->e, 8, 0x89, reg, CPU_AT(slot));
 }
@@ -110,15 +119,22 @@ static const struct jit_op *op_of(const struct trans *t, const struct insn *i)
 static void emit_exit(struct trans *t, struct trans_exit *x)
 {
 	struct emit *e = &t->e;
+	uint8_t *miss;
 
 	t_patch(t, x->at, e->p);
 	t->fl = x->fl;
 	switch (x->kind) {
+	case X_LOOKUP:
+		t_addend(t, x->i, x->access, x->m, &miss);
+		t_patch(t, e_jmp(e), x->back);
+		t_patch(t, miss, e->p);
+		goto handler;
 	case X_SSE:
 		t_patch(t, e_call(e), t->j->load_sse);
 		t_patch(t, e_jcc(e, CC_NE), x->back);
 		/* fallthrough */
 	case X_HANDLER:
+	handler:
 		/* All but the first instruction of a run still have their handler. */
 		if (x->i == t->first) {
 			fl_save(t);
@@ -342,6 +358,7 @@ static void call_or_jump_to(struct trans *t, const struct insn *i, bool is_call)
 	jump_begins(t, i);
 	if (m) {
 		t_operand(t, i, 8, false);
+		t_uses_s0(t);
 		e_rm(&t->e, 8, 0x8b, S0, t->at);
 		if (is_call)
 			e_rm(&t->e, 8, 0x89, S0, CPU(jit_tmp));
@@ -440,6 +457,7 @@ static unsigned emit_insns(struct trans *t, unsigned idx)
 		t->nexits = nexits;
 		t->fl = fl;
 		t->sse = sse;
+		t->near.valid = false;
 		t_exit(t, X_INSN, e_jmp(&t->e), i);
 		if (t->op->known)
 			push_head(t, idx + 1);
@@ -483,6 +501,7 @@ static void emit_again(struct trans *t)
 		t_patch(t, a->jump[n], a->code);
 	t->fl = a->fl;
 	t->sse = a->sse;
+	t->near.valid = false;
 	emit_insns(t, 0);
 }
 
@@ -505,6 +524,7 @@ static void translate(struct trans *t, const struct block *k, unsigned idx)
 	t->body = NULL;
 	t->again.njumps = 0;
 	t->again.code = NULL;
+	t->near.valid = false;
 	if (idx == 0) {
 		e_u64(&t->e, k->key);
 		start = t->body = t->e.p;

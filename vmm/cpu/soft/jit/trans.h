@@ -72,7 +72,14 @@ enum exit_kind {
 	X_LINK, /* direct jump i, its target not known to be translated; site: the jump to be patched */
 	X_LINK_OUT, /* the same into another page; site: see edge_out() */
 	X_EVENTS,   /* behind the jump i: events wait */
+	X_LOOKUP,   /* S0: for another page than the last access; comes back */
 	X_SSE,	    /* makes the XMM registers live, comes back; or X_HANDLER */
+};
+
+/* An access to memory. */
+struct access {
+	unsigned size;
+	bool write, aligned;
 };
 
 struct trans_exit {
@@ -80,6 +87,8 @@ struct trans_exit {
 	uint8_t *at, *site, *back;
 	const struct insn *i;
 	struct flags fl;
+	struct access access;
+	struct maddr m;
 };
 
 enum { MAX_EXITS = 512, MAX_HEADS = 80, MAX_AGAIN = 8 };
@@ -96,6 +105,12 @@ struct trans {
 	bool cpl3, smp;
 	bool sse;	 /* the XMM registers are live */
 	struct maddr at; /* the memory operand, on the host */
+	struct near {	 /* S0 holds the TLB's addend for the page of base + disp, where such an access was done */
+		bool valid;
+		struct access access;
+		uint8_t base;
+		int32_t disp;
+	} near;
 	bool fail;
 	uint8_t *body;		 /* of the block, when the run begins with it */
 	struct trans_again {	 /* the block once more, for its jumps back to its own beginning */
@@ -134,6 +149,12 @@ unsigned t_get(struct trans *t, unsigned slot, unsigned scratch);
 /* The guest register is about to change: its host register, or scratch, which t_done() stores. */
 unsigned t_put(struct trans *t, unsigned slot, unsigned scratch);
 void t_done(struct trans *t, unsigned slot, unsigned reg);
+/* The guest register changes, S0 does: t->near may not be true any more. */
+void t_changes(struct trans *t, unsigned slot);
+static inline void t_uses_s0(struct trans *t)
+{
+	t->near.valid = false;
+}
 
 /* --- flags.c */
 
@@ -180,6 +201,8 @@ int32_t t_fetch_tlb(bool cpl3);
 /* to: the 32-bit register from's bits 12 and up, masked, times the size of a TLB entry. */
 void t_tlb_index(
 	const struct soft_jit *j, struct emit *e, unsigned to, unsigned from, uint32_t mask);
+/* S0: the TLB's addend for base + disp. A miss is X_HANDLER; or its jump is stored in miss. */
+void t_addend(struct trans *t, const struct insn *i, struct access a, struct maddr m, uint8_t **miss);
 /* Makes t->at the host's address of i's memory operand, using S0 and perhaps the guest's base register. Destroys S1 and
  * the host's flags. */
 void t_operand(struct trans *t, const struct insn *i, unsigned size, bool write);
