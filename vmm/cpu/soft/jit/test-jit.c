@@ -115,8 +115,9 @@ TEST(jit_link_to_a_page_that_was_rewritten_is_not_followed)
 }
 
 /* The address to call and the return address lie beside each other: the first's register was still in use for the second. */
-CODE(through_stack, "lea 3f(%rip), %rax; mov $50, %ecx; xor %esi, %esi; 2: push %rax; call *(%rsp); pop %rax; "
-		    "dec %ecx; jnz 2b; hlt; 3: inc %esi; ret")
+CODE(through_stack,
+	"lea 3f(%rip), %rax; mov $50, %ecx; xor %esi, %esi; 2: push %rax; call *(%rsp); pop %rax; "
+	"dec %ecx; jnz 2b; hlt; 3: inc %esi; ret")
 TEST(jit_call_through_the_stack)
 {
 	struct rig *r = jit_rig();

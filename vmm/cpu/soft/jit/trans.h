@@ -105,7 +105,7 @@ struct trans {
 	bool cpl3, smp;
 	bool sse;	 /* the XMM registers are live */
 	struct maddr at; /* the memory operand, on the host */
-	struct near {	 /* S0 holds the TLB's addend for the page of base + disp, where such an access was done */
+	struct near { /* S0 holds the TLB's addend for the page of base + disp, where such an access was done */
 		bool valid;
 		struct access access;
 		uint8_t base;
@@ -196,18 +196,26 @@ unsigned t_insn(struct trans *t, const struct insn *i);
 /* 1: it overwrites all arithmetic flags, 0: it neither looks at them nor can leave; else -1. */
 int t_flags_effect(const struct insn *i, const struct jit_op *op);
 bool t_low_byte(unsigned slot);
+
+/* --- mem.c */
+
+/* The EA without the segment's base; changes S0 and S1 only, no flags. */
+struct maddr t_offset(struct trans *t, const struct insn *i);
 /* Where c->tlbs[privilege].x is. */
 int32_t t_fetch_tlb(bool cpl3);
 /* to: the 32-bit register from's bits 12 and up, masked, times the size of a TLB entry. */
 void t_tlb_index(
 	const struct soft_jit *j, struct emit *e, unsigned to, unsigned from, uint32_t mask);
 /* S0: the TLB's addend for base + disp. A miss is X_HANDLER; or its jump is stored in miss. */
-void t_addend(struct trans *t, const struct insn *i, struct access a, struct maddr m, uint8_t **miss);
+void t_addend(
+	struct trans *t, const struct insn *i, struct access a, struct maddr m, uint8_t **miss);
 /* Makes t->at the host's address of i's memory operand, using S0 and perhaps the guest's base register. Destroys S1 and
  * the host's flags. */
 void t_operand(struct trans *t, const struct insn *i, unsigned size, bool write);
 /* The same, of 16 bytes, for an instruction that raises #GP unless it is aligned. */
 void t_operand_aligned(struct trans *t, const struct insn *i, bool write);
+/* The same for [base + disp], base being a guest register's host register. The flags have been seen to. */
+void t_base(struct trans *t, const struct insn *i, struct access a, struct maddr m);
 /* The same for [RSP + off]. */
 void t_stack(struct trans *t, const struct insn *i, int32_t off, unsigned size, bool write);
 void t_move_rsp(struct trans *t, int32_t by);
