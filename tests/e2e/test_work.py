@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import end, real_only, rootfs, wait_for, world
+from conftest import SOURCE, end, real_only, rootfs, wait_for, world
 
 pytestmark = real_only
 
@@ -87,6 +87,19 @@ def test_compile_and_run_floating_point(wslx, opt):
     assert abs(decimal.Decimal(got[4]) - exact) < decimal.Decimal("2e-15")  # 64 bits of mantissa
     a, b, c = second.split()
     assert (int(a), int(b), float.fromhex(c)) == ints
+
+
+@pytest.fixture(scope="module")
+def cpu(wslx):
+    has(wslx, "gcc")
+    wslx.ok("-d", "deb", "--", "cat > /tmp/cpu.c", input=(SOURCE / "tests/e2e/cpu.c").read_text())
+    wslx.sh("gcc -O2 -D_GNU_SOURCE -pthread -o /tmp/cpu /tmp/cpu.c", timeout=120)
+
+
+@pytest.mark.parametrize("case", ["smc", "smc-threads", "signals", "ptrace", "atomics"])
+def test_processor_as_programs_see_it(wslx, cpu, case):
+    p = wslx.run("-d", "deb", "--", f"/tmp/cpu {case}", timeout=120)
+    assert p.returncode == 0, p.stdout + p.stderr
 
 
 @pytest.mark.parametrize("module", ["test_math", "test_struct", "test_zlib"])
