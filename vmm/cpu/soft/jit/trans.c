@@ -593,7 +593,7 @@ const struct insn *soft_jit_count(struct soft_vcpu *c, const struct insn *i)
 		}
 		k->insns[0].fn = fn;
 		make(c, k);
-		fn = k->insns[0].fn;
+		return i; /* not from here: translated code must not be called */
 	}
 	return fn(c, i);
 }
