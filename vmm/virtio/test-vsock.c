@@ -689,6 +689,8 @@ TEST(what_nobody_answers_ends_in_time)
 TEST(reset_and_migration_end_connections)
 {
 	struct fake_vsock g;
+	struct vsock_conn *c;
+	struct fv_pkt p = {0};
 	struct vsock *into;
 	gpa_t event;
 	uint32_t len = 0;
@@ -715,7 +717,16 @@ TEST(reset_and_migration_end_connections)
 	uint8_t cid[8];
 	vsock_dev(into)->ops->config_read(vsock_dev(into), 0, cid, 8);
 	CHECK_EQ(cid[0], VSOCK_CID_GUEST);
-	connected(&g, 1, 2);
+	/* A connection made before the guest got to the event would be ended by it. */
+	memset(&ends[0], 0, sizeof(ends[0]));
+	ends[0].open = true;
+	REQUIRE(vsock_open(g.vs, 7777, &ends[0], &c) == 0);
+	pump(&g);
+	CHECK(!fv_recv(&g, &p));
+	fake_add(&g.f, 2, (struct fake_buf[]){{event, 4, true}}, 1, false);
+	fake_kick(&g.f, 2);
+	REQUIRE(fv_recv(&g, &p));
+	CHECK_EQ(p.op, FV_REQUEST);
 	fv_done(&g);
 }
 

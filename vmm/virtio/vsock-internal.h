@@ -118,7 +118,9 @@ struct vsock {
 
 	struct vsock_rst rst[VSOCK_RSTS];
 	unsigned n_rst;
-	bool event_owed; /* TRANSPORT_RESET after a load */
+	/* TRANSPORT_RESET after a load. The guest ends all its connections when it gets to it, those too that were made
+	 * meanwhile: until it gives the event's buffer back it gets no packet. */
+	enum { VSOCK_EVENT_NONE, VSOCK_EVENT_OWED, VSOCK_EVENT_SENT } event;
 
 	struct vq_chain tx;
 	struct vq_chain rx[VSOCK_RX_BATCH];

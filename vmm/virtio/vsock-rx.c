@@ -207,7 +207,7 @@ void vsock_pump(struct vsock *vs)
 {
 	unsigned packets = 0;
 
-	if (!virtio_live(&vs->v))
+	if (!virtio_live(&vs->v) || vs->event == VSOCK_EVENT_SENT)
 		return;
 	if (send_rsts(vs)) {
 		while (vs->ready) {

@@ -115,18 +115,25 @@ static void config_read(struct virtio_dev *v, uint32_t off, void *buf, uint32_t 
 		memcpy(buf, cfg + off, MIN(len, (uint32_t)sizeof(cfg) - off));
 }
 
-/* Tells the guest that all its connections are gone: it woke up on another machine (§5.10.6.7). */
+/*
+ * Tells the guest that all its connections are gone: it woke up on another machine (§5.10.6.7). All the other buffers go
+ * back too, empty: only an empty queue notifies of what is added to it.
+ */
 static void send_event(struct vsock *vs)
 {
 	struct vq *q = &vs->v.q[VSOCK_EVENTQ];
 	uint8_t event[4];
+	uint32_t written;
 
-	if (!vs->event_owed || vq_pop(q, &vs->tx) <= 0)
-		return;
 	le32_put(event, EVENT_TRANSPORT_RESET);
-	vq_push(q, &vs->tx, (uint32_t)vq_write(&vs->tx, 0, event, sizeof(event)));
+	while (vs->event != VSOCK_EVENT_NONE && vq_pop(q, &vs->tx) > 0) {
+		written = 0;
+		if (vs->event == VSOCK_EVENT_OWED)
+			written = (uint32_t)vq_write(&vs->tx, 0, event, sizeof(event));
+		vq_push(q, &vs->tx, written);
+		vs->event = VSOCK_EVENT_SENT;
+	}
 	vq_flush(q);
-	vs->event_owed = false;
 }
 
 static void ready(struct virtio_dev *v)
@@ -141,6 +148,8 @@ static void notify(struct virtio_dev *v, unsigned q)
 
 	if (q == VSOCK_TXQ)
 		vsock_tx(vs);
+	else if (q == VSOCK_EVENTQ && vs->event == VSOCK_EVENT_SENT)
+		vs->event = VSOCK_EVENT_NONE;
 	else if (q == VSOCK_EVENTQ)
 		send_event(vs);
 	vsock_pump(vs);
@@ -149,7 +158,7 @@ static void notify(struct virtio_dev *v, unsigned q)
 static bool reset(struct virtio_dev *v)
 {
 	vsock_free_all(to_vsock(v));
-	to_vsock(v)->event_owed = false;
+	to_vsock(v)->event = VSOCK_EVENT_NONE;
 	return true;
 }
 
@@ -171,7 +180,7 @@ static int load(struct virtio_dev *v, struct state_r *r)
 		return -EBADMSG;
 	vs->cid = state_get_u64(r);
 	state_leave(r);
-	vs->event_owed = true;
+	vs->event = VSOCK_EVENT_OWED;
 	return 0;
 }
 

@@ -132,7 +132,7 @@ static void emit_exit(struct trans *t, struct trans_exit *x)
 	case X_SSE:
 		t_patch(t, e_call(e), t->j->load_sse);
 		t_patch(t, e_jcc(e, CC_NE), x->back);
-		/* fallthrough */
+		__attribute__((fallthrough));
 	case X_HANDLER:
 	handler:
 		/* All but the first instruction of a run still have their handler. */
@@ -143,7 +143,7 @@ static void emit_exit(struct trans *t, struct trans_exit *x)
 			t_patch(t, e_jmp(e), t->j->leave);
 			return;
 		}
-		/* fallthrough */
+		__attribute__((fallthrough));
 	case X_INSN:
 		fl_save(t);
 		e_mov_imm(e, S0, (uint64_t)((const uint8_t *)x->i - t->c->jit_insns));
