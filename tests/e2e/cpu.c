@@ -251,7 +251,7 @@ static void *hammer(void *arg)
 	for (unsigned n = 0; n < ROUNDS; n++) {
 		uint64_t old = atomic_load(&shared.swapped), lo = shared.pair[0],
 			 hi = shared.pair[1];
-		uint8_t ok;
+		uint8_t ok = 0;
 
 		atomic_fetch_add(&shared.added, 3);
 		atomic_fetch_add(&shared.byte, 1);
@@ -264,7 +264,7 @@ static void *hammer(void *arg)
 		atomic_flag_clear(&shared.lock);
 		do {
 			__asm__ volatile("lock cmpxchg16b %1; sete %0"
-					 : "=q"(ok), "+m"(shared.pair), "+a"(lo), "+d"(hi)
+					 : "+q"(ok), "+m"(shared.pair), "+a"(lo), "+d"(hi)
 					 : "b"(lo + 1), "c"(hi - 1)
 					 : "memory", "cc");
 		} while (!ok);
