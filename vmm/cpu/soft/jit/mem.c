@@ -103,14 +103,14 @@ static void log_store(struct trans *t, unsigned size)
 static bool beside_last(struct trans *t, const struct insn *i, struct access a, struct maddr m)
 {
 	struct near *n = &t->near;
-	int32_t by = m.disp - n->disp;
+	int64_t by = (int64_t)m.disp - n->disp;
 	struct trans_exit *x;
 	uint8_t *at;
 
 	if (!n->valid || n->base != m.base || (a.write && !n->access.write) || a.aligned ||
 		by > MAX_BESIDE || by < -MAX_BESIDE)
 		return false;
-	if (by < 0 && (int32_t)a.size + by > (int32_t)n->access.size)
+	if (by < 0 && a.size + by > n->access.size)
 		return false;
 	a.write = n->access.write; /* so that the next one may rely on it */
 	if (by || a.size > n->access.size) {

@@ -194,7 +194,7 @@ static int run_interpreted(void)
 TEST(jit_without_executable_memory_interprets)
 {
 	pid_t p = fork();
-	int status;
+	int status = -1;
 
 	if (p == 0)
 		_exit(run_interpreted());
