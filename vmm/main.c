@@ -19,6 +19,7 @@
 #include "lib/sandbox/sandbox.h"
 #include "vmm/boot/linux.h"
 #include "vmm/control.h"
+#include "vmm/cpu/soft/direct/direct.h"
 #include "vmm/cpu/soft/jit/jit.h"
 #include "vmm/engine.h"
 #include "vmm/machine.h"
@@ -270,6 +271,7 @@ static int run(struct options *o, struct err *e)
 	}
 	log_info(NULL, "engine %s: %s", cpu->name, reason.text);
 	soft_jit_configure(o->translate, 0);
+	soft_direct_configure(!o->no_direct && o->translate == JIT_ON);
 	r = loop_new(&loop);
 	if (r < 0)
 		return err_sys(e, r, "create the event loop");

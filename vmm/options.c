@@ -26,6 +26,7 @@ enum {
 	OPT_NO_SANDBOX,
 	OPT_PROBE,
 	OPT_TRANSLATE,
+	OPT_DIRECT,
 };
 
 static const struct option longopts[] = {
@@ -37,6 +38,7 @@ static const struct option longopts[] = {
 	{"cpus", required_argument, NULL, OPT_CPUS},
 	{"engine", required_argument, NULL, OPT_ENGINE},
 	{"translate", required_argument, NULL, OPT_TRANSLATE},
+	{"direct", required_argument, NULL, OPT_DIRECT},
 	{"serial", required_argument, NULL, OPT_SERIAL},
 	{"disk", required_argument, NULL, OPT_DISK},
 	{"vsock", required_argument, NULL, OPT_VSOCK},
@@ -66,6 +68,8 @@ const char *options_usage(void)
 	       "  --engine auto|kvm|soft what runs the virtual CPUs (auto: KVM if it works here)\n"
 	       "  --translate on|off|check   soft engine: translate hot code (default), interpret everything, or\n"
 	       "                         do both and compare\n"
+	       "  --direct on|off        soft engine: let the processor itself execute user code that computes\n"
+	       "                         (default, with --translate on)\n"
 	       "  --serial stdio|null|file:PATH   first serial port (null)\n"
 	       "  --disk PATH[,ro]       a disk (raw image); repeatable, in LUN order\n"
 	       "  --vsock PATH           unix socket for vsock; the guest's CID is 3\n"
@@ -132,6 +136,15 @@ static int translate(struct options *o, const char *text, struct err *e)
 	return n < 0 ? err_set(e, -EINVAL, "--translate %s: on, off or check is needed", text) : 0;
 }
 
+static int direct(struct options *o, const char *text, struct err *e)
+{
+	static const char *const names[] = {"on", "off"};
+	int n = choice(names, ARRAY_LEN(names), text);
+
+	o->no_direct = n == 1;
+	return n < 0 ? err_set(e, -EINVAL, "--direct %s: on or off is needed", text) : 0;
+}
+
 static int engine(struct options *o, const char *text, struct err *e)
 {
 	static const char *const names[] = {
@@ -160,6 +173,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 			break;
 		case OPT_CPUS: r = number("cpus", optarg, 1, CPU_MAX_VCPUS, &o->cpus, e); break;
 		case OPT_TRANSLATE: r = translate(o, optarg, e); break;
+		case OPT_DIRECT: r = direct(o, optarg, e); break;
 		case OPT_ENGINE: r = engine(o, optarg, e); break;
 		case OPT_SERIAL: o->serial = optarg; break;
 		case OPT_DISK: r = disk(o, optarg, e); break;

@@ -22,6 +22,7 @@ struct options {
 	unsigned memory_mib, cpus;
 	enum engine_kind engine;
 	enum jit_mode translate; /* soft */
+	bool no_direct;		 /* soft */
 	const char *serial;	 /* "stdio", "null" or "file:PATH" */
 	struct opt_disk disks[OPT_MAX_DISKS];
 	unsigned ndisks;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
@@ -164,6 +165,11 @@ static const struct sandbox_rule vmm_rules[] = {
 	IF_EQUAL("ioctl", 1, FIONREAD),
 	IF_EQUAL("ioctl", 1, FIONBIO),
 	IF_EQUAL("ioctl", 1, BLKGETSIZE64),
+	/* the processes in which user code is executed directly: made before the sandbox was entered */
+	IF_EQUAL("ioctl", 1, SECCOMP_IOCTL_NOTIF_RECV),
+	IF_EQUAL("ioctl", 1, SECCOMP_IOCTL_NOTIF_SEND),
+	ALLOW("pidfd_send_signal"),
+	ALLOW("wait4"),
 	{0},
 };
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "lib/os/mem.h"
 #include "vmm/cpu/soft/bind.h"
+#include "vmm/cpu/soft/direct/direct.h"
 #include "vmm/cpu/soft/exec.h"
 #include "vmm/cpu/soft/fuse.h"
 #include "vmm/cpu/soft/jit/cache.h"
@@ -136,6 +137,7 @@ static bool protect(struct soft_vcpu *c, uint64_t gpa)
 		return false;
 	c->blocks->written[n / 64] &= ~bit;
 	soft_tlb_protect(c, gpa);
+	soft_direct_protect(c, gpa);
 	return true;
 }
 
@@ -194,6 +196,8 @@ static void request(struct soft_vcpu *v, enum request_kind kind, uint64_t page)
 	os_mutex_unlock(&b->lock);
 	/* Not soft_post(): one that sleeps need not wake for it, it looks before it executes. */
 	atomic_fetch_or(&v->events, EV_CODE);
+	if (v->direct)
+		soft_direct_interrupt(v);
 }
 
 static void request_others(

@@ -33,6 +33,8 @@ struct soft_clock;
 struct soft_cpuid;
 struct soft_blocks;
 struct soft_jit;
+struct soft_direct_state;
+struct soft_direct_pool;
 
 /* c->fl: AH of LAHF in the high byte, OF (SETO AL) in bit 0. */
 enum {
@@ -246,6 +248,7 @@ struct soft_vcpu {
 	struct soft_vm *vm;
 	struct soft_blocks *blocks;
 	struct soft_jit *jit; /* NULL: no translation */
+	struct soft_direct_state *direct; /* NULL: no direct execution */
 	struct soft_lapic *lapic;
 	struct soft_msrs *msrs; /* owned by the msr module; NULL when it needs none */
 	void *simd;		/* owned by the simd module; may stay NULL */
@@ -276,6 +279,7 @@ struct soft_vm {
 	unsigned nvcpus;
 	struct soft_vcpu
 		*vcpu[CPU_MAX_VCPUS]; /* set under lock by vcpu_new, before the vCPUs run */
+	struct soft_direct_pool *direct_pool; /* for vCPUs to come */
 	struct soft_clock *clock;     /* kvmclock and the TSC: the msr module's */
 	/* RAM, as gmem has it (at most two regions): below the 32-bit hole and above 4 GiB. */
 	uint8_t *lo_hva, *hi_hva;

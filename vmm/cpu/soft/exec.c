@@ -2,6 +2,7 @@
 /* The run loop: blocks, events between them, delivery of what instructions raised. */
 #include "vmm/cpu/soft/exec.h"
 #include "vmm/cpu/soft/block.h"
+#include "vmm/cpu/soft/direct/direct.h"
 #include "vmm/cpu/soft/exc.h"
 #include "vmm/cpu/soft/jit/jit.h"
 #include "vmm/cpu/soft/lapic.h"
@@ -44,6 +45,8 @@ void soft_post(struct soft_vcpu *c, uint32_t bits)
 	atomic_fetch_or(&c->events, bits);
 	if (atomic_load(&c->asleep))
 		os_event_set(&c->wake);
+	if (c->direct)
+		soft_direct_interrupt(c);
 }
 
 static void clear(struct soft_vcpu *c, uint32_t bits)
@@ -122,6 +125,7 @@ static int attend(struct soft_vcpu *c)
 	if (ev & EV_FLUSH) {
 		clear(c, EV_FLUSH);
 		tlb_flush_all(c);
+		soft_direct_reset(c);
 	}
 	clear(c, EV_LOCAL);
 	if (ev & EV_INIT) {
@@ -176,6 +180,14 @@ static void step_insn(struct soft_vcpu *c)
 	run_from(c, i);
 }
 
+static void step_block(struct soft_vcpu *c)
+{
+	const struct insn *i = soft_block_get(c);
+
+	atomic_fetch_or_explicit(&c->events, EV_LOCAL, memory_order_relaxed);
+	run_from(c, i);
+}
+
 /* One instruction with RFLAGS.TF set: #DB behind it. */
 static void run_traced(struct soft_vcpu *c)
 {
@@ -186,6 +198,22 @@ static void run_traced(struct soft_vcpu *c)
 		c->dr[6] |= BIT(14);
 		soft_deliver_db(c);
 	}
+}
+
+/* Direct execution's part of what is next. True: it did something, look around; false: the next block. */
+static bool run_directly(struct soft_vcpu *c)
+{
+	if (c->direct->user != (c->cpl == 3))
+		soft_direct_turn(c);
+	if (!c->direct->wanted)
+		return false;
+	switch (soft_direct_run(c)) {
+	case DIRECT_ON: return false;
+	case DIRECT_BLOCK: step_block(c); break;
+	case DIRECT_STEP: step_insn(c); break;
+	case DIRECT_AGAIN: break;
+	}
+	return true;
 }
 
 /* No locals: it comes back here by longjmp. */
@@ -216,6 +244,8 @@ static NOINLINE enum cpu_exit loop(struct soft_vcpu *c)
 			run_traced(c);
 			continue;
 		}
+		if (c->direct && run_directly(c))
+			continue;
 		i = soft_block_get(c);
 		soft_trace_block(c);
 		run_from(c, i);

@@ -6,13 +6,11 @@
  */
 #include "vmm/cpu/soft/mmu.h"
 #include "vmm/cpu/soft/block.h"
+#include "vmm/cpu/soft/direct/direct.h"
 #include "vmm/cpu/soft/lapic.h"
 #include "vmm/cpu/soft/mem.h"
 #include "vmm/cpu/soft/simd.h"
 
-enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
-#define PTE_NX	 BIT(63)
-#define PTE_ADDR 0x000ffffffffff000ull
 #define PTE_RSVD 0x000fc00000000000ull /* MAXPHYADDR is 46 */
 
 enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
@@ -112,11 +110,19 @@ again:
 	w->size = 1ull << (12 + 9 * last);
 	w->gpa = ((e & PTE_ADDR & ~(w->size - 1)) | (lin & (w->size - 1))) & PAGE_MASK_;
 	w->global = e & PTE_G && c->cr4 & CR4_PGE;
+	w->rights = rights;
+	w->pte = pte[last];
+	w->pde = pte[1];
 	return true;
 fault:
 	if (probe)
 		return false;
 	page_fault(c, lin, err);
+}
+
+bool soft_walk_probe(struct soft_vcpu *c, uint64_t lin, unsigned acc, struct walk *w)
+{
+	return walk(c, lin, acc, true, w);
 }
 
 static bool translate(struct soft_vcpu *c, uint64_t lin, unsigned acc, bool probe, struct walk *w)
@@ -458,6 +464,7 @@ void tlb_flush_all(struct soft_vcpu *c)
 		c->tlb_used[n] = false;
 	}
 	c->tlb_large = false;
+	soft_direct_flush(c);
 }
 
 void soft_tlb_init(struct soft_vcpu *c)
@@ -470,6 +477,7 @@ void tlb_flush_nonglobal(struct soft_vcpu *c)
 {
 	struct soft_tlb *t = &c->tlbs[0];
 
+	soft_direct_flush(c);
 	if (c->tlb_used[1])
 		wipe(&c->tlbs[1]);
 	c->tlb_used[1] = false;
@@ -487,6 +495,7 @@ void tlb_flush_page(struct soft_vcpu *c, uint64_t lin)
 {
 	uint64_t page = lin & PAGE_MASK_;
 
+	soft_direct_flush_page(c, lin);
 	if (c->tlb_large && !((lin ^ c->tlb_large_base) & c->tlb_large_mask)) {
 		tlb_flush_all(c);
 		return;

@@ -11,7 +11,16 @@ struct walk {
 	uint64_t gpa;  /* page */
 	uint64_t size; /* of the guest's page */
 	bool nx, global;
+	uint64_t rights;      /* PTE_W | PTE_U, of all levels together */
+	uint64_t *pte, *pde; /* the last level's entry, and that of level 2: the same for a large page. In guest memory */
 };
+
+enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
+#define PTE_NX	 BIT(63)
+#define PTE_ADDR 0x000ffffffffff000ull
+
+/* lin for the access (ACC_*), as the processor would, accessed and dirty bits included. false: it faults. With paging only. */
+bool soft_walk_probe(struct soft_vcpu *c, uint64_t lin, unsigned acc, struct walk *w);
 
 /* Host address of a GPA in RAM (to the end of its page), else NULL. */
 static inline void *soft_ram(const struct soft_vm *vm, uint64_t gpa)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "lib/os/mem.h"
 #include "vmm/cpu/soft/block.h"
+#include "vmm/cpu/soft/direct/direct.h"
 #include "vmm/cpu/soft/exc.h"
 #include "vmm/cpu/soft/exec.h"
 #include "vmm/cpu/soft/jit/jit.h"
@@ -48,6 +49,7 @@ static void free_vm(struct cpu_vm *cvm)
 	if (!vm)
 		return;
 	gmem_set_code_hook(vm->gm, NULL, NULL);
+	soft_direct_pool_free(vm->direct_pool);
 	soft_clock_free(vm->clock);
 	os_mutex_done(&vm->lock);
 	os_mutex_done(&vm->split_lock);
@@ -87,6 +89,7 @@ static int new_vm(struct cpu_vm **ret, const struct cpu_vm_config *cfg, struct e
 		return err_sys(e, r, "software CPU's clock");
 	}
 	gmem_set_code_hook(vm->gm, soft_code_hook, vm);
+	soft_direct_pool_new(&vm->direct_pool, os_memobj_fd(gmem_object(vm->gm)), vm->nvcpus);
 	*ret = (struct cpu_vm *)vm;
 	return 0;
 }
@@ -103,6 +106,7 @@ static void free_vcpu(struct cpu_vcpu *v)
 	soft_simd_free(c);
 	soft_msr_free(c);
 	soft_lapic_free(c->lapic);
+	soft_direct_free(c);
 	soft_blocks_free(c);
 	soft_jit_free(c);
 	os_event_done(&c->wake);
@@ -128,6 +132,8 @@ static int new_vcpu(struct cpu_vcpu **ret, struct cpu_vm *cvm, unsigned index, s
 	r = soft_jit_new(c);
 	if (r == 0)
 		r = soft_blocks_new(c);
+	if (r == 0)
+		r = soft_direct_new(c);
 	if (r == 0)
 		r = soft_lapic_new(&c->lapic, c);
 	if (r == 0)
@@ -282,6 +288,7 @@ static int set_state(
 	soft_mode_changed(c);
 	soft_rflags_set(c, s->rflags);
 	soft_tlb_init(c);
+	soft_direct_reset(c);
 	soft_blocks_drop_all(c);
 	soft_lapic_set_page(c->lapic, s->lapic);
 	soft_lapic_set_cr8(c->lapic, (uint8_t)s->cr8);
@@ -368,8 +375,10 @@ static int dirty_sync(struct cpu_vm *cvm)
 
 	OS_GUARD(&vm->lock);
 	for (unsigned n = 0; n < vm->nvcpus; n++)
-		if (vm->vcpu[n])
+		if (vm->vcpu[n]) {
 			tlb_flush_all(vm->vcpu[n]);
+			soft_direct_reset(vm->vcpu[n]);
+		}
 	return 0;
 }
 

@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: MIT */
+/* See direct.h. */
+#include "vmm/cpu/soft/direct/direct.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include "lib/base/log.h"
+#include "vmm/cpu/soft/block.h"
+#include "vmm/cpu/soft/clock.h"
+#include "vmm/cpu/soft/direct/space.h"
+#include "vmm/cpu/soft/exc.h"
+#include "vmm/cpu/soft/mmu.h"
+#include "vmm/cpu/soft/simd-int.h"
+
+enum {
+	STUBS = 4,	    /* a vCPU has */
+	ADDRESS_SPACES = 64, /* that are remembered */
+	PENDING = 32,	    /* pages to be looked at before the next entry */
+	AVERAGE = 8,	    /* runs */
+	FOREIGN_BLOCKS = 1000,
+};
+
+/*
+ * When it pays. A trap out of a stub and back costs some 5 us, a page that is touched first some 10. Times are converted to ticks of
+ * the TSC.
+ */
+enum {
+	ENTER_TOTAL_NS = 400000, /* user time of an address space before it is considered */
+	ENTER_RUN_NS = 15000,	 /* of it between two ways into the kernel, on average */
+	JUDGE_RUNS = 32,	 /* in a stub: then it is judged */
+	WORTH = 2,		 /* what native execution of a nanosecond saves */
+	MAX_BACKOFF = 6,
+};
+
+#define NO_CR3 1ull
+
+/* What is known of an address space. */
+struct habit {
+	uint64_t cr3;
+	uint64_t total;	  /* ticks of user time, translated */
+	uint64_t average; /* of a run */
+	bool direct;
+	unsigned runs;	/* in a stub, since it was judged */
+	uint64_t native, overhead; /* their ticks */
+	uint8_t backoff; /* the total must be twice as long for each */
+};
+
+struct hosted {
+	struct stub *stub;
+	bool broken;
+	struct space *space;
+	uint64_t cr3;
+	uint64_t flushes; /* of which it knows */
+	uint64_t used;
+};
+
+struct soft_direct {
+	struct soft_direct_state s; /* first: cpu.h */
+	struct hosted hosted[STUBS];
+	struct habit habit[ADDRESS_SPACES];
+	struct habit *now;
+	uint64_t since; /* TSC, when user code was entered */
+	uint64_t uses;
+	uint64_t flushes; /* of the whole TLB */
+	uint64_t pending[PENDING];
+	unsigned n_pending;
+	struct hosted *current; /* while running */
+	uint64_t fault, fault_cr3; /* the address the guest's kernel was left to deal with; 0: none */
+	unsigned fault_acc;
+	uint64_t enter_total, enter_run; /* ticks */
+	uint64_t fastest;	/* run in a stub */
+	uint64_t foreign;	/* the page that is executed by others; 1: none */
+	unsigned foreign_left;	/* blocks of it, until it is left to others wholly */
+};
+
+struct soft_direct_pool {
+	unsigned n;
+	struct stub *stub[];
+};
+
+static bool configured;
+
+void soft_direct_configure(bool on)
+{
+	configured = on;
+}
+
+void soft_direct_pool_new(struct soft_direct_pool **ret, int ram_fd, unsigned n)
+{
+	struct soft_direct_pool *p;
+	const char *why = "";
+
+	*ret = NULL;
+	if (!configured)
+		return;
+	n = MIN(n * STUBS, 64);
+	p = calloc(1, sizeof(*p) + n * sizeof(p->stub[0]));
+	if (!p)
+		return;
+	for (; p->n < n; p->n++) {
+		int r = stub_new(&p->stub[p->n], ram_fd, &why);
+
+		if (r < 0) {
+			log_info(NULL, "no direct execution of user code: the host does not give %s: %s", why, strerror(-r));
+			break;
+		}
+	}
+	if (p->n < n) {
+		soft_direct_pool_free(p);
+		return;
+	}
+	*ret = p;
+}
+
+void soft_direct_pool_free(struct soft_direct_pool *p)
+{
+	if (!p)
+		return;
+	for (unsigned k = 0; k < p->n; k++)
+		stub_free(p->stub[k]);
+	free(p);
+}
+
+static uint64_t ticks(uint64_t ns)
+{
+	return ns * (os_tsc_hz() / 1000) / 1000000;
+}
+
+int soft_direct_new(struct soft_vcpu *c)
+{
+	struct soft_direct_pool *p = c->vm->direct_pool;
+	struct soft_direct *d;
+	int r = 0;
+
+	if (!p || !p->n)
+		return 0;
+	d = calloc(1, sizeof(*d));
+	if (!d)
+		return -ENOMEM;
+	c->direct = &d->s;
+	d->enter_total = ticks(ENTER_TOTAL_NS);
+	d->enter_run = ticks(ENTER_RUN_NS);
+	d->fastest = ~0ull / 2;
+	d->foreign = 1;
+	for (unsigned k = 0; r == 0 && k < STUBS && p->n; k++) {
+		struct hosted *h = &d->hosted[k];
+
+		r = space_new(&h->space, p->stub[p->n - 1], (c->vm->lo_size + c->vm->hi_size) >> 12);
+		if (r == 0)
+			h->stub = p->stub[--p->n];
+	}
+	if (r < 0)
+		soft_direct_free(c);
+	return r;
+}
+
+static struct soft_direct *direct_of(const struct soft_vcpu *c)
+{
+	return (struct soft_direct *)c->direct;
+}
+
+void soft_direct_free(struct soft_vcpu *c)
+{
+	struct soft_direct *d = direct_of(c);
+
+	if (!d)
+		return;
+	for (unsigned k = 0; k < STUBS; k++) {
+		space_free(d->hosted[k].space);
+		stub_free(d->hosted[k].stub);
+	}
+	free(d);
+	c->direct = NULL;
+}
+
+/* --- when ------------------------------------------------------------------------------------------------------- */
+
+static struct habit *habit_of(struct soft_direct *d, uint64_t cr3)
+{
+	struct habit *h = &d->habit[(cr3 >> 12 ^ cr3 >> 18) % ADDRESS_SPACES];
+
+	if (h->cr3 != cr3)
+		*h = (struct habit){.cr3 = cr3};
+	return h;
+}
+
+static void ran_translated(struct soft_direct *d, struct habit *h, uint64_t ran)
+{
+	h->total += ran;
+	h->average = h->average - h->average / AVERAGE + ran / AVERAGE;
+	if (h->total >= d->enter_total << h->backoff && h->average >= d->enter_run) {
+		h->direct = true;
+		h->runs = 0;
+		h->native = h->overhead = 0;
+	}
+}
+
+/* ran: in the stub, from outside; more: what else it took. */
+static void ran_directly(struct soft_direct *d, struct habit *h, uint64_t ran, uint64_t more)
+{
+	d->fastest = MIN(d->fastest, ran);
+	h->native += ran - d->fastest;
+	h->overhead += d->fastest + more;
+	if (++h->runs < JUDGE_RUNS)
+		return;
+	if (h->overhead > h->native * WORTH) {
+		h->direct = false;
+		h->total = h->average = 0;
+		h->backoff = (uint8_t)MIN(h->backoff + 1, MAX_BACKOFF);
+		return;
+	}
+	h->runs = 0;
+	h->native = h->overhead = 0;
+	if (h->backoff)
+		h->backoff--;
+}
+
+void soft_direct_turn(struct soft_vcpu *c)
+{
+	struct soft_direct *d = direct_of(c);
+
+	if (!d->s.user) {
+		d->s.user = true;
+		d->now = habit_of(d, c->cr3 & PTE_ADDR);
+		d->since = soft_host_tsc();
+	} else {
+		d->s.user = false;
+		if (!d->now->direct)
+			ran_translated(d, d->now, soft_host_tsc() - d->since);
+	}
+	d->s.wanted = d->s.user && d->now->direct;
+}
+
+/* --- which stub, and what is in it ------------------------------------------------------------------------------ */
+
+void soft_direct_flush_page(struct soft_vcpu *c, uint64_t lin)
+{
+	struct soft_direct *d = direct_of(c);
+
+	if (!d || lin >> 47)
+		return;
+	if (d->n_pending < PENDING)
+		d->pending[d->n_pending++] = lin;
+	else
+		soft_direct_flush(c);
+}
+
+void soft_direct_flush(struct soft_vcpu *c)
+{
+	struct soft_direct *d = direct_of(c);
+
+	if (!d)
+		return;
+	d->flushes++;
+	d->n_pending = 0;
+}
+
+void soft_direct_protect(struct soft_vcpu *c, uint64_t gpa)
+{
+	struct soft_direct *d = direct_of(c);
+
+	for (unsigned k = 0; d && k < STUBS; k++)
+		if (d->hosted[k].stub)
+			space_protect(d->hosted[k].space, c, gpa);
+}
+
+void soft_direct_reset(struct soft_vcpu *c)
+{
+	struct soft_direct *d = direct_of(c);
+
+	for (unsigned k = 0; d && k < STUBS; k++)
+		d->hosted[k].cr3 = NO_CR3;
+}
+
+/*
+ * A program that spoiled its signal stack, or a host without memory. Its registers are lost: what it did since it was last seen cannot
+ * be undone nor gone on with, so it gets an exception that it cannot expect.
+ */
+static enum direct_exit broken(struct soft_vcpu *c, struct hosted *h)
+{
+	log_warn(NULL, "vCPU %u: a process for user code ended", c->index);
+	h->broken = true;
+	c->exc.vec = EXC_GP;
+	c->exc.err = 0;
+	c->exc.has_err = true;
+	c->exc.soft = false;
+	c->exc_raised = true;
+	return DIRECT_AGAIN;
+}
+
+/* The stub of the address space, as the guest's page tables want it. */
+static struct hosted *get_hosted(struct soft_direct *d, struct soft_vcpu *c)
+{
+	uint64_t cr3 = c->cr3 & PTE_ADDR;
+	struct hosted *h = NULL;
+
+	for (unsigned k = 0; k < STUBS; k++) {
+		struct hosted *o = &d->hosted[k];
+
+		if (!o->stub || o->broken)
+			continue;
+		if (o->cr3 == cr3) {
+			h = o;
+			break;
+		}
+		if (!h || o->used < h->used)
+			h = o;
+	}
+	if (!h)
+		return NULL;
+	h->used = ++d->uses;
+	if (h->cr3 != cr3) {
+		space_clear(h->space);
+		h->cr3 = cr3;
+		h->flushes = d->flushes;
+		return h;
+	}
+	if (h->flushes != d->flushes) {
+		h->flushes = d->flushes;
+		if (!space_flush(h->space, c)) {
+			*d->now = (struct habit){.cr3 = cr3};
+			return NULL;
+		}
+	} else {
+		for (unsigned k = 0; k < d->n_pending; k++)
+			space_flush_page(h->space, c, d->pending[k]);
+	}
+	d->n_pending = 0;
+	return h;
+}
+
+/* Linux's selectors, the host's as well as the guest's. */
+enum { USER_CS32 = 0x23, USER_SS = 0x2b, USER_CS = 0x33 };
+
+/* --- a run ------------------------------------------------------------------------------------------------------ */
+
+enum { NATIVE = RF_ARITH | RF_DF | RF_AC }; /* of RFLAGS: what user code changes by itself, TF apart */
+
+static void load_regs(struct soft_vcpu *c, struct stub *s, struct stub_regs *r)
+{
+	memcpy(r->gpr, c->gpr, sizeof(r->gpr));
+	r->rip = c->rip;
+	r->rflags = (soft_rflags_get(c) & NATIVE) | RF_IF | RF_1;
+	r->fs_base = c->segbase[SEG_FS];
+	r->gs_base = c->segbase[SEG_GS];
+	memcpy(stub_fx(s), c->xsave, STUB_FX_LEN);
+}
+
+static void store_regs(struct soft_vcpu *c, struct stub *s, const struct stub_regs *r)
+{
+	struct fx_image *f = IMAGE(c);
+
+	memcpy(c->gpr, r->gpr, sizeof(r->gpr));
+	c->rip = r->rip;
+	soft_rflags_set(c, (soft_rflags_get(c) & ~(uint64_t)NATIVE) | (r->rflags & NATIVE));
+	if (r->fs_base != c->segbase[SEG_FS] && soft_canonical(r->fs_base))
+		soft_set_segbase(c, SEG_FS, r->fs_base);
+	if (r->gs_base != c->segbase[SEG_GS] && soft_canonical(r->gs_base))
+		soft_set_segbase(c, SEG_GS, r->gs_base);
+	memcpy(c->xsave, stub_fx(s), STUB_FX_LEN);
+	/* The program could have written to the image. */
+	f->mxcsr &= simd_mxcsr_mask();
+	f->rsvd = 0;
+	f->fop &= 0x7ff;
+	for (int k = 0; k < 8; k++)
+		memset(f->st[k] + 10, 0, 6);
+}
+
+/* A state in which native execution is the same. */
+static bool eligible(const struct soft_vcpu *c)
+{
+	return c->mode == MODE_64 && c->seg[SEG_CS].sel == USER_CS && c->seg[SEG_SS].sel == USER_SS && c->eflags & RF_IF &&
+	       !(c->eflags & (RF_TF | RF_NT | RF_IOPL)) && !(c->cr0 & (CR0_TS | CR0_EM)) && c->cr4 & CR4_OSFXSR &&
+	       c->cr4 & CR4_OSXMMEXCPT && !(c->cr0 & CR0_AM && c->eflags & RF_AC);
+}
+
+/* Takes over a far jump to 32-bit code. false: to something else, which no guest's program should be able to do. */
+static bool same_segments(struct soft_vcpu *c, const struct stub_regs *r)
+{
+	struct soft_desc d;
+
+	if (r->cs == USER_CS && r->ss == USER_SS)
+		return true;
+	if (r->cs != USER_CS32 || r->ss != USER_SS || !soft_desc_peek(c, &d, USER_CS32) || desc_dpl(d.attr) != 3 ||
+		!(d.attr & DESC_P))
+		return false;
+	soft_set_cs(c, USER_CS32, &d, 3);
+	return true;
+}
+
+static uint8_t byte_at(struct soft_vcpu *c, uint64_t lin)
+{
+	uint64_t gpa;
+	uint8_t *p = soft_translate_probe(c, lin, &gpa) ? soft_ram(c->vm, gpa) : NULL;
+
+	return p ? *p : 0;
+}
+
+/* A signal other than for a missing page: the instruction behind it, at c->rip, is the interpreter's. */
+static enum direct_exit trapped(struct soft_vcpu *c, const struct stub_regs *r, const struct stub_exit *x)
+{
+	switch (x->signo) {
+	case SIGUSR1: return DIRECT_AGAIN;
+	case SIGSYS:
+		/* SYSCALL and INT 80h have two bytes. In the vsyscall page there is none. */
+		if (!(c->rip >> 63))
+			c->rip -= 2;
+		return DIRECT_ON;
+	case SIGTRAP:
+		if (x->trap == EXC_BP)
+			c->rip -= byte_at(c, c->rip - 1) == 0xcc ? 1 : 2;
+		if (x->trap == EXC_DB && r->rflags & RF_TF) {
+			c->eflags |= RF_TF;
+			c->dr[6] |= BIT(14);
+			soft_deliver_db(c);
+			return DIRECT_AGAIN;
+		}
+		return DIRECT_STEP;
+	default: return DIRECT_STEP;
+	}
+}
+
+static unsigned access_of(uint64_t err)
+{
+	return (err & 2 ? ACC_W : 0) | (err & 16 ? ACC_X : 0);
+}
+
+static bool run_stub(struct soft_vcpu *c, struct soft_direct *d, struct hosted *h, struct stub_regs *r, struct stub_exit *x)
+{
+	int e = 0;
+
+	d->current = h;
+	atomic_store(&d->s.running, true);
+	/* Pairs with soft_post(), which sets the event first. */
+	if (atomic_load(&c->events)) {
+		atomic_store(&d->s.running, false);
+		x->signo = SIGUSR1;
+		r->cs = USER_CS;
+		r->ss = USER_SS;
+		return stub_apply(h->stub) == 0;
+	}
+	e = stub_run(h->stub, r, x);
+	atomic_store(&d->s.running, false);
+	return e == 0;
+}
+
+enum direct_exit soft_direct_run(struct soft_vcpu *c)
+{
+	struct soft_direct *d = direct_of(c);
+	enum direct_exit ret = DIRECT_AGAIN;
+	struct stub_exit x = {0};
+	struct stub_regs r;
+	struct hosted *h;
+	uint64_t start = soft_host_tsc(), native = 0, fault = d->fault;
+
+	d->fault = 0;
+	if (!eligible(c))
+		return DIRECT_ON;
+	if ((c->rip & ~0xfffull) == d->foreign)
+		return d->foreign_left-- ? DIRECT_BLOCK : DIRECT_ON;
+	d->foreign = 1;
+	h = get_hosted(d, c);
+	if (!h) {
+		d->s.wanted = d->now->direct = false;
+		return DIRECT_ON;
+	}
+	/* What the guest's kernel has just made present. */
+	if (fault && d->fault_cr3 == c->cr3)
+		space_fault(h->space, c, fault, d->fault_acc);
+	soft_simd_leave(c);
+	load_regs(c, h->stub, &r);
+	for (;;) {
+		enum space_result got;
+
+		if (!run_stub(c, d, h, &r, &x)) {
+			soft_simd_enter(c);
+			return broken(c, h);
+		}
+		native += x.ticks;
+		if (x.signo != SIGSEGV || x.trap != EXC_PF)
+			break;
+		d->fault = x.cr2;
+		d->fault_cr3 = c->cr3;
+		d->fault_acc = access_of(x.err);
+		got = space_fault(h->space, c, x.cr2, d->fault_acc);
+		if (got == SPACE_MAPPED)
+			continue;
+		ret = DIRECT_STEP;
+		if (got == SPACE_FOREIGN && d->fault_acc & ACC_X) {
+			d->foreign = x.cr2 & ~0xfffull;
+			d->foreign_left = FOREIGN_BLOCKS;
+			ret = DIRECT_BLOCK;
+		}
+		break;
+	}
+	store_regs(c, h->stub, &r);
+	soft_simd_enter(c);
+	if (!same_segments(c, &r))
+		return broken(c, h);
+	if (ret == DIRECT_AGAIN)
+		ret = trapped(c, &r, &x);
+	if (x.signo != SIGUSR1) {
+		ran_directly(d, d->now, native, soft_host_tsc() - start - native);
+		d->s.wanted = d->now->direct;
+	}
+	return ret;
+}
+
+void soft_direct_interrupt(struct soft_vcpu *c)
+{
+	struct soft_direct *d = direct_of(c);
+
+	if (atomic_load(&d->s.running))
+		stub_interrupt(d->current->stub);
+}

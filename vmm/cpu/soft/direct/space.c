@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: MIT */
+/* See space.h. */
+#include "vmm/cpu/soft/direct/space.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "lib/os/mem.h"
+#include "vmm/core/gmem.h"
+#include "vmm/cpu/soft/block.h"
+#include "vmm/cpu/soft/lapic.h"
+#include "vmm/cpu/soft/mmu.h"
+
+enum {
+	LARGE = 2 << 20,
+	MAX_REGIONS = 1024,
+	HASH_SIZE = 4096,
+	WINDOW = 16,	      /* pages that are mapped together when one is asked for */
+	MAX_MAPPINGS = 30000, /* of the host kernel's limit of 65530 a process; each may split others */
+};
+
+/*
+ * 2 MiB of addresses: those under one page table, or one large page. had[]: the entry that each mapped page was made of, 0: not mapped;
+ * of its W and D bits only what the stub may use.
+ */
+struct region {
+	uint64_t va;
+	uint64_t *pde, pde_had;
+	uint64_t rights; /* of the levels above, as struct walk's */
+	bool nx;
+	bool large; /* had[0] is the page's */
+	uint64_t *pt;
+	uint64_t had[512];
+};
+
+struct space {
+	struct stub *stub;
+	struct region *region;
+	uint64_t *writable; /* a bit a page of RAM: it may be writable */
+	size_t size;	    /* of both, in bytes */
+	unsigned n, mappings;
+	uint16_t hash[HASH_SIZE]; /* index + 1 */
+};
+
+int space_new(struct space **ret, struct stub *s, uint64_t ram_pages)
+{
+	struct space *sp = calloc(1, sizeof(*sp));
+	void *p;
+
+	if (!sp)
+		return -ENOMEM;
+	/* Takes memory when it is touched. */
+	sp->size = ALIGN_UP(MAX_REGIONS * sizeof(struct region) + ram_pages / 8 + 8, 4096);
+	if (os_mem_map(sp->size, OS_PROT_R | OS_PROT_W, &p) < 0) {
+		free(sp);
+		return -ENOMEM;
+	}
+	sp->stub = s;
+	sp->region = p;
+	sp->writable = (uint64_t *)(sp->region + MAX_REGIONS);
+	*ret = sp;
+	return 0;
+}
+
+void space_free(struct space *sp)
+{
+	if (!sp)
+		return;
+	os_mem_unmap(sp->region, sp->size);
+	free(sp);
+}
+
+void space_clear(struct space *sp)
+{
+	if (!sp->n)
+		return;
+	stub_unmap_all(sp->stub);
+	memset(sp->hash, 0, sizeof(sp->hash));
+	sp->n = sp->mappings = 0;
+}
+
+static uint16_t *hash_slot(struct space *sp, uint64_t va)
+{
+	unsigned h = (unsigned)((va >> 21) * 0x9e3779b97f4a7c15ull >> 52);
+
+	while (sp->hash[h] && sp->region[sp->hash[h] - 1].va != va)
+		h = (h + 1) % HASH_SIZE;
+	return &sp->hash[h];
+}
+
+/* What of an entry must stay as it is. */
+#define SAME (PTE_P | PTE_U | PTE_A | PTE_ADDR)
+
+/* The page table's entry allows less than what is mapped, or something else. */
+static inline bool is_stale(uint64_t had, uint64_t now)
+{
+	return ((had ^ now) & SAME) | (had & ~now & (PTE_W | PTE_D)) | (~had & now & PTE_NX);
+}
+
+static uint64_t load(const uint64_t *p)
+{
+	return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+
+/* The levels above a region: false when there is nothing any more. */
+struct upper {
+	uint64_t va; /* of the 1 GiB that is known; 1: none */
+	uint64_t *pd;
+	uint64_t rights;
+	bool nx;
+};
+
+static bool upper(struct upper *u, struct soft_vcpu *c, uint64_t va)
+{
+	uint64_t at = va & ~((1ull << 30) - 1), table = c->cr3 & PTE_ADDR;
+
+	if (u->va == at)
+		return u->pd;
+	*u = (struct upper){.va = at, .rights = PTE_W | PTE_U};
+	for (int level = 3; level >= 2; level--) {
+		uint64_t *p = soft_ram(c->vm, table + ((va >> (12 + 9 * level) & 511) << 3)), e = p ? load(p) : 0;
+
+		if (!(e & PTE_P) || (e & PTE_PS))
+			return false;
+		u->rights &= e;
+		u->nx |= e >> 63;
+		table = e & PTE_ADDR;
+	}
+	u->pd = soft_ram(c->vm, table);
+	return u->pd;
+}
+
+static void forget(struct region *r)
+{
+	memset(r->had, 0, sizeof(r->had));
+	r->pde = NULL;
+}
+
+static void drop_region(struct space *sp, struct region *r)
+{
+	if (!r->pde)
+		return;
+	stub_unmap(sp->stub, r->va, LARGE);
+	forget(r);
+}
+
+static bool region_moved(struct region *r, struct upper *u, struct soft_vcpu *c)
+{
+	uint64_t *pde;
+
+	if (!upper(u, c, r->va))
+		return true;
+	pde = u->pd + (r->va >> 21 & 511);
+	return pde != r->pde || u->nx != r->nx || (r->rights & ~u->rights) || is_stale(r->pde_had, load(pde)) ||
+	       ((r->pde_had ^ load(pde)) & PTE_PS);
+}
+
+static void flush_region(struct space *sp, struct region *r)
+{
+	unsigned first = 512;
+
+	for (unsigned n = 0; n <= 512; n++) {
+		bool stale = n < 512 && r->had[n] && is_stale(r->had[n], load(&r->pt[n]));
+
+		if (stale) {
+			r->had[n] = 0;
+			if (first == 512)
+				first = n;
+		} else if (first < 512 && (n == 512 || r->had[n])) {
+			/* What lies between stale ones and is not mapped is unmapped with them. */
+			stub_unmap(sp->stub, r->va + first * 4096ull, (uint64_t)(n - first) * 4096);
+			first = 512;
+		}
+	}
+}
+
+bool space_flush(struct space *sp, struct soft_vcpu *c)
+{
+	struct upper u = {.va = 1};
+	bool any = false;
+
+	for (unsigned n = 0; n < sp->n; n++) {
+		struct region *r = &sp->region[n];
+
+		if (!r->pde)
+			continue;
+		if (region_moved(r, &u, c)) {
+			drop_region(sp, r);
+			continue;
+		}
+		any = true;
+		if (!r->large)
+			flush_region(sp, r);
+	}
+	return any || !sp->n;
+}
+
+static struct region *find(struct space *sp, uint64_t lin)
+{
+	uint16_t *h = hash_slot(sp, lin & ~(uint64_t)(LARGE - 1));
+	struct region *r = *h ? &sp->region[*h - 1] : NULL;
+
+	return r && r->pde ? r : NULL;
+}
+
+void space_flush_page(struct space *sp, struct soft_vcpu *c, uint64_t lin)
+{
+	struct upper u = {.va = 1};
+	struct region *r = find(sp, lin);
+	unsigned n = lin >> 12 & 511;
+
+	if (!r)
+		return;
+	if (region_moved(r, &u, c)) {
+		drop_region(sp, r);
+	} else if (!r->large && r->had[n] && is_stale(r->had[n], load(&r->pt[n]))) {
+		stub_unmap(sp->stub, lin & ~4095ull, 4096);
+		r->had[n] = 0;
+	}
+}
+
+static uint64_t offset_of(const struct soft_vm *vm, uint64_t gpa)
+{
+	return gpa < vm->lo_size ? gpa : vm->lo_size + (gpa - GMEM_HOLE_END);
+}
+
+void space_protect(struct space *sp, struct soft_vcpu *c, uint64_t gpa)
+{
+	uint64_t page = offset_of(c->vm, gpa) >> 12;
+
+	if (!(sp->writable[page / 64] & BIT(page % 64)))
+		return;
+	sp->writable[page / 64] &= ~BIT(page % 64);
+	for (unsigned k = 0; k < sp->n; k++) {
+		struct region *r = &sp->region[k];
+
+		if (!r->pde)
+			continue;
+		if (r->large) {
+			if (r->had[0] & PTE_W && (r->had[0] & PTE_ADDR) == (gpa & ~(uint64_t)(LARGE - 1)))
+				drop_region(sp, r);
+			continue;
+		}
+		for (unsigned n = 0; n < 512; n++)
+			if (r->had[n] & PTE_W && (r->had[n] & PTE_ADDR) == gpa) {
+				stub_unmap(sp->stub, r->va + n * 4096ull, 4096);
+				r->had[n] = 0;
+			}
+	}
+}
+
+bool space_collides(struct soft_vcpu *c)
+{
+	struct upper u = {.va = 1};
+	uint64_t pde;
+	uint64_t *pt;
+
+	if (!upper(&u, c, STUB_BASE))
+		return false;
+	pde = load(u.pd + (STUB_BASE >> 21));
+	if (!(pde & PTE_P))
+		return false;
+	pt = pde & PTE_PS ? NULL : soft_ram(c->vm, pde & PTE_ADDR);
+	for (uint64_t va = STUB_BASE; va < STUB_END; va += 4096)
+		if (!pt || load(pt + (va >> 12 & 511)))
+			return true;
+	return false;
+}
+
+static struct region *get_region(struct space *sp, struct soft_vcpu *c, uint64_t lin, const struct walk *w)
+{
+	struct upper u = {.va = 1};
+	uint64_t va = lin & ~(uint64_t)(LARGE - 1);
+	uint16_t *h = hash_slot(sp, va);
+	struct region *r;
+
+	if (!*h) {
+		if (sp->n == MAX_REGIONS || sp->mappings >= MAX_MAPPINGS) {
+			space_clear(sp);
+			h = hash_slot(sp, va);
+		}
+		r = &sp->region[sp->n++];
+		*h = (uint16_t)sp->n;
+		r->va = va;
+		forget(r);
+	}
+	r = &sp->region[*h - 1];
+	if (r->pde && region_moved(r, &u, c))
+		drop_region(sp, r);
+	if (!r->pde) {
+		if (!upper(&u, c, lin))
+			return NULL;
+		r->rights = u.rights;
+		r->nx = u.nx;
+		r->pde = w->pde;
+		r->pde_had = load(w->pde) & (SAME | PTE_NX | PTE_PS);
+		r->large = w->size == LARGE;
+		r->pt = r->large ? NULL : (uint64_t *)((uintptr_t)w->pte & ~4095ull);
+		if (!r->large)
+			r->pde_had |= load(w->pde) & PTE_W;
+	}
+	return r;
+}
+
+/*
+ * Instructions whose results would be the host's: RDPID, and LSL as Linux uses it to find the CPU's number (its selector is moved to a
+ * register right before). Where such code is the page is not executed directly. RDTSC and CPUID fault in a stub.
+ */
+static bool is_tainted(const uint8_t *page)
+{
+	const uint8_t *p = page, *end = page + 4093;
+
+	while (p < end && (p = memchr(p, 0x0f, (size_t)(end - p)))) {
+		if (p[1] == 0xc7 && p[2] >= 0xf8 && p > page && p[-1] == 0xf3)
+			return true;
+		if (p[1] == 0x03)
+			for (const uint8_t *q = MAX(p - 12, page); q + 4 <= p; q++)
+				if (!memcmp(q, "\x7b\0\0\0", 4))
+					return true;
+		p++;
+	}
+	return false;
+}
+
+/* What of an entry the stub may have, as had[] keeps it; 0: nothing. asked: the access is this page's, and not a neighbour's. */
+static uint64_t usable(const struct region *r, struct soft_vcpu *c, uint64_t e, bool asked)
+{
+	uint64_t gpa = e & PTE_ADDR, had = e & (SAME | PTE_NX), rights = r->rights & (r->large ? e : r->pde_had);
+
+	if ((e & (PTE_P | PTE_U | PTE_A)) != (PTE_P | PTE_U | PTE_A) || !soft_ram(c->vm, gpa) || soft_lapic_mmio(c->lapic, gpa))
+		return 0;
+	if (r->nx || (!r->large && r->pde_had & PTE_NX))
+		had |= PTE_NX;
+	if (rights & PTE_W && (e & (PTE_W | PTE_D)) == (PTE_W | PTE_D) && (asked || !gmem_is_code(c->vm->gm, gpa)))
+		had |= PTE_W | PTE_D;
+	return had;
+}
+
+static int prot_of(struct soft_vcpu *c, uint64_t had, uint64_t size)
+{
+	int prot = PROT_READ | (had & PTE_W ? PROT_WRITE : 0);
+
+	if (!(had & PTE_NX)) {
+		bool tainted = false;
+
+		for (uint64_t off = 0; off < size && !tainted; off += 4096)
+			tainted = is_tainted(soft_ram(c->vm, (had & PTE_ADDR) + off));
+		if (!tainted)
+			prot |= PROT_EXEC;
+	}
+	return prot;
+}
+
+/* The stub may write to these pages from now on. */
+static void note_writable(struct space *sp, struct soft_vcpu *c, uint64_t gpa, uint64_t size)
+{
+	for (uint64_t end = gpa + size; gpa < end; gpa += 4096) {
+		uint64_t page = offset_of(c->vm, gpa) >> 12;
+
+		sp->writable[page / 64] |= BIT(page % 64);
+		gmem_mark_dirty(c->vm->gm, gpa);
+		soft_code_may_write(c, gpa);
+	}
+}
+
+static enum space_result map_large(struct space *sp, struct soft_vcpu *c, struct region *r, unsigned acc)
+{
+	uint64_t had = usable(r, c, load(r->pde) & ~(uint64_t)(LARGE - 4096), true), gpa = had & PTE_ADDR;
+	uint8_t *first = soft_ram(c->vm, gpa), *last = soft_ram(c->vm, gpa + LARGE - 4096);
+	int prot;
+
+	if (!had || !last || last - first != LARGE - 4096)
+		return SPACE_FOREIGN;
+	prot = prot_of(c, had, LARGE);
+	if (acc & ACC_X && !(prot & PROT_EXEC))
+		return SPACE_FOREIGN;
+	if (had & PTE_W)
+		note_writable(sp, c, gpa, LARGE);
+	r->pde_had |= had & (PTE_W | PTE_D);
+	r->had[0] = had;
+	stub_map(sp->stub, r->va, LARGE, prot, offset_of(c->vm, gpa));
+	sp->mappings++;
+	return SPACE_MAPPED;
+}
+
+static enum space_result map_small(struct space *sp, struct soft_vcpu *c, struct region *r, unsigned asked, unsigned acc)
+{
+	unsigned first = asked & ~(unsigned)(WINDOW - 1), run = 0;
+	uint64_t run_gpa = 0;
+	int run_prot = -1;
+	bool ok = false;
+
+	for (unsigned n = first; n <= first + WINDOW; n++) {
+		uint64_t had = 0;
+		int prot = -1;
+
+		if (n < first + WINDOW && (n == asked || !r->had[n]))
+			had = usable(r, c, load(&r->pt[n]), n == asked);
+		if (had) {
+			prot = prot_of(c, had, 4096);
+			if (n == asked)
+				ok = !(acc & ACC_X) || prot & PROT_EXEC;
+			if (had & PTE_W)
+				note_writable(sp, c, had & PTE_ADDR, 4096);
+			r->had[n] = had;
+		}
+		if (had && run && prot == run_prot && (had & PTE_ADDR) == run_gpa + run * 4096ull) {
+			run++;
+			continue;
+		}
+		if (run) {
+			stub_map(sp->stub, r->va + (uint64_t)(n - run) * 4096, run * 4096ull, run_prot, offset_of(c->vm, run_gpa));
+			sp->mappings++;
+		}
+		run = had ? 1 : 0;
+		run_gpa = had & PTE_ADDR;
+		run_prot = prot;
+	}
+	return ok ? SPACE_MAPPED : SPACE_FOREIGN;
+}
+
+enum space_result space_fault(struct space *sp, struct soft_vcpu *c, uint64_t lin, unsigned acc)
+{
+	struct region *r;
+	struct walk w;
+
+	if (lin >> 47 || !soft_walk_probe(c, lin, acc | ACC_U, &w))
+		return SPACE_FAULTS;
+	if ((lin >= STUB_BASE && lin < STUB_END) || w.size > LARGE)
+		return SPACE_FOREIGN;
+	if (sp->mappings >= MAX_MAPPINGS)
+		space_clear(sp);
+	r = get_region(sp, c, lin, &w);
+	if (!r)
+		return SPACE_FAULTS;
+	return r->large ? map_large(sp, c, r, acc) : map_small(sp, c, r, lin >> 12 & 511, acc);
+}

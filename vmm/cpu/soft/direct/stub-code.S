@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * All code of ours in a stub: copied to STUB_CODE. Two threads: one executes the guest's program, and is here whenever the
+ * processor gave it a signal; the other one changes mappings. Both wait in STUB_PARK, which the filter hands to the
+ * monitor: so it knows from the kernel, not from memory the guest could write to, that they do.
+ */
+#include "vmm/cpu/soft/direct/stub-layout.h"
+#define SYS_rt_sigreturn 15
+#define SYS_exit_group	 231
+
+	.section .rodata
+	.globl	soft_stub_code, soft_stub_code_end
+	.globl	soft_stub_handler, soft_stub_start, soft_stub_mapper
+	.balign	64
+soft_stub_code:
+
+/* The signal handler: what it was, FS.base and GS.base go with the parking call; everything else is in the frame. */
+soft_stub_handler:
+	rdfsbase %rsi
+	rdgsbase %rdx
+	mov	$STUB_PARK, %eax
+	syscall
+	test	%rax, %rax
+	js	gone
+	/* A program that jumps into the middle of this finds nothing that it could not do itself. */
+	mov	STUB_ORDERS + ORDERS_FS, %rax
+	wrfsbase %rax
+	mov	STUB_ORDERS + ORDERS_GS, %rax
+	wrgsbase %rax
+	mov	STUB_ORDERS + ORDERS_FRAME, %rsp
+	mov	$SYS_rt_sigreturn, %eax
+	syscall
+	hlt
+
+/* The first thread begins with a signal. */
+soft_stub_start:
+	int3
+
+/* The second one: executes the orders, parks with the first failure or 0. */
+soft_stub_mapper:
+	xor	%edi, %edi
+park:
+	mov	$STUB_PARK, %eax
+	syscall
+	test	%rax, %rax
+	js	gone
+	mov	$(STUB_ORDERS + ORDERS_OPS), %ebx
+	mov	STUB_ORDERS + ORDERS_COUNT, %ebp
+next:
+	test	%ebp, %ebp
+	jz	soft_stub_mapper
+	mov	(%rbx), %rax
+	mov	8(%rbx), %rdi
+	mov	16(%rbx), %rsi
+	mov	24(%rbx), %rdx
+	mov	32(%rbx), %r10
+	mov	40(%rbx), %r8
+	mov	48(%rbx), %r9
+	syscall
+	mov	%rax, %rdi
+	cmp	$-4096, %rax
+	ja	park
+	add	$ORDERS_OP_LEN, %ebx
+	dec	%ebp
+	jmp	next
+
+/* The monitor is gone. */
+gone:
+	mov	$SYS_exit_group, %eax
+	xor	%edi, %edi
+	syscall
+	hlt
+soft_stub_code_end:
+#if defined(__ELF__)
+	.section .note.GNU-stack, "", %progbits
+#endif

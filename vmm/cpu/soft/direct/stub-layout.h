@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* Where a stub's own pages are in its address space, for C and assembly. */
+#ifndef WSLX_SOFT_STUB_LAYOUT_H
+#define WSLX_SOFT_STUB_LAYOUT_H
+
+/*
+ * Programs put nothing here by themselves: it is above what emulators of old systems use and below the lowest usual address of an
+ * executable. A guest that does is not executed directly.
+ */
+#define STUB_BASE     0x1f0000
+#define STUB_CODE     STUB_BASE		   /* read and execute */
+#define STUB_ORDERS   (STUB_BASE + 0x1000) /* read: what to do. The guest's program must not be able to change it */
+#define STUB_STACK    (STUB_BASE + 0x3000) /* read and write: the signal stack, with the registers */
+#define STUB_END      (STUB_BASE + 0x10000)
+#define STUB_SHARED   (STUB_END - STUB_ORDERS) /* of it is shared with the monitor */
+
+/* struct stub_orders */
+#define ORDERS_FS     0
+#define ORDERS_GS     8
+#define ORDERS_FRAME  16
+#define ORDERS_COUNT  24
+#define ORDERS_OPS    64
+#define ORDERS_OP_LEN 64
+
+/* The system call that parks a thread: any that every filter of a container allows. */
+#define STUB_PARK     39 /* getpid */
+
+#endif

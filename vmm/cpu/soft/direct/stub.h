@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A stub: a process in which a guest's user program executes natively, at its own addresses, in pages of the guest's memory. It
+ * can do nothing else: every system call, fault, trap and signal ends in the handler of stub-code.S, which parks the thread. One
+ * monitor thread at a time uses a stub; only stub_interrupt() is for any thread.
+ *
+ * The processor's isolation of processes keeps the program away from the monitor and from guest memory that was not mapped for it.
+ * The kernel enforces the rest: the program's thread may only park and return from a signal (seccomp(2)), and only by the code at
+ * STUB_CODE; what is mapped is changed by another thread, whose registers the program cannot reach and whose orders it cannot write.
+ */
+#ifndef WSLX_SOFT_STUB_H
+#define WSLX_SOFT_STUB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "lib/base/attr.h"
+#include "vmm/cpu/soft/direct/stub-layout.h"
+
+struct stub;
+
+/* ram_fd: the memory object of the guest's RAM. To be called before the process has threads or a system call filter. -errno when the
+ * host lacks something (FSGSBASE, filters with listeners, executable shared memory, CPUID faulting): *why says what. */
+int stub_new(struct stub **ret, int ram_fd, const char **why);
+void stub_free(struct stub *s);
+
+/* Mappings: collected, executed by the next stub_run(), or by stub_apply(). prot: PROT_* of mmap(2). off: in the memory object. */
+void stub_map(struct stub *s, uint64_t va, uint64_t len, int prot, uint64_t off);
+void stub_unmap(struct stub *s, uint64_t va, uint64_t len);
+/* All but the stub's own pages. */
+void stub_unmap_all(struct stub *s);
+/* -errno: some may not have been done, and the process is of no use any more. */
+int stub_apply(struct stub *s) MUST_CHECK;
+
+/* The program's registers while it is parked; gpr in the order of enum cpu_gpr. */
+struct stub_regs {
+	uint64_t gpr[16];
+	uint64_t rip, rflags;
+	uint64_t fs_base, gs_base;
+	uint16_t cs, ss;
+	uint8_t *fx; /* the FXSAVE64 image: FX_LEN bytes, to be read and written in place */
+};
+enum { STUB_FX_LEN = 416 };
+
+struct stub_exit {
+	int signo;     /* SIGSYS, SIGSEGV, SIGTRAP...; SIGUSR1: stub_interrupt() */
+	unsigned trap; /* the exception's vector, when the processor raised one */
+	uint64_t err, cr2;
+	uint64_t ticks; /* of the TSC: from letting the program go to its being parked */
+};
+
+uint8_t *stub_fx(struct stub *s);
+/* Executes the program with these registers until a signal; they are replaced. -errno: the stub died or misbehaved, and r is as it was. */
+int stub_run(struct stub *s, struct stub_regs *r, struct stub_exit *x) MUST_CHECK;
+/* Makes stub_run() return soon, or the next one. Any thread, while the stub exists. */
+void stub_interrupt(struct stub *s);
+
+#endif
