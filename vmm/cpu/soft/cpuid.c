@@ -24,11 +24,13 @@ enum {
 /* Leaf 1 ECX */
 #define F1C_PCLMUL     BIT(1)
 #define F1C_AES	       BIT(25)
-#define F1C_OSXSAVE    BIT(27)
 #define F1C_RDRAND     BIT(30)
 #define F1C_HYPERVISOR BIT(31)
-/* CX16 x2APIC MOVBE POPCNT TSC-deadline XSAVE; SSE3 SSSE3 SSE4.1 SSE4.2 follow the host */
-#define F1C_BASE (BIT(13) | BIT(21) | BIT(22) | BIT(23) | BIT(24) | BIT(26))
+/*
+ * CX16 x2APIC MOVBE POPCNT TSC-deadline; SSE3 SSSE3 SSE4.1 SSE4.2 follow the host. No XSAVE, although it is implemented: user code that is
+ * executed directly would save what the host has enabled.
+ */
+#define F1C_BASE (BIT(13) | BIT(21) | BIT(22) | BIT(23) | BIT(24))
 #define F1C_HOST (BIT(0) | BIT(9) | BIT(19) | BIT(20) | F1C_PCLMUL | F1C_AES | F1C_RDRAND)
 /* Leaf 1 EDX: FPU DE PSE TSC MSR PAE CX8 SEP MTRR PGE CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2; APIC and HTT follow */
 #define F1D_APIC BIT(9)
@@ -100,8 +102,6 @@ static void leaf1(struct soft_vcpu *c, uint32_t out[4])
 	out[CPUID_EDX] = (uint32_t)(F1D_BASE | (cpus > 1 ? F1D_HTT : 0));
 	if (soft_lapic_get_base(c->lapic) & BIT(11))
 		out[CPUID_EDX] |= F1D_APIC;
-	if (c->cr4 & CR4_OSXSAVE)
-		out[CPUID_ECX] |= F1C_OSXSAVE;
 }
 
 /* Caches (Intel's leaf 4): the sizes are a common server's; what is shared by all vCPUs is the third level. */
@@ -167,14 +167,6 @@ static void basic(struct soft_vcpu *c, uint32_t leaf, uint32_t sub, uint32_t out
 		out[CPUID_EDX] = (uint32_t)(F7D_FSRM | (host.intel ? F7D_ARCH_CAPS : 0));
 		break;
 	case 0xb: leaf_b(c, sub, out); break;
-	case 0xd: /* x87 and SSE: 512 bytes and the header */
-		if (sub == 0) {
-			out[CPUID_EAX] = XCR0_VALID;
-			out[CPUID_EBX] = out[CPUID_ECX] = 576;
-		} else if (sub == 1) {
-			out[CPUID_EAX] = BIT(0); /* XSAVEOPT */
-		}
-		break;
 	/*
 	 * Leaf 0x15 stays zero: it can state the TSC's rate only as a ratio to a crystal, and the rate we know is in
 	 * kHz (leaf 0x40000010) and in the clock page.

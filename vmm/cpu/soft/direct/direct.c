@@ -95,6 +95,11 @@ void soft_direct_pool_new(struct soft_direct_pool **ret, int ram_fd, unsigned n)
 	*ret = NULL;
 	if (!configured)
 		return;
+	/* Announced to guests in any case; other processors take it for BSR. */
+	if (!__builtin_cpu_supports("lzcnt")) {
+		log_info(NULL, "no direct execution of user code: the host has no LZCNT");
+		return;
+	}
 	n = MIN(n * STUBS, 64);
 	p = calloc(1, sizeof(*p) + n * sizeof(p->stub[0]));
 	if (!p)
@@ -373,7 +378,7 @@ static bool eligible(const struct soft_vcpu *c)
 {
 	return c->mode == MODE_64 && c->seg[SEG_CS].sel == USER_CS && c->seg[SEG_SS].sel == USER_SS && c->eflags & RF_IF &&
 	       !(c->eflags & (RF_TF | RF_NT | RF_IOPL)) && !(c->cr0 & (CR0_TS | CR0_EM)) && c->cr4 & CR4_OSFXSR &&
-	       c->cr4 & CR4_OSXMMEXCPT && !(c->cr0 & CR0_AM && c->eflags & RF_AC);
+	       c->cr4 & CR4_OSXMMEXCPT && !(c->cr4 & CR4_OSXSAVE) && !(c->cr0 & CR0_AM && c->eflags & RF_AC);
 }
 
 /* Takes over a far jump to 32-bit code. false: to something else, which no guest's program should be able to do. */
