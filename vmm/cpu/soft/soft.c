@@ -89,7 +89,7 @@ static int new_vm(struct cpu_vm **ret, const struct cpu_vm_config *cfg, struct e
 		return err_sys(e, r, "software CPU's clock");
 	}
 	gmem_set_code_hook(vm->gm, soft_code_hook, vm);
-	soft_direct_pool_new(&vm->direct_pool, os_memobj_fd(gmem_object(vm->gm)), vm->nvcpus);
+	soft_direct_pool_new(&vm->direct_pool, gmem_object(vm->gm), vm->nvcpus);
 	*ret = (struct cpu_vm *)vm;
 	return 0;
 }

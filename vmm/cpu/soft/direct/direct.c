@@ -3,7 +3,6 @@
 #include "vmm/cpu/soft/direct/direct.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include "lib/base/log.h"
@@ -87,7 +86,7 @@ void soft_direct_configure(bool on)
 	configured = on;
 }
 
-void soft_direct_pool_new(struct soft_direct_pool **ret, int ram_fd, unsigned n)
+void soft_direct_pool_new(struct soft_direct_pool **ret, const struct os_memobj *ram, unsigned n)
 {
 	struct soft_direct_pool *p;
 	const char *why = "";
@@ -105,7 +104,7 @@ void soft_direct_pool_new(struct soft_direct_pool **ret, int ram_fd, unsigned n)
 	if (!p)
 		return;
 	for (; p->n < n; p->n++) {
-		int r = stub_new(&p->stub[p->n], ram_fd, &why);
+		int r = stub_new(&p->stub[p->n], ram, &why);
 
 		if (r < 0) {
 			log_info(NULL, "no direct execution of user code: the host does not give %s: %s", why, strerror(-r));
@@ -403,28 +402,28 @@ static uint8_t byte_at(struct soft_vcpu *c, uint64_t lin)
 	return p ? *p : 0;
 }
 
-/* A signal other than for a missing page: the instruction behind it, at c->rip, is the interpreter's. */
+/* Anything but a missing page: the instruction at c->rip, once it is right, is the interpreter's. */
 static enum direct_exit trapped(struct soft_vcpu *c, const struct stub_regs *r, const struct stub_exit *x)
 {
-	switch (x->signo) {
-	case SIGUSR1: return DIRECT_AGAIN;
-	case SIGSYS:
+	switch (x->kind) {
+	case STUB_INTERRUPTED: return DIRECT_AGAIN;
+	case STUB_SYSCALL:
 		/* SYSCALL and INT 80h have two bytes. In the vsyscall page there is none. */
 		if (!(c->rip >> 63))
 			c->rip -= 2;
 		return DIRECT_ON;
-	case SIGTRAP:
-		if (x->trap == EXC_BP)
+	case STUB_DEBUG:
+		if (x->vector == EXC_BP)
 			c->rip -= byte_at(c, c->rip - 1) == 0xcc ? 1 : 2;
-		if (x->trap == EXC_DB && r->rflags & RF_TF) {
-			c->eflags |= RF_TF;
-			c->dr[6] |= BIT(14);
-			soft_deliver_db(c);
-			return DIRECT_AGAIN;
-		}
-		return DIRECT_STEP;
-	default: return DIRECT_STEP;
+		if (x->vector != EXC_DB || !(r->rflags & RF_TF))
+			break;
+		c->eflags |= RF_TF;
+		c->dr[6] |= BIT(14);
+		soft_deliver_db(c);
+		return DIRECT_AGAIN;
+	case STUB_EXCEPTION: break;
 	}
+	return DIRECT_STEP;
 }
 
 static unsigned access_of(uint64_t err)
@@ -441,7 +440,7 @@ static bool run_stub(struct soft_vcpu *c, struct soft_direct *d, struct hosted *
 	/* Pairs with soft_post(), which sets the event first. */
 	if (atomic_load(&c->events)) {
 		atomic_store(&d->s.running, false);
-		x->signo = SIGUSR1;
+		x->kind = STUB_INTERRUPTED;
 		r->cs = USER_CS;
 		r->ss = USER_SS;
 		return stub_apply(h->stub) == 0;
@@ -484,7 +483,7 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 			return broken(c, h);
 		}
 		native += x.ticks;
-		if (x.signo != SIGSEGV || x.trap != EXC_PF)
+		if (x.kind != STUB_EXCEPTION || x.vector != EXC_PF)
 			break;
 		d->fault = x.cr2;
 		d->fault_cr3 = c->cr3;
@@ -506,7 +505,7 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 		return broken(c, h);
 	if (ret == DIRECT_AGAIN)
 		ret = trapped(c, &r, &x);
-	if (x.signo != SIGUSR1) {
+	if (x.kind != STUB_INTERRUPTED) {
 		ran_directly(d, d->now, native, soft_host_tsc() - start - native);
 		d->s.wanted = d->now->direct;
 	}

@@ -9,6 +9,7 @@
 
 #include "vmm/cpu/soft/cpu.h"
 
+struct os_memobj;
 struct soft_direct;	 /* a vCPU's */
 struct soft_direct_pool; /* a VM's stubs, those that no vCPU has yet */
 
@@ -16,7 +17,7 @@ struct soft_direct_pool; /* a VM's stubs, those that no vCPU has yet */
 void soft_direct_configure(bool on);
 /* Makes stubs for a VM of n vCPUs: before there are threads and a sandbox. Leaves *ret NULL when it is off, or the host lacks something (it
  * is logged then). */
-void soft_direct_pool_new(struct soft_direct_pool **ret, int ram_fd, unsigned n);
+void soft_direct_pool_new(struct soft_direct_pool **ret, const struct os_memobj *ram, unsigned n);
 void soft_direct_pool_free(struct soft_direct_pool *p);
 
 /* Leaves c->direct NULL without a pool. */

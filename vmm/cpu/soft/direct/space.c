@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include "lib/os/mem.h"
 #include "vmm/core/gmem.h"
 #include "vmm/cpu/soft/block.h"
@@ -337,9 +336,9 @@ static uint64_t usable(const struct region *r, struct soft_vcpu *c, uint64_t e, 
 	return had;
 }
 
-static int prot_of(struct soft_vcpu *c, uint64_t had, uint64_t size)
+static unsigned prot_of(struct soft_vcpu *c, uint64_t had, uint64_t size)
 {
-	int prot = PROT_READ | (had & PTE_W ? PROT_WRITE : 0);
+	unsigned prot = OS_PROT_R | (had & PTE_W ? OS_PROT_W : 0);
 
 	if (!(had & PTE_NX)) {
 		bool tainted = false;
@@ -347,7 +346,7 @@ static int prot_of(struct soft_vcpu *c, uint64_t had, uint64_t size)
 		for (uint64_t off = 0; off < size && !tainted; off += 4096)
 			tainted = is_tainted(soft_ram(c->vm, (had & PTE_ADDR) + off));
 		if (!tainted)
-			prot |= PROT_EXEC;
+			prot |= OS_PROT_X;
 	}
 	return prot;
 }
@@ -368,12 +367,12 @@ static enum space_result map_large(struct space *sp, struct soft_vcpu *c, struct
 {
 	uint64_t had = usable(r, c, load(r->pde) & ~(uint64_t)(LARGE - 4096), true), gpa = had & PTE_ADDR;
 	uint8_t *first = soft_ram(c->vm, gpa), *last = soft_ram(c->vm, gpa + LARGE - 4096);
-	int prot;
+	unsigned prot;
 
 	if (!had || !last || last - first != LARGE - 4096)
 		return SPACE_FOREIGN;
 	prot = prot_of(c, had, LARGE);
-	if (acc & ACC_X && !(prot & PROT_EXEC))
+	if (acc & ACC_X && !(prot & OS_PROT_X))
 		return SPACE_FOREIGN;
 	if (had & PTE_W)
 		note_writable(sp, c, gpa, LARGE);
@@ -388,19 +387,19 @@ static enum space_result map_small(struct space *sp, struct soft_vcpu *c, struct
 {
 	unsigned first = asked & ~(unsigned)(WINDOW - 1), run = 0;
 	uint64_t run_gpa = 0;
-	int run_prot = -1;
+	unsigned run_prot = 0;
 	bool ok = false;
 
 	for (unsigned n = first; n <= first + WINDOW; n++) {
 		uint64_t had = 0;
-		int prot = -1;
+		unsigned prot = 0;
 
 		if (n < first + WINDOW && (n == asked || !r->had[n]))
 			had = usable(r, c, load(&r->pt[n]), n == asked);
 		if (had) {
 			prot = prot_of(c, had, 4096);
 			if (n == asked)
-				ok = !(acc & ACC_X) || prot & PROT_EXEC;
+				ok = !(acc & ACC_X) || prot & OS_PROT_X;
 			if (had & PTE_W)
 				note_writable(sp, c, had & PTE_ADDR, 4096);
 			r->had[n] = had;

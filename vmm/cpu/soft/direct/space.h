@@ -8,8 +8,8 @@
 #ifndef WSLX_SOFT_SPACE_H
 #define WSLX_SOFT_SPACE_H
 
+#include "lib/os/stub.h"
 #include "vmm/cpu/soft/cpu.h"
-#include "vmm/cpu/soft/direct/stub.h"
 
 struct space;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Where a stub's own pages are in its address space, for C and assembly. */
-#ifndef WSLX_SOFT_STUB_LAYOUT_H
-#define WSLX_SOFT_STUB_LAYOUT_H
+#ifndef WSLX_OS_STUB_LAYOUT_H
+#define WSLX_OS_STUB_LAYOUT_H
 
 /*
  * Programs put nothing here by themselves: it is above what emulators of old systems use and below the lowest usual address of an

@@ -4,18 +4,18 @@
  * processor gave it a signal; the other one changes mappings. Both wait in STUB_PARK, which the filter hands to the
  * monitor: so it knows from the kernel, not from memory the guest could write to, that they do.
  */
-#include "vmm/cpu/soft/direct/stub-layout.h"
+#include "lib/os/stub-layout.h"
 #define SYS_rt_sigreturn 15
 #define SYS_exit_group	 231
 
 	.section .rodata
-	.globl	soft_stub_code, soft_stub_code_end
-	.globl	soft_stub_handler, soft_stub_start, soft_stub_mapper
+	.globl	os_stub_code, os_stub_code_end
+	.globl	os_stub_handler, os_stub_start, os_stub_mapper
 	.balign	64
-soft_stub_code:
+os_stub_code:
 
 /* The signal handler: what it was, FS.base and GS.base go with the parking call; everything else is in the frame. */
-soft_stub_handler:
+os_stub_handler:
 	rdfsbase %rsi
 	rdgsbase %rdx
 	mov	$STUB_PARK, %eax
@@ -33,11 +33,11 @@ soft_stub_handler:
 	hlt
 
 /* The first thread begins with a signal. */
-soft_stub_start:
+os_stub_start:
 	int3
 
 /* The second one: executes the orders, parks with the first failure or 0. */
-soft_stub_mapper:
+os_stub_mapper:
 	xor	%edi, %edi
 park:
 	mov	$STUB_PARK, %eax
@@ -48,7 +48,7 @@ park:
 	mov	STUB_ORDERS + ORDERS_COUNT, %ebp
 next:
 	test	%ebp, %ebp
-	jz	soft_stub_mapper
+	jz	os_stub_mapper
 	mov	(%rbx), %rax
 	mov	8(%rbx), %rdi
 	mov	16(%rbx), %rsi
@@ -70,7 +70,7 @@ gone:
 	xor	%edi, %edi
 	syscall
 	hlt
-soft_stub_code_end:
+os_stub_code_end:
 #if defined(__ELF__)
 	.section .note.GNU-stack, "", %progbits
 #endif

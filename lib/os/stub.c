@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* See stub.h. The half that runs in the stub, before it is one, is at the top. */
-#include "vmm/cpu/soft/direct/stub.h"
+#include "lib/os/stub.h"
 
 #include <asm/prctl.h>
 #include <errno.h>
@@ -26,7 +26,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 #include "lib/base/cleanup.h"
-#include "vmm/core/cpu.h"
+#include "lib/os/mem.h"
 
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
@@ -35,8 +35,8 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1
 #endif
 
-extern const uint8_t soft_stub_code[], soft_stub_code_end[], soft_stub_handler[], soft_stub_start[], soft_stub_mapper[];
-#define CODE_AT(label) ((uintptr_t)STUB_CODE + (uintptr_t)((label)-soft_stub_code))
+extern const uint8_t os_stub_code[], os_stub_code_end[], os_stub_handler[], os_stub_start[], os_stub_mapper[];
+#define CODE_AT(label) ((uintptr_t)STUB_CODE + (uintptr_t)((label)-os_stub_code))
 
 struct order {
 	uint64_t nr, arg[6], pad;
@@ -165,7 +165,7 @@ static int program_thread(void *arg)
 		r = filter_program();
 	atomic_store(&ch->listener, r);
 	if (r >= 0)
-		((void (*)(void))CODE_AT(soft_stub_start))();
+		((void (*)(void))CODE_AT(os_stub_start))();
 	return 1;
 }
 
@@ -181,15 +181,15 @@ static int map_own(const struct child *ch)
 		mmap(stack, STUB_END - STUB_STACK, PROT_READ | PROT_WRITE, MAP_SHARED | fixed, ch->shared_fd,
 			STUB_STACK - STUB_ORDERS) != stack)
 		return -errno;
-	memcpy(code, soft_stub_code, (size_t)(soft_stub_code_end - soft_stub_code));
+	memcpy(code, os_stub_code, (size_t)(os_stub_code_end - os_stub_code));
 	return mprotect(code, STUB_ORDERS - STUB_CODE, PROT_READ | PROT_EXEC) < 0 ? -errno : 0;
 }
 
 static int catch_signals(void)
 {
-	struct kernel_sigaction sa = {.handler = CODE_AT(soft_stub_handler),
+	struct kernel_sigaction sa = {.handler = CODE_AT(os_stub_handler),
 		.flags = SA_SIGINFO | SA_ONSTACK | 0x04000000 /* SA_RESTORER */,
-		.restorer = CODE_AT(soft_stub_handler),
+		.restorer = CODE_AT(os_stub_handler),
 		.mask = ~0ull};
 
 	for (unsigned i = 0; i < ARRAY_LEN(handled); i++)
@@ -261,7 +261,7 @@ static void child_main(struct child *ch, pid_t parent)
 		return;
 	syscall(SYS_close_range, 0, ch->ram_fd - 1, 0);
 	syscall(SYS_close_range, ch->ram_fd + 1, ~0u, 0);
-	((void (*)(void))CODE_AT(soft_stub_mapper))();
+	((void (*)(void))CODE_AT(os_stub_mapper))();
 }
 
 /* --- in the monitor --------------------------------------------------------------------------------------------- */
@@ -330,10 +330,12 @@ static void add(struct stub *s, struct order o)
 	s->queue[s->queued++] = o;
 }
 
-void stub_map(struct stub *s, uint64_t va, uint64_t len, int prot, uint64_t off)
+void stub_map(struct stub *s, uint64_t va, uint64_t len, unsigned prot, uint64_t off)
 {
+	uint64_t p = (prot & OS_PROT_R ? PROT_READ : 0) | (prot & OS_PROT_W ? PROT_WRITE : 0) | (prot & OS_PROT_X ? PROT_EXEC : 0);
+
 	add(s, (struct order){.nr = SYS_mmap,
-		       .arg = {va, len, (uint64_t)prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, (uint64_t)s->ram_fd, off}});
+		       .arg = {va, len, p, MAP_SHARED | MAP_FIXED | MAP_POPULATE, (uint64_t)s->ram_fd, off}});
 }
 
 void stub_unmap(struct stub *s, uint64_t va, uint64_t len)
@@ -353,22 +355,8 @@ uint8_t *stub_fx(struct stub *s)
 	return s->fpstate;
 }
 
-static const uint8_t greg_of[16] = {[CPU_RAX] = REG_RAX,
-	[CPU_RCX] = REG_RCX,
-	[CPU_RDX] = REG_RDX,
-	[CPU_RBX] = REG_RBX,
-	[CPU_RSP] = REG_RSP,
-	[CPU_RBP] = REG_RBP,
-	[CPU_RSI] = REG_RSI,
-	[CPU_RDI] = REG_RDI,
-	[8] = REG_R8,
-	[9] = REG_R9,
-	[10] = REG_R10,
-	[11] = REG_R11,
-	[12] = REG_R12,
-	[13] = REG_R13,
-	[14] = REG_R14,
-	[15] = REG_R15};
+static const uint8_t greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10,
+	REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 
 /* Everything in the frame that sigreturn looks at is written: the program may have spoiled it. */
 static void put_regs(struct stub *s, const struct stub_regs *r)
@@ -403,7 +391,7 @@ static void get_regs(struct stub *s, struct stub_regs *r, struct stub_exit *x)
 	r->rflags = (uint64_t)g[REG_EFL];
 	r->cs = (uint16_t)g[REG_CSGSFS];
 	r->ss = (uint16_t)((uint64_t)g[REG_CSGSFS] >> 48);
-	x->trap = (unsigned)g[REG_TRAPNO];
+	x->vector = (unsigned)g[REG_TRAPNO];
 	x->err = (uint64_t)g[REG_ERR];
 	x->cr2 = (uint64_t)g[REG_CR2];
 }
@@ -423,6 +411,16 @@ static void complete_fx(struct stub *s)
 		memset(s->fpstate + 160, 0, 256);
 }
 
+static int kind_of(int signo)
+{
+	switch (signo) {
+	case SIGUSR1: return STUB_INTERRUPTED;
+	case SIGSYS: return STUB_SYSCALL;
+	case SIGTRAP: return STUB_DEBUG;
+	default: return STUB_EXCEPTION;
+	}
+}
+
 int stub_run(struct stub *s, struct stub_regs *r, struct stub_exit *x)
 {
 	struct seccomp_notif n;
@@ -435,7 +433,7 @@ int stub_run(struct stub *s, struct stub_regs *r, struct stub_exit *x)
 		return s->error;
 	x->ticks = __builtin_ia32_rdtsc() - x->ticks;
 	s->program_id = n.id;
-	x->signo = (int)n.data.args[0];
+	x->kind = kind_of((int)n.data.args[0]);
 	r->fs_base = n.data.args[1];
 	r->gs_base = n.data.args[2];
 	get_regs(s, r, x);
@@ -479,7 +477,7 @@ static int learn_frame(struct stub *s)
 	for (at = end - sizeof(struct frame); at >= first; at -= 8) {
 		struct frame *f = (struct frame *)(s->shared + (at - STUB_ORDERS));
 
-		if (f->ret == CODE_AT(soft_stub_handler) && f->gregs[REG_RIP] == (greg_t)CODE_AT(soft_stub_start) + 1)
+		if (f->ret == CODE_AT(os_stub_handler) && f->gregs[REG_RIP] == (greg_t)CODE_AT(os_stub_start) + 1)
 			break;
 	}
 	if (at < first)
@@ -516,7 +514,7 @@ static int meet(struct stub *s)
 		return r;
 	stub_unmap_all(s);
 	/* Some hosts forbid memory objects to be executed. */
-	stub_map(s, STUB_END, 4096, PROT_READ | PROT_EXEC, 0);
+	stub_map(s, STUB_END, 4096, OS_PROT_R | OS_PROT_X, 0);
 	stub_unmap(s, STUB_END, 4096);
 	return stub_apply(s);
 }
@@ -562,14 +560,14 @@ static int start(struct stub *s, const char **why)
 	return meet(s);
 }
 
-int stub_new(struct stub **ret, int ram_fd, const char **why)
+int stub_new(struct stub **ret, const struct os_memobj *ram, const char **why)
 {
 	struct stub *s = calloc(1, sizeof(*s));
 	int r;
 
 	if (!s)
 		return -ENOMEM;
-	s->ram_fd = ram_fd;
+	s->ram_fd = os_memobj_fd(ram);
 	s->pid = -1;
 	s->pidfd = s->program = s->mapper = -1;
 	if (!(getauxval(AT_HWCAP2) & 2)) { /* HWCAP2_FSGSBASE */

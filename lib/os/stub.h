@@ -8,47 +8,53 @@
  * The kernel enforces the rest: the program's thread may only park and return from a signal (seccomp(2)), and only by the code at
  * STUB_CODE; what is mapped is changed by another thread, whose registers the program cannot reach and whose orders it cannot write.
  */
-#ifndef WSLX_SOFT_STUB_H
-#define WSLX_SOFT_STUB_H
+#ifndef WSLX_OS_STUB_H
+#define WSLX_OS_STUB_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "lib/base/attr.h"
-#include "vmm/cpu/soft/direct/stub-layout.h"
+#include "lib/os/stub-layout.h"
 
 struct stub;
+struct os_memobj;
 
-/* ram_fd: the memory object of the guest's RAM. To be called before the process has threads or a system call filter. -errno when the
+/* ram: what will be mapped in it; it must outlive the stub. To be called before the process has threads or a system call filter. -errno when the
  * host lacks something (FSGSBASE, filters with listeners, executable shared memory, CPUID faulting): *why says what. */
-int stub_new(struct stub **ret, int ram_fd, const char **why);
+int stub_new(struct stub **ret, const struct os_memobj *ram, const char **why);
 void stub_free(struct stub *s);
 
-/* Mappings: collected, executed by the next stub_run(), or by stub_apply(). prot: PROT_* of mmap(2). off: in the memory object. */
-void stub_map(struct stub *s, uint64_t va, uint64_t len, int prot, uint64_t off);
+/* Mappings: collected, executed by the next stub_run(), or by stub_apply(). prot: enum os_prot. */
+void stub_map(struct stub *s, uint64_t va, uint64_t len, unsigned prot, uint64_t off);
 void stub_unmap(struct stub *s, uint64_t va, uint64_t len);
 /* All but the stub's own pages. */
 void stub_unmap_all(struct stub *s);
 /* -errno: some may not have been done, and the process is of no use any more. */
 int stub_apply(struct stub *s) MUST_CHECK;
 
-/* The program's registers while it is parked; gpr in the order of enum cpu_gpr. */
+/* The program's registers while it is parked; gpr in the order of their encoding. */
 struct stub_regs {
 	uint64_t gpr[16];
 	uint64_t rip, rflags;
 	uint64_t fs_base, gs_base;
 	uint16_t cs, ss;
-	uint8_t *fx; /* the FXSAVE64 image: FX_LEN bytes, to be read and written in place */
 };
 enum { STUB_FX_LEN = 416 };
 
 struct stub_exit {
-	int signo;     /* SIGSYS, SIGSEGV, SIGTRAP...; SIGUSR1: stub_interrupt() */
-	unsigned trap; /* the exception's vector, when the processor raised one */
+	enum {
+		STUB_INTERRUPTED, /* by stub_interrupt() */
+		STUB_SYSCALL,	  /* rip is behind the instruction */
+		STUB_DEBUG,	  /* INT3, or a single step: rip is behind it */
+		STUB_EXCEPTION
+	} kind;
+	unsigned vector; /* of the exception, or of the last one */
 	uint64_t err, cr2;
 	uint64_t ticks; /* of the TSC: from letting the program go to its being parked */
 };
 
+/* The first STUB_FX_LEN bytes of the FXSAVE64 image: to be read and written in place. */
 uint8_t *stub_fx(struct stub *s);
 /* Executes the program with these registers until a signal; they are replaced. -errno: the stub died or misbehaved, and r is as it was. */
 int stub_run(struct stub *s, struct stub_regs *r, struct stub_exit *x) MUST_CHECK;
