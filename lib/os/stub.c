@@ -27,6 +27,7 @@
 #include <unistd.h>
 #include "lib/base/cleanup.h"
 #include "lib/os/mem.h"
+#include "lib/os/thread.h"
 
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
@@ -79,7 +80,15 @@ struct stub {
 	struct order queue[MAX_ORDERS];
 	unsigned queued;
 	int error; /* < 0: unusable */
+	_Atomic uint64_t interrupted; /* when, by os_now(); 0: not since the program was parked. Any thread */
 };
+
+/*
+ * A program can block the interrupting signal, by returning from a signal that it made up. Who does not park for so long is killed; on a
+ * host that is so overloaded that others do not either, nothing works anyway.
+ */
+#define PATIENCE_NS 5000000000ull
+enum { LOOK_MS = 500 };
 
 /* --- in the stub ------------------------------------------------------------------------------------------------ */
 
@@ -268,6 +277,7 @@ static void child_main(struct child *ch, pid_t parent)
 
 static int give_up(struct stub *s, int r)
 {
+	syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
 	s->error = r;
 	return r;
 }
@@ -278,10 +288,16 @@ static int wait_parked(struct stub *s, int fd, struct seccomp_notif *n)
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
 	for (;;) {
-		if (poll(&p, 1, -1) < 0) {
-			if (errno == EINTR)
-				continue;
+		int r = poll(&p, 1, LOOK_MS);
+
+		if (r < 0 && errno != EINTR)
 			return give_up(s, -errno);
+		if (r <= 0) {
+			uint64_t t = atomic_load(&s->interrupted);
+
+			if (t && os_now() > t + PATIENCE_NS)
+				return give_up(s, -ETIMEDOUT);
+			continue;
 		}
 		if (!(p.revents & POLLIN))
 			return give_up(s, -ESRCH);
@@ -433,6 +449,7 @@ int stub_run(struct stub *s, struct stub_regs *r, struct stub_exit *x)
 		return s->error;
 	x->ticks = __builtin_ia32_rdtsc() - x->ticks;
 	s->program_id = n.id;
+	atomic_store(&s->interrupted, 0);
 	x->kind = kind_of((int)n.data.args[0]);
 	r->fs_base = n.data.args[1];
 	r->gs_base = n.data.args[2];
@@ -441,8 +458,16 @@ int stub_run(struct stub *s, struct stub_regs *r, struct stub_exit *x)
 	return 0;
 }
 
+int stub_error(const struct stub *s)
+{
+	return s->error;
+}
+
 void stub_interrupt(struct stub *s)
 {
+	uint64_t not = 0;
+
+	atomic_compare_exchange_strong(&s->interrupted, &not, os_now());
 	syscall(SYS_pidfd_send_signal, s->pidfd, SIGUSR1, NULL, 0);
 }
 

@@ -58,6 +58,8 @@ struct stub_exit {
 uint8_t *stub_fx(struct stub *s);
 /* Executes the program with these registers until a signal; they are replaced. -errno: the stub died or misbehaved, and r is as it was. */
 int stub_run(struct stub *s, struct stub_regs *r, struct stub_exit *x) MUST_CHECK;
+/* Why it is of no use any more: -errno; 0: it is. */
+int stub_error(const struct stub *s);
 /* Makes stub_run() return soon, or the next one. Any thread, while the stub exists. */
 void stub_interrupt(struct stub *s);
 
