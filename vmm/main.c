@@ -271,7 +271,7 @@ static int run(struct options *o, struct err *e)
 	}
 	log_info(NULL, "engine %s: %s", cpu->name, reason.text);
 	soft_jit_configure(o->translate, 0);
-	soft_direct_configure(!o->no_direct && o->translate == JIT_ON);
+	soft_direct_configure(o->translate == JIT_ON ? o->direct : DIRECT_MODE_OFF);
 	r = loop_new(&loop);
 	if (r < 0)
 		return err_sys(e, r, "create the event loop");

@@ -68,8 +68,8 @@ const char *options_usage(void)
 	       "  --engine auto|kvm|soft what runs the virtual CPUs (auto: KVM if it works here)\n"
 	       "  --translate on|off|check   soft engine: translate hot code (default), interpret everything, or\n"
 	       "                         do both and compare\n"
-	       "  --direct on|off        soft engine: let the processor itself execute user code that computes\n"
-	       "                         (default, with --translate on)\n"
+	       "  --direct on|off|always soft engine: let the processor itself execute user code that computes\n"
+	       "                         (default, with --translate on), none, or all of it\n"
 	       "  --serial stdio|null|file:PATH   first serial port (null)\n"
 	       "  --disk PATH[,ro]       a disk (raw image); repeatable, in LUN order\n"
 	       "  --vsock PATH           unix socket for vsock; the guest's CID is 3\n"
@@ -138,11 +138,12 @@ static int translate(struct options *o, const char *text, struct err *e)
 
 static int direct(struct options *o, const char *text, struct err *e)
 {
-	static const char *const names[] = {"on", "off"};
+	static const char *const names[] = {
+		[DIRECT_MODE_OFF] = "off", [DIRECT_MODE_ON] = "on", [DIRECT_MODE_ALWAYS] = "always"};
 	int n = choice(names, ARRAY_LEN(names), text);
 
-	o->no_direct = n == 1;
-	return n < 0 ? err_set(e, -EINVAL, "--direct %s: on or off is needed", text) : 0;
+	o->direct = (enum direct_mode)n;
+	return n < 0 ? err_set(e, -EINVAL, "--direct %s: on, off or always is needed", text) : 0;
 }
 
 static int engine(struct options *o, const char *text, struct err *e)
@@ -160,7 +161,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 	int c, r = 0;
 
 	*o = (struct options){
-		.memory_mib = 512, .cpus = 1, .translate = JIT_ON, .serial = "null", .cmdline = ""};
+		.memory_mib = 512, .cpus = 1, .translate = JIT_ON, .direct = DIRECT_MODE_ON, .serial = "null", .cmdline = ""};
 	opterr = 0;
 	while (r == 0 && (c = getopt_long(argc, argv, ":vVh", longopts, NULL)) != -1) {
 		switch (c) {

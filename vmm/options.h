@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include "lib/base/err.h"
+#include "vmm/cpu/soft/direct/direct.h"
 #include "vmm/cpu/soft/jit/jit.h"
 
 enum engine_kind { ENGINE_AUTO, ENGINE_KVM, ENGINE_SOFT };
@@ -22,7 +23,7 @@ struct options {
 	unsigned memory_mib, cpus;
 	enum engine_kind engine;
 	enum jit_mode translate; /* soft */
-	bool no_direct;		 /* soft */
+	enum direct_mode direct; /* soft; needs JIT_ON */
 	const char *serial;	 /* "stdio", "null" or "file:PATH" */
 	struct opt_disk disks[OPT_MAX_DISKS];
 	unsigned ndisks;

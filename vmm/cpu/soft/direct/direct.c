@@ -22,15 +22,15 @@ enum {
 };
 
 /*
- * When it pays. A trap out of a stub and back costs some 5 us, a page that is touched first some 10. Times are converted to ticks of
- * the TSC.
+ * When it pays. A trap out of a stub and back costs some 5 us, which the translator does not need; it takes two to three times as long for
+ * code that it knows, and twenty for code that it sees first. Pages that a stub sees first cost some 10 us, but only once. Times are
+ * converted to ticks of the TSC.
  */
 enum {
-	ENTER_TOTAL_NS = 400000, /* user time of an address space before it is considered */
-	ENTER_RUN_NS = 15000,	 /* of it between two ways into the kernel, on average */
-	JUDGE_RUNS = 32,	 /* in a stub: then it is judged */
-	WORTH = 2,		 /* what native execution of a nanosecond saves */
-	MAX_BACKOFF = 6,
+	ENTER_TOTAL_NS = 200000, /* user time of an address space before it is considered */
+	ENTER_RUN_NS = 12000,	 /* of it between two ways into the kernel, on average */
+	JUDGE_TRAPS = 32,	 /* out of a stub: then it is judged */
+	MAX_BACKOFF = 7,
 };
 
 #define NO_CR3 1ull
@@ -41,8 +41,8 @@ struct habit {
 	uint64_t total;	  /* ticks of user time, translated */
 	uint64_t average; /* of a run */
 	bool direct;
-	unsigned runs;	/* in a stub, since it was judged */
-	uint64_t native, overhead; /* their ticks */
+	unsigned traps;	 /* out of a stub, since it was judged */
+	uint64_t native; /* ticks in it */
 	uint8_t backoff; /* the total must be twice as long for each */
 };
 
@@ -79,11 +79,11 @@ struct soft_direct_pool {
 	struct stub *stub[];
 };
 
-static bool configured;
+static enum direct_mode mode;
 
-void soft_direct_configure(bool on)
+void soft_direct_configure(enum direct_mode m)
 {
-	configured = on;
+	mode = m;
 }
 
 void soft_direct_pool_new(struct soft_direct_pool **ret, const struct os_memobj *ram, unsigned n)
@@ -92,7 +92,7 @@ void soft_direct_pool_new(struct soft_direct_pool **ret, const struct os_memobj 
 	const char *why = "";
 
 	*ret = NULL;
-	if (!configured)
+	if (mode == DIRECT_MODE_OFF)
 		return;
 	/* Announced to guests in any case; other processors take it for BSR. */
 	if (!__builtin_cpu_supports("lzcnt")) {
@@ -196,29 +196,26 @@ static void ran_translated(struct soft_direct *d, struct habit *h, uint64_t ran)
 	h->average = h->average - h->average / AVERAGE + ran / AVERAGE;
 	if (h->total >= d->enter_total << h->backoff && h->average >= d->enter_run) {
 		h->direct = true;
-		h->runs = 0;
-		h->native = h->overhead = 0;
+		h->traps = 0;
+		h->native = 0;
 	}
 }
 
-/* ran: in the stub, from outside; more: what else it took. */
-static void ran_directly(struct soft_direct *d, struct habit *h, uint64_t ran, uint64_t more)
+/* The stub was left after so many ticks in it, without what entering takes. */
+static void ran_directly(struct soft_direct *d, struct habit *h, uint64_t ran)
 {
-	d->fastest = MIN(d->fastest, ran);
-	h->native += ran - d->fastest;
-	h->overhead += d->fastest + more;
-	if (++h->runs < JUDGE_RUNS)
+	h->native += ran;
+	if (++h->traps < JUDGE_TRAPS || mode == DIRECT_MODE_ALWAYS)
 		return;
-	if (h->overhead > h->native * WORTH) {
+	if (h->native < JUDGE_TRAPS * d->fastest * 2 / 3) {
 		h->direct = false;
 		h->total = h->average = 0;
 		h->backoff = (uint8_t)MIN(h->backoff + 1, MAX_BACKOFF);
-		return;
-	}
-	h->runs = 0;
-	h->native = h->overhead = 0;
-	if (h->backoff)
+	} else if (h->backoff) {
 		h->backoff--;
+	}
+	h->traps = 0;
+	h->native = 0;
 }
 
 void soft_direct_turn(struct soft_vcpu *c)
@@ -228,6 +225,7 @@ void soft_direct_turn(struct soft_vcpu *c)
 	if (!d->s.user) {
 		d->s.user = true;
 		d->now = habit_of(d, c->cr3 & PTE_ADDR);
+		d->now->direct |= mode == DIRECT_MODE_ALWAYS;
 		d->since = soft_host_tsc();
 	} else {
 		d->s.user = false;
@@ -294,7 +292,7 @@ static enum direct_exit broken(struct soft_vcpu *c, struct hosted *h)
 	return DIRECT_AGAIN;
 }
 
-/* The stub of the address space, as the guest's page tables want it. */
+/* The stub of the address space, as the guest's page tables want it. NULL: it cannot have one, or this is the first time it is seen. */
 static struct hosted *get_hosted(struct soft_direct *d, struct soft_vcpu *c)
 {
 	uint64_t cr3 = c->cr3 & PTE_ADDR;
@@ -314,6 +312,10 @@ static struct hosted *get_hosted(struct soft_direct *d, struct soft_vcpu *c)
 	}
 	if (!h)
 		return NULL;
+	if ((h->cr3 != cr3 || h->flushes != d->flushes) && space_collides(c)) {
+		d->now->backoff = MAX_BACKOFF;
+		return NULL;
+	}
 	h->used = ++d->uses;
 	if (h->cr3 != cr3) {
 		space_clear(h->space);
@@ -457,7 +459,7 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 	struct stub_exit x = {0};
 	struct stub_regs r;
 	struct hosted *h;
-	uint64_t start = soft_host_tsc(), native = 0, fault = d->fault;
+	uint64_t native = 0, fault = d->fault;
 
 	d->fault = 0;
 	if (!eligible(c))
@@ -468,6 +470,7 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 	h = get_hosted(d, c);
 	if (!h) {
 		d->s.wanted = d->now->direct = false;
+		d->now->total = 0;
 		return DIRECT_ON;
 	}
 	/* What the guest's kernel has just made present. */
@@ -482,7 +485,8 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 			soft_simd_enter(c);
 			return broken(c, h);
 		}
-		native += x.ticks;
+		d->fastest = MIN(d->fastest, x.ticks);
+		native += x.ticks - d->fastest;
 		if (x.kind != STUB_EXCEPTION || x.vector != EXC_PF)
 			break;
 		d->fault = x.cr2;
@@ -506,7 +510,7 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 	if (ret == DIRECT_AGAIN)
 		ret = trapped(c, &r, &x);
 	if (x.kind != STUB_INTERRUPTED) {
-		ran_directly(d, d->now, native, soft_host_tsc() - start - native);
+		ran_directly(d, d->now, native);
 		d->s.wanted = d->now->direct;
 	}
 	return ret;

@@ -13,8 +13,9 @@ struct os_memobj;
 struct soft_direct;	 /* a vCPU's */
 struct soft_direct_pool; /* a VM's stubs, those that no vCPU has yet */
 
-/* For VMs made from now on; off at first. */
-void soft_direct_configure(bool on);
+/* For VMs made from now on; off at first. Always: whether it pays or not, for tests. */
+enum direct_mode { DIRECT_MODE_OFF, DIRECT_MODE_ON, DIRECT_MODE_ALWAYS };
+void soft_direct_configure(enum direct_mode mode);
 /* Makes stubs for a VM of n vCPUs: before there are threads and a sandbox. Leaves *ret NULL when it is off, or the host lacks something (it
  * is logged then). */
 void soft_direct_pool_new(struct soft_direct_pool **ret, const struct os_memobj *ram, unsigned n);
