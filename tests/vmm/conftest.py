@@ -57,10 +57,12 @@ class Vm:
             time.sleep(0.02)
         return chunk
 
-    def wait_for(self, pattern):
+    def wait_for(self, pattern, meanwhile=None):
         """The first match on the serial port; fails when the machine ends or time runs out without one."""
         end = time.monotonic() + LIMIT
         while True:
+            if meanwhile:
+                meanwhile()
             m = re.search(pattern, self.out)
             if m:
                 return m
@@ -136,10 +138,10 @@ def folder():
 
 @pytest.fixture
 def start(folder):
-    """start(SCRIPT, wslx-vmm options...) boots a guest whose init runs SCRIPT, then powers off."""
+    """start(SCRIPT, wslx-vmm options...) boots a guest whose init runs SCRIPT, then powers off; add: FILE=PATH for it."""
     machines = []
 
-    def run(script, *args, name="vm"):
+    def run(script, *args, name="vm", add=()):
         initrd = f"{folder}/initrd"
         if script is not None:
             init = f"{folder}/init"
@@ -149,7 +151,7 @@ def start(folder):
             subprocess.run([sys.executable, f"{ROOT}/tools/mkinitramfs", "--kernel", os.path.dirname(kernels[-1]), "--init", init,
                             "--add", "/bin/busybox=bin/busybox", "--add", "busybox=@bin/sh", "--module", "virtio_pci",
                             "--module", "virtio_scsi", "--module", "sd_mod", "--module", "virtio_balloon",
-                            "-o", initrd], check=True)
+                            *(x for a in add for x in ("--add", a)), "-o", initrd], check=True)
         machines.append(Vm(folder, initrd, *args, name=name))
         return machines[-1]
 
