@@ -7,7 +7,8 @@
  *
  * As process 1 it takes the same arguments from "bench.args=A,B,..." on the kernel's command line and powers off at the end.
  * With "bench.root=DEV" it loads the modules, mounts that disk and runs "--job" in it: COMMAND is a file in /bench to
- * be run by /bin/sh, whose last line of output is its checksum.
+ * be run by /bin/sh, whose last line of output is its checksum. With "bench.init=PROGRAM" it gives the machine to that
+ * program of the disk instead, as an initramfs does.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -196,22 +197,39 @@ static char *option(char *cmdline, const char *name)
 	return p ? strndup(p + strlen(name), strcspn(p + strlen(name), " \n")) : NULL;
 }
 
-static void mount_root(const char *dev)
+static void mount_disk(const char *dev)
 {
 	modules_load("/modules");
 	for (int i = 0; access(dev, F_OK) < 0 && i < 30000; i++)
 		usleep(1000);
 	mkdir("/root", 0755);
 	must(mount(dev, "/root", "ext4", MS_NOATIME, ""));
+}
+
+static void mount_around_jobs(void)
+{
 	must(mount("proc", "/root/proc", "proc", 0, NULL));
 	must(mount("dev", "/root/dev", "devtmpfs", 0, NULL));
 	must(mount("tmp", "/root/tmp", "tmpfs", 0, NULL));
 }
 
+static _Noreturn void become(const char *init)
+{
+	must(mount("/dev", "/root/dev", NULL, MS_MOVE, NULL));
+	must(mount("/proc", "/root/proc", NULL, MS_MOVE, NULL));
+	must(mount("/sys", "/root/sys", NULL, MS_MOVE, NULL));
+	must(chdir("/root"));
+	must(mount(".", "/", NULL, MS_MOVE, NULL));
+	must(chroot("."));
+	must(chdir("/"));
+	execl(init, init, NULL);
+	die(init);
+}
+
 static void as_init(void)
 {
 	static char cmdline[4096];
-	char *argv[128] = {NULL}, *save, *words, *root;
+	char *argv[128] = {NULL}, *save, *words, *root, *init;
 	int argc = 0, fd;
 
 	printf("BENCH-INIT\n");
@@ -227,8 +245,13 @@ static void as_init(void)
 	must(read(fd, cmdline, sizeof(cmdline) - 1));
 	words = option(cmdline, "bench.args=");
 	root = option(cmdline, "bench.root=");
+	init = option(cmdline, "bench.init=");
 	if (root)
-		mount_root(root);
+		mount_disk(root);
+	if (root && init)
+		become(init);
+	if (root)
+		mount_around_jobs();
 	for (char *w = words ? strtok_r(words, ",", &save) : NULL; w && argc < 127;
 		w = strtok_r(NULL, ",", &save))
 		argv[argc++] = w;
