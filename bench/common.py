@@ -15,13 +15,15 @@ class Failed(Exception):
     """A guest that failed or hung; the message says which and at what."""
 
 
-def qemu(cpu, machine, memory, kernel, initrd, cmdline, disk=None):
+def qemu(cpu, machine, memory, kernel, initrd, cmdline, disk=None, snapshot="on", rng=False):
     argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", cpu, "-M", machine, "-m", str(memory), "-nodefaults",
             "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", kernel, "-initrd", initrd,
             "-append", cmdline]
     if disk:
-        argv += ["-device", "virtio-scsi-pci", "-drive", f"if=none,id=d,file={disk},format=raw,snapshot=on",
+        argv += ["-device", "virtio-scsi-pci", "-drive", f"if=none,id=d,file={disk},format=raw,snapshot={snapshot}",
                  "-device", "scsi-hd,drive=d"]
+    if rng:
+        argv += ["-device", "virtio-rng-pci"]
     return argv
 
 
@@ -40,19 +42,22 @@ def fetch_kernel():
     return subprocess.check_output([f"{ROOT}/kernel/fetch"], text=True).strip()
 
 
-def make_initrd(kdir, init, out, add=()):
+def make_initrd(kdir, init, out, add=(), modules=()):
     subprocess.check_call([f"{ROOT}/tools/mkinitramfs", "--kernel", kdir, "--init", init, "--list",
-                           f"{ROOT}/kernel/modules", *(x for a in add for x in ("--add", a)), "-o", out])
+                           f"{ROOT}/kernel/modules", *(x for m in modules for x in ("--module", m)),
+                           *(x for a in add for x in ("--add", a)), "-o", out])
 
 
 class Lines:
-    """A program whose lines of output are read under a limit of time; ends it when left."""
+    """A program whose lines of output are read under a limit of time; ends it when left.
 
-    def __init__(self, name, argv, limit, env=None):
-        self.name, self.limit, self.tail, self.at = name, limit, b"", "its start"
+    With a prompt, its input is a pipe (self.p.stdin), and lines that hold the prompt count too, before their end."""
+
+    def __init__(self, name, argv, limit, env=None, prompt=None):
+        self.name, self.limit, self.tail, self.at, self.prompt = name, limit, b"", "its start", prompt
         self.start = time.monotonic()
-        self.p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                  env=env)
+        self.p = subprocess.Popen(argv, stdin=subprocess.PIPE if prompt else subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, env=env, bufsize=0)
         self.sel = selectors.DefaultSelector()
         self.sel.register(self.p.stdout, selectors.EVENT_READ)
 
@@ -64,13 +69,16 @@ class Lines:
             self.p.send_signal(signal.SIGKILL)
         self.p.wait()
         self.p.stdout.close()
+        if self.p.stdin:
+            self.p.stdin.close()
         self.sel.close()
 
     def fail(self, why):
         raise Failed(f"{self.name}: {why} at {self.at}; last output: {self.tail[-400:].decode(errors='replace')!r}")
 
     def __iter__(self):
-        """(seconds since the start, words) of each line that begins with BENCH-; failures of the guest are raised."""
+        """(seconds since the start, words) of each line that begins with BENCH-, and (seconds, ["PROMPT"]) of the prompt;
+        failures of the guest are raised."""
         rest = b""
         while True:
             left = self.start + self.limit - time.monotonic()
@@ -82,6 +90,9 @@ class Lines:
                 return
             self.tail = (self.tail + chunk)[-4000:]
             *lines, rest = (rest + chunk).replace(b"\r", b"").split(b"\n")
+            if self.prompt and any(self.prompt in line for line in [*lines, rest]):
+                self.prompt = None
+                yield now, ["PROMPT"]
             for line in lines:
                 words = line[line.find(b"BENCH-"):].decode(errors="replace").split()
                 if b"BENCH-" not in line:
