@@ -19,6 +19,7 @@ enum {
 	PAGE_HASH_BITS = 14,
 	ARENA_SIZE = 64 << 20,
 	MAX_REQUESTS = 1024,
+	PROTECT_SINGLY = 4, /* more pages than this: everything at once */
 	CROSS_SIZE = 256
 };
 
@@ -128,16 +129,23 @@ void soft_code_may_write(struct soft_vcpu *c, uint64_t gpa)
 		soft_code_written(c, gpa);
 }
 
-/* Gives up writable TLB entries for the page. True: there may have been some since the last time. */
-static bool protect(struct soft_vcpu *c, uint64_t gpa)
+/* True: there may have been writable TLB entries for the page since the last time. */
+static bool forget_written(struct soft_vcpu *c, uint64_t gpa)
 {
 	uint64_t n = ram_page(gpa), bit = BIT(n % 64);
 
 	if (!(c->blocks->written[n / 64] & bit))
 		return false;
 	c->blocks->written[n / 64] &= ~bit;
+	return true;
+}
+
+/* Gives up writable TLB entries for the page; returns the same. */
+static bool protect(struct soft_vcpu *c, uint64_t gpa)
+{
+	if (!forget_written(c, gpa))
+		return false;
 	soft_tlb_protect(c, gpa);
-	soft_direct_protect(c, gpa);
 	return true;
 }
 
@@ -268,13 +276,14 @@ static void protect_all(struct soft_vcpu *c)
 	const struct gmem_region *regions;
 	size_t n = gmem_regions(c->vm->gm, &regions);
 
+	soft_tlb_protect_all(c);
 	for (size_t k = 0; k < n; k++) {
 		for (uint64_t off = 0; off < regions[k].size; off += 4096) {
 			uint64_t gpa = regions[k].gpa + off;
 
 			if (!c->blocks->written[ram_page(gpa) / 64])
 				off |= 63ull << 12; /* none of these */
-			else if (gmem_is_code(c->vm->gm, gpa) && protect(c, gpa))
+			else if (gmem_is_code(c->vm->gm, gpa) && forget_written(c, gpa))
 				soft_code_written(c, gpa);
 		}
 	}
@@ -293,8 +302,10 @@ void soft_code_requests(struct soft_vcpu *c)
 	take_requests(b, &b->protect, &q);
 	if (q.overflow)
 		protect_all(c);
+	else if (q.n > PROTECT_SINGLY)
+		soft_tlb_protect_all(c);
 	for (unsigned k = 0; k < q.n && !q.overflow; k++)
-		if (protect(c, q.page[k]))
+		if (q.n > PROTECT_SINGLY ? forget_written(c, q.page[k]) : protect(c, q.page[k]))
 			soft_code_written(c, q.page[k]);
 }
 

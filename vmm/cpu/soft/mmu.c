@@ -521,6 +521,15 @@ void soft_tlb_protect(struct soft_vcpu *c, uint64_t gpa)
 			if ((c->tlbs[k].gpa[n] & PAGE_MASK_) == gpa)
 				c->tlbs[k].d[n].w = TLB_NONE(n);
 	}
+	soft_direct_protect(c, gpa);
+}
+
+void soft_tlb_protect_all(struct soft_vcpu *c)
+{
+	for (unsigned k = 0; k < 2; k++)
+		for (unsigned n = 0; n < TLB_SIZE && c->tlb_used[k]; n++)
+			c->tlbs[k].d[n].w = TLB_NONE(n);
+	soft_direct_reset(c);
 }
 
 uint64_t soft_ea_offset(struct soft_vcpu *c, const struct insn *i)

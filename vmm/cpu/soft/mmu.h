@@ -37,8 +37,9 @@ void soft_tlb_init(struct soft_vcpu *c);
 /* The fetch entry of lin's page; raises when it cannot be executed. */
 const struct tlbx *soft_fetch_fill(struct soft_vcpu *c, uint64_t lin);
 
-/* Makes writes to the page take the slow path. */
+/* Makes writes to the page, or to all of them, take the slow path. */
 void soft_tlb_protect(struct soft_vcpu *c, uint64_t gpa);
+void soft_tlb_protect_all(struct soft_vcpu *c);
 
 /* Linear address of seg:off, checked as far as flat segments need. */
 uint64_t soft_seg_lin(struct soft_vcpu *c, unsigned seg, uint64_t off);
