@@ -138,8 +138,9 @@ static int translate(struct options *o, const char *text, struct err *e)
 
 static int direct(struct options *o, const char *text, struct err *e)
 {
-	static const char *const names[] = {
-		[DIRECT_MODE_OFF] = "off", [DIRECT_MODE_ON] = "on", [DIRECT_MODE_ALWAYS] = "always"};
+	static const char *const names[] = {[DIRECT_MODE_OFF] = "off",
+		[DIRECT_MODE_ON] = "on",
+		[DIRECT_MODE_ALWAYS] = "always"};
 	int n = choice(names, ARRAY_LEN(names), text);
 
 	o->direct = (enum direct_mode)n;
@@ -160,8 +161,12 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 {
 	int c, r = 0;
 
-	*o = (struct options){
-		.memory_mib = 512, .cpus = 1, .translate = JIT_ON, .direct = DIRECT_MODE_ON, .serial = "null", .cmdline = ""};
+	*o = (struct options){.memory_mib = 512,
+		.cpus = 1,
+		.translate = JIT_ON,
+		.direct = DIRECT_MODE_ON,
+		.serial = "null",
+		.cmdline = ""};
 	opterr = 0;
 	while (r == 0 && (c = getopt_long(argc, argv, ":vVh", longopts, NULL)) != -1) {
 		switch (c) {

@@ -7,12 +7,14 @@
  * Programs put nothing here by themselves: it is above what emulators of old systems use and below the lowest usual address of an
  * executable. A guest that does is not executed directly.
  */
-#define STUB_BASE     0x1f0000
-#define STUB_CODE     STUB_BASE		   /* read and execute */
-#define STUB_ORDERS   (STUB_BASE + 0x1000) /* read: what to do. The guest's program must not be able to change it */
-#define STUB_STACK    (STUB_BASE + 0x3000) /* read and write: the signal stack, with the registers */
-#define STUB_END      (STUB_BASE + 0x10000)
-#define STUB_SHARED   (STUB_END - STUB_ORDERS) /* of it is shared with the monitor */
+#define STUB_BASE 0x1f0000
+#define STUB_CODE STUB_BASE /* read and execute */
+#define STUB_ORDERS                                                                                \
+	(STUB_BASE +                                                                               \
+		0x1000) /* read: what to do. The guest's program must not be able to change it */
+#define STUB_STACK  (STUB_BASE + 0x3000) /* read and write: the signal stack, with the registers */
+#define STUB_END    (STUB_BASE + 0x10000)
+#define STUB_SHARED (STUB_END - STUB_ORDERS) /* of it is shared with the monitor */
 
 /* struct stub_orders */
 #define ORDERS_FS     0
@@ -23,6 +25,6 @@
 #define ORDERS_OP_LEN 64
 
 /* The system call that parks a thread: any that every filter of a container allows. */
-#define STUB_PARK     39 /* getpid */
+#define STUB_PARK 39 /* getpid */
 
 #endif

@@ -36,7 +36,8 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1
 #endif
 
-extern const uint8_t os_stub_code[], os_stub_code_end[], os_stub_handler[], os_stub_start[], os_stub_mapper[];
+extern const uint8_t os_stub_code[], os_stub_code_end[], os_stub_handler[], os_stub_start[],
+	os_stub_mapper[];
 #define CODE_AT(label) ((uintptr_t)STUB_CODE + (uintptr_t)((label)-os_stub_code))
 
 struct order {
@@ -75,12 +76,13 @@ struct stub {
 	struct stub_orders *orders;
 	struct frame *frame;
 	uint8_t *fpstate;
-	struct frame frame0;	      /* as the kernel made it */
+	struct frame frame0; /* as the kernel made it */
 	uint8_t fpstate0[FX_END];
 	struct order queue[MAX_ORDERS];
 	unsigned queued;
 	int error; /* < 0: unusable */
-	_Atomic uint64_t interrupted; /* when, by os_now(); 0: not since the program was parked. Any thread */
+	_Atomic uint64_t
+		interrupted; /* when, by os_now(); 0: not since the program was parked. Any thread */
 };
 
 /*
@@ -97,16 +99,17 @@ struct child {
 	_Atomic int listener; /* of the program's thread; 0: not yet, < 0: -errno */
 };
 
-#define LOAD(field)	     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
-#define RETURN(what)	     BPF_STMT(BPF_RET | BPF_K, what)
-#define UNLESS(value, n)     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, n)
-#define IF(value, n)	     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, n, 0)
+#define LOAD(field)	 BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define RETURN(what)	 BPF_STMT(BPF_RET | BPF_K, what)
+#define UNLESS(value, n) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, n)
+#define IF(value, n)	 BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, n, 0)
 
 /* Returns the listener, or -errno. */
 static int filter(struct sock_filter *f, unsigned n)
 {
 	struct sock_fprog p = {.len = (unsigned short)n, .filter = f};
-	long r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &p);
+	long r =
+		syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &p);
 
 	return r < 0 ? -errno : (int)r;
 }
@@ -120,7 +123,8 @@ static int filter_program(void)
 		LOAD(instruction_pointer) /* its lower half */,
 		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xfffff000),
 		UNLESS(STUB_CODE, 8),
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer) + 4),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			offsetof(struct seccomp_data, instruction_pointer) + 4),
 		UNLESS(0, 6),
 		LOAD(nr),
 		IF(STUB_PARK, 3),
@@ -185,10 +189,12 @@ static int map_own(const struct child *ch)
 	     *stack = (void *)(uintptr_t)STUB_STACK;
 	int fixed = MAP_FIXED_NOREPLACE;
 
-	if (mmap(code, STUB_ORDERS - STUB_CODE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0) != code ||
-		mmap(orders, STUB_STACK - STUB_ORDERS, PROT_READ, MAP_SHARED | fixed, ch->shared_fd, 0) != orders ||
-		mmap(stack, STUB_END - STUB_STACK, PROT_READ | PROT_WRITE, MAP_SHARED | fixed, ch->shared_fd,
-			STUB_STACK - STUB_ORDERS) != stack)
+	if (mmap(code, STUB_ORDERS - STUB_CODE, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0) != code ||
+		mmap(orders, STUB_STACK - STUB_ORDERS, PROT_READ, MAP_SHARED | fixed, ch->shared_fd,
+			0) != orders ||
+		mmap(stack, STUB_END - STUB_STACK, PROT_READ | PROT_WRITE, MAP_SHARED | fixed,
+			ch->shared_fd, STUB_STACK - STUB_ORDERS) != stack)
 		return -errno;
 	memcpy(code, os_stub_code, (size_t)(os_stub_code_end - os_stub_code));
 	return mprotect(code, STUB_ORDERS - STUB_CODE, PROT_READ | PROT_EXEC) < 0 ? -errno : 0;
@@ -233,7 +239,10 @@ static int send_listeners(int sock, const int fds[LISTENERS])
 	char what = 0;
 	struct iovec iov = {.iov_base = &what, .iov_len = 1};
 	char control[CMSG_SPACE(LISTENERS * sizeof(int))] = {0};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	struct msghdr m = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
 	c->cmsg_level = SOL_SOCKET;
@@ -258,7 +267,9 @@ static void child_main(struct child *ch, pid_t parent)
 		syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof(all)) < 0)
 		return;
 	if (clone(program_thread, stack + sizeof(stack),
-		    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, ch) < 0)
+		    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+			    CLONE_SYSVSEM,
+		    ch) < 0)
 		return;
 	while (!(r = atomic_load(&ch->listener)))
 		sched_yield();
@@ -348,10 +359,12 @@ static void add(struct stub *s, struct order o)
 
 void stub_map(struct stub *s, uint64_t va, uint64_t len, unsigned prot, uint64_t off)
 {
-	uint64_t p = (prot & OS_PROT_R ? PROT_READ : 0) | (prot & OS_PROT_W ? PROT_WRITE : 0) | (prot & OS_PROT_X ? PROT_EXEC : 0);
+	uint64_t p = (prot & OS_PROT_R ? PROT_READ : 0) | (prot & OS_PROT_W ? PROT_WRITE : 0) |
+		     (prot & OS_PROT_X ? PROT_EXEC : 0);
 
 	add(s, (struct order){.nr = SYS_mmap,
-		       .arg = {va, len, p, MAP_SHARED | MAP_FIXED | MAP_POPULATE, (uint64_t)s->ram_fd, off}});
+		       .arg = {va, len, p, MAP_SHARED | MAP_FIXED | MAP_POPULATE,
+			       (uint64_t)s->ram_fd, off}});
 }
 
 void stub_unmap(struct stub *s, uint64_t va, uint64_t len)
@@ -371,8 +384,8 @@ uint8_t *stub_fx(struct stub *s)
 	return s->fpstate;
 }
 
-static const uint8_t greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10,
-	REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+static const uint8_t greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI,
+	REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 
 /* Everything in the frame that sigreturn looks at is written: the program may have spoiled it. */
 static void put_regs(struct stub *s, const struct stub_regs *r)
@@ -398,9 +411,9 @@ static void put_regs(struct stub *s, const struct stub_regs *r)
 
 static void get_regs(struct stub *s, struct stub_regs *r, struct stub_exit *x)
 {
-	gregset_t g;
+	gregset_t g = {0};
 
-	memcpy(g, s->frame->gregs, sizeof(g));
+	memcpy(&g, &s->frame->gregs, sizeof(g));
 	for (unsigned n = 0; n < 16; n++)
 		r->gpr[n] = (uint64_t)g[greg_of[n]];
 	r->rip = (uint64_t)g[REG_RIP];
@@ -476,7 +489,10 @@ static int receive_listeners(int sock, int fds[LISTENERS])
 	char what;
 	struct iovec iov = {.iov_base = &what, .iov_len = 1};
 	char control[CMSG_SPACE(LISTENERS * sizeof(int))];
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	struct msghdr m = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control)};
 	struct cmsghdr *c;
 	ssize_t n;
 
@@ -502,7 +518,8 @@ static int learn_frame(struct stub *s)
 	for (at = end - sizeof(struct frame); at >= first; at -= 8) {
 		struct frame *f = (struct frame *)(s->shared + (at - STUB_ORDERS));
 
-		if (f->ret == CODE_AT(os_stub_handler) && f->gregs[REG_RIP] == (greg_t)CODE_AT(os_stub_start) + 1)
+		if (f->ret == CODE_AT(os_stub_handler) &&
+			f->gregs[REG_RIP] == (greg_t)CODE_AT(os_stub_start) + 1)
 			break;
 	}
 	if (at < first)
@@ -566,7 +583,8 @@ static int start(struct stub *s, const char **why)
 	ours = sv[0];
 	s->pid = fork();
 	if (s->pid == 0) {
-		child_main(&(struct child){.sock = sv[1], .ram_fd = s->ram_fd, .shared_fd = shared}, parent);
+		child_main(&(struct child){.sock = sv[1], .ram_fd = s->ram_fd, .shared_fd = shared},
+			parent);
 		_exit(1);
 	}
 	close(sv[1]);

@@ -57,8 +57,9 @@ TEST(registers_go_in_and_come_back)
 	struct rig g = setup();
 	struct stub_regs was;
 
-	CODE(&g, "\x48\xff\xc0\x48\xff\xc1\x48\xff\xc2\x48\xff\xc3\x48\xff\xc5\x48\xff\xc6\x48\xff\xc7\x49\xff\xc0\x49\xff\xc1\x49\xff\xc2"
-		 "\x49\xff\xc3\x49\xff\xc4\x49\xff\xc5\x49\xff\xc6\x49\xff\xc7\x66\x0f\x6f\xc8\xf9\xfd\xcc");
+	CODE(&g,
+		"\x48\xff\xc0\x48\xff\xc1\x48\xff\xc2\x48\xff\xc3\x48\xff\xc5\x48\xff\xc6\x48\xff\xc7\x49\xff\xc0\x49\xff\xc1\x49\xff\xc2"
+		"\x49\xff\xc3\x49\xff\xc4\x49\xff\xc5\x49\xff\xc6\x49\xff\xc7\x66\x0f\x6f\xc8\xf9\xfd\xcc");
 	for (unsigned n = 0; n < 16; n++)
 		stub_fx(g.s)[160 + n] = (uint8_t)(n + 1);
 	g.r.fs_base = 0x123456789000;
@@ -135,7 +136,8 @@ TEST(missing_pages_fault_until_they_are_mapped)
 
 TEST(what_would_tell_of_the_host_traps)
 {
-	static const uint8_t code[][4] = {{0x0f, 0x31}, {0x0f, 0x01, 0xf9}, {0x0f, 0xa2}, {0xf4}, {0xfa}, {0xe4, 0x80}};
+	static const uint8_t code[][4] = {
+		{0x0f, 0x31}, {0x0f, 0x01, 0xf9}, {0x0f, 0xa2}, {0xf4}, {0xfa}, {0xe4, 0x80}};
 	struct rig g = setup();
 
 	for (unsigned n = 0; n < sizeof(code) / sizeof(code[0]); n++) {
@@ -177,7 +179,8 @@ TEST(a_program_that_jumps_into_our_code)
 {
 	struct rig g = setup();
 
-	for (uint64_t to = STUB_CODE; to < STUB_CODE + (uint64_t)(os_stub_code_end - os_stub_code); to++) {
+	for (uint64_t to = STUB_CODE; to < STUB_CODE + (uint64_t)(os_stub_code_end - os_stub_code);
+		to++) {
 		g.r.rip = VA;
 		g.r.gpr[0] = to;
 		g.r.gpr[4] = VA + 2 * PAGE;
@@ -199,9 +202,11 @@ TEST(a_program_cannot_map_memory_by_our_code)
 	unsigned found = 0;
 
 	memcpy(g.mem + 3 * PAGE, "secret", 6);
-	for (uint64_t to = STUB_CODE; to < STUB_CODE + (uint64_t)(os_stub_code_end - os_stub_code); to++) {
+	for (uint64_t to = STUB_CODE; to < STUB_CODE + (uint64_t)(os_stub_code_end - os_stub_code);
+		to++) {
 		g.r.rip = VA;
-		g.r.gpr[0] = 9; /* mmap(VA + 0x30000, 4096, rw, shared|fixed, every descriptor that may be RAM, 3 pages) */
+		g.r.gpr[0] =
+			9; /* mmap(VA + 0x30000, 4096, rw, shared|fixed, every descriptor that may be RAM, 3 pages) */
 		g.r.gpr[3] = to;
 		g.r.gpr[4] = VA + 2 * PAGE;
 		g.r.gpr[7] = VA + 0x30000;
@@ -218,7 +223,8 @@ TEST(a_program_cannot_map_memory_by_our_code)
 			g.r.rip = VA;
 			g.r.gpr[7] = VA + 0x30000;
 		} while (stub_run(g.s, &g.r, &g.x) == 0 && g.x.kind == STUB_INTERRUPTED);
-		if (stub_error(g.s)) { /* interrupted while parked by its own will: that is the end, too */
+		if (stub_error(
+			    g.s)) { /* interrupted while parked by its own will: that is the end, too */
 			teardown(&g);
 			g = setup();
 			continue;
@@ -264,19 +270,21 @@ TEST(a_program_that_spoils_the_signal_stack)
 /* Makes up a signal frame that blocks every signal, returns from it to a loop. */
 TEST(a_program_that_cannot_be_interrupted_is_killed)
 {
-	static const uint8_t code[] = {0x48, 0x8b, 0x3c, 0x25, 0x10, 0x10, 0x1f, 0x00, /* mov STUB_ORDERS + ORDERS_FRAME, %rdi */
-		0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff,			       /* mov $-1, %rax */
-		0x48, 0x89, 0x87, 0x28, 0x01, 0x00, 0x00,			       /* mov %rax, 0x128(%rdi): uc_sigmask */
-		0x48, 0x8d, 0x05, 0x09, 0x00, 0x00, 0x00,			       /* lea 1f(%rip), %rax */
-		0x48, 0x89, 0x87, 0xa8, 0x00, 0x00, 0x00,			       /* mov %rax, 0xa8(%rdi): rip */
-		0xff, 0xe3,							       /* jmp *%rbx */
-		0xeb, 0xfe};							       /* 1: jmp 1b */
+	static const uint8_t code[] = {0x48, 0x8b, 0x3c, 0x25, 0x10, 0x10, 0x1f,
+		0x00,					  /* mov STUB_ORDERS + ORDERS_FRAME, %rdi */
+		0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff, /* mov $-1, %rax */
+		0x48, 0x89, 0x87, 0x28, 0x01, 0x00, 0x00, /* mov %rax, 0x128(%rdi): uc_sigmask */
+		0x48, 0x8d, 0x05, 0x09, 0x00, 0x00, 0x00, /* lea 1f(%rip), %rax */
+		0x48, 0x89, 0x87, 0xa8, 0x00, 0x00, 0x00, /* mov %rax, 0xa8(%rdi): rip */
+		0xff, 0xe3,				  /* jmp *%rbx */
+		0xeb, 0xfe};				  /* 1: jmp 1b */
 	struct rig g = setup();
 	uint64_t at = 0;
 	pthread_t t;
 
 	memcpy(g.mem, code, sizeof(code));
-	while (at < 200 && memcmp(os_stub_code + at, "\xb8\x0f\0\0\0\x0f\x05", 7)) /* mov $15, %eax; syscall */
+	while (at < 200 &&
+		memcmp(os_stub_code + at, "\xb8\x0f\0\0\0\x0f\x05", 7)) /* mov $15, %eax; syscall */
 		at++;
 	REQUIRE(at < 200);
 	g.r.gpr[3] = STUB_CODE + at - 8; /* the load of rsp before it */

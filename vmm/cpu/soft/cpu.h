@@ -247,7 +247,7 @@ struct soft_vcpu {
 	unsigned index; /* = APIC id */
 	struct soft_vm *vm;
 	struct soft_blocks *blocks;
-	struct soft_jit *jit; /* NULL: no translation */
+	struct soft_jit *jit;		  /* NULL: no translation */
 	struct soft_direct_state *direct; /* NULL: no direct execution */
 	struct soft_lapic *lapic;
 	struct soft_msrs *msrs; /* owned by the msr module; NULL when it needs none */
@@ -278,9 +278,9 @@ struct soft_vm {
 	const struct cpu_io *io;
 	unsigned nvcpus;
 	struct soft_vcpu
-		*vcpu[CPU_MAX_VCPUS]; /* set under lock by vcpu_new, before the vCPUs run */
+		*vcpu[CPU_MAX_VCPUS];	      /* set under lock by vcpu_new, before the vCPUs run */
 	struct soft_direct_pool *direct_pool; /* for vCPUs to come */
-	struct soft_clock *clock;     /* kvmclock and the TSC: the msr module's */
+	struct soft_clock *clock;	      /* kvmclock and the TSC: the msr module's */
 	/* RAM, as gmem has it (at most two regions): below the 32-bit hole and above 4 GiB. */
 	uint8_t *lo_hva, *hi_hva;
 	uint64_t lo_size, hi_size;

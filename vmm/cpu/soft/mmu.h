@@ -11,8 +11,9 @@ struct walk {
 	uint64_t gpa;  /* page */
 	uint64_t size; /* of the guest's page */
 	bool nx, global;
-	uint64_t rights;      /* PTE_W | PTE_U, of all levels together */
-	uint64_t *pte, *pde; /* the last level's entry, and that of level 2: the same for a large page. In guest memory */
+	uint64_t rights; /* PTE_W | PTE_U, of all levels together */
+	uint64_t *pte,
+		*pde; /* the last level's entry, and that of level 2: the same for a large page. In guest memory */
 };
 
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };

@@ -2,6 +2,7 @@
 /* See direct.h. */
 #include "vmm/cpu/soft/direct/direct.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,10 +15,10 @@
 #include "vmm/cpu/soft/simd-int.h"
 
 enum {
-	STUBS = 4,	    /* a vCPU has */
+	STUBS = 4,	     /* a vCPU has */
 	ADDRESS_SPACES = 64, /* that are remembered */
-	PENDING = 32,	    /* pages to be looked at before the next entry */
-	AVERAGE = 8,	    /* runs */
+	PENDING = 32,	     /* pages to be looked at before the next entry */
+	AVERAGE = 8,	     /* runs */
 	FOREIGN_BLOCKS = 1000,
 };
 
@@ -66,12 +67,13 @@ struct soft_direct {
 	uint64_t pending[PENDING];
 	unsigned n_pending;
 	struct hosted *current; /* while running */
-	uint64_t fault, fault_cr3; /* the address the guest's kernel was left to deal with; 0: none */
+	uint64_t fault,
+		fault_cr3; /* the address the guest's kernel was left to deal with; 0: none */
 	unsigned fault_acc;
 	uint64_t enter_total, enter_run; /* ticks */
-	uint64_t fastest;	/* run in a stub */
-	uint64_t foreign;	/* the page that is executed by others; 1: none */
-	unsigned foreign_left;	/* blocks of it, until it is left to others wholly */
+	uint64_t fastest;		 /* run in a stub */
+	uint64_t foreign;		 /* the page that is executed by others; 1: none */
+	unsigned foreign_left;		 /* blocks of it, until it is left to others wholly */
 };
 
 struct soft_direct_pool {
@@ -86,6 +88,13 @@ void soft_direct_configure(enum direct_mode m)
 	mode = m;
 }
 
+static bool has_lzcnt(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid(0x80000001, &a, &b, &c, &d) && c & bit_LZCNT;
+}
+
 void soft_direct_pool_new(struct soft_direct_pool **ret, const struct os_memobj *ram, unsigned n)
 {
 	struct soft_direct_pool *p;
@@ -95,7 +104,7 @@ void soft_direct_pool_new(struct soft_direct_pool **ret, const struct os_memobj 
 	if (mode == DIRECT_MODE_OFF)
 		return;
 	/* Announced to guests in any case; other processors take it for BSR. */
-	if (!__builtin_cpu_supports("lzcnt")) {
+	if (!has_lzcnt()) {
 		log_info(NULL, "no direct execution of user code: the host has no LZCNT");
 		return;
 	}
@@ -107,7 +116,9 @@ void soft_direct_pool_new(struct soft_direct_pool **ret, const struct os_memobj 
 		int r = stub_new(&p->stub[p->n], ram, &why);
 
 		if (r < 0) {
-			log_info(NULL, "no direct execution of user code: the host does not give %s: %s", why, strerror(-r));
+			log_info(NULL,
+				"no direct execution of user code: the host does not give %s: %s",
+				why, strerror(-r));
 			break;
 		}
 	}
@@ -151,7 +162,8 @@ int soft_direct_new(struct soft_vcpu *c)
 	for (unsigned k = 0; r == 0 && k < STUBS && p->n; k++) {
 		struct hosted *h = &d->hosted[k];
 
-		r = space_new(&h->space, p->stub[p->n - 1], (c->vm->lo_size + c->vm->hi_size) >> 12);
+		r = space_new(
+			&h->space, p->stub[p->n - 1], (c->vm->lo_size + c->vm->hi_size) >> 12);
 		if (r == 0)
 			h->stub = p->stub[--p->n];
 	}
@@ -342,7 +354,9 @@ enum { USER_CS32 = 0x23, USER_SS = 0x2b, USER_CS = 0x33 };
 
 /* --- a run ------------------------------------------------------------------------------------------------------ */
 
-enum { NATIVE = RF_ARITH | RF_DF | RF_AC }; /* of RFLAGS: what user code changes by itself, TF apart */
+enum {
+	NATIVE = RF_ARITH | RF_DF | RF_AC
+}; /* of RFLAGS: what user code changes by itself, TF apart */
 
 static void load_regs(struct soft_vcpu *c, struct stub *s, struct stub_regs *r)
 {
@@ -377,9 +391,11 @@ static void store_regs(struct soft_vcpu *c, struct stub *s, const struct stub_re
 /* A state in which native execution is the same. */
 static bool eligible(const struct soft_vcpu *c)
 {
-	return c->mode == MODE_64 && c->seg[SEG_CS].sel == USER_CS && c->seg[SEG_SS].sel == USER_SS && c->eflags & RF_IF &&
-	       !(c->eflags & (RF_TF | RF_NT | RF_IOPL)) && !(c->cr0 & (CR0_TS | CR0_EM)) && c->cr4 & CR4_OSFXSR &&
-	       c->cr4 & CR4_OSXMMEXCPT && !(c->cr4 & CR4_OSXSAVE) && !(c->cr0 & CR0_AM && c->eflags & RF_AC);
+	return c->mode == MODE_64 && c->seg[SEG_CS].sel == USER_CS &&
+	       c->seg[SEG_SS].sel == USER_SS && c->eflags & RF_IF &&
+	       !(c->eflags & (RF_TF | RF_NT | RF_IOPL)) && !(c->cr0 & (CR0_TS | CR0_EM)) &&
+	       c->cr4 & CR4_OSFXSR && c->cr4 & CR4_OSXMMEXCPT && !(c->cr4 & CR4_OSXSAVE) &&
+	       !(c->cr0 & CR0_AM && c->eflags & RF_AC);
 }
 
 /* Takes over a far jump to 32-bit code. false: to something else, which no guest's program should be able to do. */
@@ -389,8 +405,8 @@ static bool same_segments(struct soft_vcpu *c, const struct stub_regs *r)
 
 	if (r->cs == USER_CS && r->ss == USER_SS)
 		return true;
-	if (r->cs != USER_CS32 || r->ss != USER_SS || !soft_desc_peek(c, &d, USER_CS32) || desc_dpl(d.attr) != 3 ||
-		!(d.attr & DESC_P))
+	if (r->cs != USER_CS32 || r->ss != USER_SS || !soft_desc_peek(c, &d, USER_CS32) ||
+		desc_dpl(d.attr) != 3 || !(d.attr & DESC_P))
 		return false;
 	soft_set_cs(c, USER_CS32, &d, 3);
 	return true;
@@ -405,7 +421,8 @@ static uint8_t byte_at(struct soft_vcpu *c, uint64_t lin)
 }
 
 /* Anything but a missing page: the instruction at c->rip, once it is right, is the interpreter's. */
-static enum direct_exit trapped(struct soft_vcpu *c, const struct stub_regs *r, const struct stub_exit *x)
+static enum direct_exit trapped(
+	struct soft_vcpu *c, const struct stub_regs *r, const struct stub_exit *x)
 {
 	switch (x->kind) {
 	case STUB_INTERRUPTED: return DIRECT_AGAIN;
@@ -433,7 +450,8 @@ static unsigned access_of(uint64_t err)
 	return (err & 2 ? ACC_W : 0) | (err & 16 ? ACC_X : 0);
 }
 
-static bool run_stub(struct soft_vcpu *c, struct soft_direct *d, struct hosted *h, struct stub_regs *r, struct stub_exit *x)
+static bool run_stub(struct soft_vcpu *c, struct soft_direct *d, struct hosted *h,
+	struct stub_regs *r, struct stub_exit *x)
 {
 	int e = 0;
 

@@ -49,8 +49,8 @@ void soft_direct_interrupt(struct soft_vcpu *c);
 
 /* The part that others look at. */
 struct soft_direct_state {
-	bool user;  /* the vCPU was in user code when it was looked at last */
-	bool wanted; /* the address space is executed directly */
+	bool user;	      /* the vCPU was in user code when it was looked at last */
+	bool wanted;	      /* the address space is executed directly */
 	_Atomic bool running; /* any thread */
 };
 

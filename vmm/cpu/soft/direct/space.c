@@ -15,8 +15,9 @@ enum {
 	LARGE = 2 << 20,
 	MAX_REGIONS = 1024,
 	HASH_SIZE = 4096,
-	WINDOW = 64,	      /* pages that are mapped together when one is asked for */
-	MAX_MAPPINGS = 30000, /* of the host kernel's limit of 65530 a process; each may split others */
+	WINDOW = 64, /* pages that are mapped together when one is asked for */
+	MAX_MAPPINGS =
+		30000, /* of the host kernel's limit of 65530 a process; each may split others */
 };
 
 /*
@@ -118,7 +119,8 @@ static bool upper(struct upper *u, struct soft_vcpu *c, uint64_t va)
 		return u->pd;
 	*u = (struct upper){.va = at, .rights = PTE_W | PTE_U};
 	for (int level = 3; level >= 2; level--) {
-		uint64_t *p = soft_ram(c->vm, table + ((va >> (12 + 9 * level) & 511) << 3)), e = p ? load(p) : 0;
+		uint64_t *p = soft_ram(c->vm, table + ((va >> (12 + 9 * level) & 511) << 3)),
+			 e = p ? load(p) : 0;
 
 		if (!(e & PTE_P) || (e & PTE_PS))
 			return false;
@@ -151,8 +153,8 @@ static bool region_moved(struct region *r, struct upper *u, struct soft_vcpu *c)
 	if (!upper(u, c, r->va))
 		return true;
 	pde = u->pd + (r->va >> 21 & 511);
-	return pde != r->pde || u->nx != r->nx || (r->rights & ~u->rights) || is_stale(r->pde_had, load(pde)) ||
-	       ((r->pde_had ^ load(pde)) & PTE_PS);
+	return pde != r->pde || u->nx != r->nx || (r->rights & ~u->rights) ||
+	       is_stale(r->pde_had, load(pde)) || ((r->pde_had ^ load(pde)) & PTE_PS);
 }
 
 static void flush_region(struct space *sp, struct region *r)
@@ -237,7 +239,8 @@ void space_protect(struct space *sp, struct soft_vcpu *c, uint64_t gpa)
 		if (!r->pde)
 			continue;
 		if (r->large) {
-			if (r->had[0] & PTE_W && (r->had[0] & PTE_ADDR) == (gpa & ~(uint64_t)(LARGE - 1)))
+			if (r->had[0] & PTE_W &&
+				(r->had[0] & PTE_ADDR) == (gpa & ~(uint64_t)(LARGE - 1)))
 				drop_region(sp, r);
 			continue;
 		}
@@ -267,7 +270,8 @@ bool space_collides(struct soft_vcpu *c)
 	return false;
 }
 
-static struct region *get_region(struct space *sp, struct soft_vcpu *c, uint64_t lin, const struct walk *w)
+static struct region *get_region(
+	struct space *sp, struct soft_vcpu *c, uint64_t lin, const struct walk *w)
 {
 	struct upper u = {.va = 1};
 	uint64_t va = lin & ~(uint64_t)(LARGE - 1);
@@ -325,13 +329,16 @@ static bool is_tainted(const uint8_t *page)
 /* What of an entry the stub may have, as had[] keeps it; 0: nothing. asked: the access is this page's, and not a neighbour's. */
 static uint64_t usable(const struct region *r, struct soft_vcpu *c, uint64_t e, bool asked)
 {
-	uint64_t gpa = e & PTE_ADDR, had = e & (SAME | PTE_NX), rights = r->rights & (r->large ? e : r->pde_had);
+	uint64_t gpa = e & PTE_ADDR, had = e & (SAME | PTE_NX),
+		 rights = r->rights & (r->large ? e : r->pde_had);
 
-	if ((e & (PTE_P | PTE_U | PTE_A)) != (PTE_P | PTE_U | PTE_A) || !soft_ram(c->vm, gpa) || soft_lapic_mmio(c->lapic, gpa))
+	if ((e & (PTE_P | PTE_U | PTE_A)) != (PTE_P | PTE_U | PTE_A) || !soft_ram(c->vm, gpa) ||
+		soft_lapic_mmio(c->lapic, gpa))
 		return 0;
 	if (r->nx || (!r->large && r->pde_had & PTE_NX))
 		had |= PTE_NX;
-	if (rights & PTE_W && (e & (PTE_W | PTE_D)) == (PTE_W | PTE_D) && (asked || !gmem_is_code(c->vm->gm, gpa)))
+	if (rights & PTE_W && (e & (PTE_W | PTE_D)) == (PTE_W | PTE_D) &&
+		(asked || !gmem_is_code(c->vm->gm, gpa)))
 		had |= PTE_W | PTE_D;
 	return had;
 }
@@ -363,9 +370,11 @@ static void note_writable(struct space *sp, struct soft_vcpu *c, uint64_t gpa, u
 	}
 }
 
-static enum space_result map_large(struct space *sp, struct soft_vcpu *c, struct region *r, unsigned acc)
+static enum space_result map_large(
+	struct space *sp, struct soft_vcpu *c, struct region *r, unsigned acc)
 {
-	uint64_t had = usable(r, c, load(r->pde) & ~(uint64_t)(LARGE - 4096), true), gpa = had & PTE_ADDR;
+	uint64_t had = usable(r, c, load(r->pde) & ~(uint64_t)(LARGE - 4096), true),
+		 gpa = had & PTE_ADDR;
 	uint8_t *first = soft_ram(c->vm, gpa), *last = soft_ram(c->vm, gpa + LARGE - 4096);
 	unsigned prot;
 
@@ -383,7 +392,8 @@ static enum space_result map_large(struct space *sp, struct soft_vcpu *c, struct
 	return SPACE_MAPPED;
 }
 
-static enum space_result map_small(struct space *sp, struct soft_vcpu *c, struct region *r, unsigned asked, unsigned acc)
+static enum space_result map_small(
+	struct space *sp, struct soft_vcpu *c, struct region *r, unsigned asked, unsigned acc)
 {
 	unsigned first = asked & ~(unsigned)(WINDOW - 1), run = 0;
 	uint64_t run_gpa = 0;
@@ -409,7 +419,8 @@ static enum space_result map_small(struct space *sp, struct soft_vcpu *c, struct
 			continue;
 		}
 		if (run) {
-			stub_map(sp->stub, r->va + (uint64_t)(n - run) * 4096, run * 4096ull, run_prot, offset_of(c->vm, run_gpa));
+			stub_map(sp->stub, r->va + (uint64_t)(n - run) * 4096, run * 4096ull,
+				run_prot, offset_of(c->vm, run_gpa));
 			sp->mappings++;
 		}
 		run = had ? 1 : 0;
