@@ -296,6 +296,7 @@ static int give_up(struct stub *s, int r)
 /* Waits until the thread behind a listener is parked. */
 static int wait_parked(struct stub *s, int fd, struct seccomp_notif *n)
 {
+	uint64_t start = 0;
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
 	for (;;) {
@@ -306,7 +307,10 @@ static int wait_parked(struct stub *s, int fd, struct seccomp_notif *n)
 		if (r <= 0) {
 			uint64_t t = atomic_load(&s->interrupted);
 
-			if (t && os_now() > t + PATIENCE_NS)
+			/* An interrupt before we waited counts from then on. */
+			if (!start)
+				start = os_now() - LOOK_MS * 1000000ull;
+			if (t && fd == s->program && os_now() > MAX(t, start) + PATIENCE_NS)
 				return give_up(s, -ETIMEDOUT);
 			continue;
 		}

@@ -294,7 +294,7 @@ void soft_direct_reset(struct soft_vcpu *c)
  */
 static enum direct_exit broken(struct soft_vcpu *c, struct hosted *h)
 {
-	log_warn(NULL, "vCPU %u: a process for user code ended", c->index);
+	log_warn(NULL, "vCPU %u: a process for user code ended: %s", c->index, strerror(-stub_error(h->stub)));
 	h->broken = true;
 	c->exc.vec = EXC_GP;
 	c->exc.err = 0;
