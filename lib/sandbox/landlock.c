@@ -12,7 +12,7 @@
 #include "lib/base/attr.h"
 #include "lib/base/cleanup.h"
 
-enum { CREATE_RULESET = 444, RESTRICT_SELF = 446, VERSION_FLAG = 1 };
+enum { CREATE_RULESET = 444, RESTRICT_SELF = 446, VERSION_FLAG = 1, SCOPE_SIGNAL = 2 };
 
 /* struct landlock_ruleset_attr as of ABI 6; older kernels take a shorter one. */
 struct ruleset {
@@ -31,7 +31,7 @@ static const struct {
 	{16, 2, 2, 24}, /* 6: abstract sockets, signals */
 };
 
-int sandbox_landlock(const char **ret_why, struct err *e)
+int sandbox_landlock(const struct sandbox_profile *p, const char **ret_why, struct err *e)
 {
 	int abi = syscall(CREATE_RULESET, NULL, 0, VERSION_FLAG);
 	struct ruleset rs;
@@ -44,6 +44,8 @@ int sandbox_landlock(const char **ret_why, struct err *e)
 	}
 	i = MIN((unsigned)abi, ARRAY_LEN(abis)) - 1;
 	rs = (struct ruleset){BIT(abis[i].fs) - 1, BIT(abis[i].net) - 1, BIT(abis[i].scoped) - 1};
+	if (p->signals)
+		rs.scoped &= ~(uint64_t)SCOPE_SIGNAL;
 	cleanup_close int fd = syscall(CREATE_RULESET, &rs, (size_t)abis[i].size, 0);
 	if (fd < 0)
 		return err_sys(e, -errno, "make a Landlock ruleset");

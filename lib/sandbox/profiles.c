@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -168,9 +169,11 @@ static const struct sandbox_rule vmm_rules[] = {
 	/* the processes in which user code is executed directly: made before the sandbox was entered */
 	IF_EQUAL("ioctl", 1, SECCOMP_IOCTL_NOTIF_RECV),
 	IF_EQUAL("ioctl", 1, SECCOMP_IOCTL_NOTIF_SEND),
-	ALLOW("pidfd_send_signal"),
+	/* to those of which we hold a descriptor, and it cannot get others */
+	IF_EQUAL("pidfd_send_signal", 1, SIGUSR1),
+	IF_EQUAL("pidfd_send_signal", 1, SIGKILL),
 	ALLOW("wait4"),
 	{0},
 };
 
-const struct sandbox_profile sandbox_vmm = {"vmm", vmm_rules};
+const struct sandbox_profile sandbox_vmm = {.name = "vmm", .rules = vmm_rules, .signals = true};
