@@ -28,10 +28,11 @@ enum {
  * converted to ticks of the TSC.
  */
 enum {
-	ENTER_TOTAL_NS = 200000, /* user time of an address space before it is considered */
+	ENTER_TOTAL_NS = 300000, /* user time of an address space before it is considered */
 	ENTER_RUN_NS = 12000,	 /* of it between two ways into the kernel, on average */
 	JUDGE_TRAPS = 32,	 /* out of a stub: then it is judged */
 	MAX_BACKOFF = 7,
+	TRIP_NS = 5000, /* at first */
 };
 
 #define NO_CR3 1ull
@@ -71,9 +72,9 @@ struct soft_direct {
 		fault_cr3; /* the address the guest's kernel was left to deal with; 0: none */
 	unsigned fault_acc;
 	uint64_t enter_total, enter_run; /* ticks */
-	uint64_t fastest;		 /* run in a stub */
-	uint64_t foreign;		 /* the page that is executed by others; 1: none */
-	unsigned foreign_left;		 /* blocks of it, until it is left to others wholly */
+	uint64_t trip;	       /* what entering and leaving a stub takes, without the program */
+	uint64_t foreign;      /* the page that is executed by others; 1: none */
+	unsigned foreign_left; /* blocks of it, until it is left to others wholly */
 };
 
 struct soft_direct_pool {
@@ -157,7 +158,7 @@ int soft_direct_new(struct soft_vcpu *c)
 	c->direct = &d->s;
 	d->enter_total = ticks(ENTER_TOTAL_NS);
 	d->enter_run = ticks(ENTER_RUN_NS);
-	d->fastest = ~0ull / 2;
+	d->trip = ticks(TRIP_NS);
 	d->foreign = 1;
 	for (unsigned k = 0; r == 0 && k < STUBS && p->n; k++) {
 		struct hosted *h = &d->hosted[k];
@@ -213,13 +214,26 @@ static void ran_translated(struct soft_direct *d, struct habit *h, uint64_t ran)
 	}
 }
 
+/*
+ * Of the ticks between letting a program go and its being parked, those that were the program's. How long the rest takes depends on the host,
+ * and on what else it does: it is the average of the short ones.
+ */
+static uint64_t without_trip(struct soft_direct *d, uint64_t all)
+{
+	if (all < d->trip + d->trip / 2)
+		d->trip = d->trip - d->trip / AVERAGE + all / AVERAGE;
+	else
+		d->trip += d->trip / 256;
+	return all > d->trip ? all - d->trip : 0;
+}
+
 /* The stub was left after so many ticks in it, without what entering takes. */
 static void ran_directly(struct soft_direct *d, struct habit *h, uint64_t ran)
 {
 	h->native += ran;
 	if (++h->traps < JUDGE_TRAPS || mode == DIRECT_MODE_ALWAYS)
 		return;
-	if (h->native < JUDGE_TRAPS * d->fastest * 2 / 3) {
+	if (h->native < JUDGE_TRAPS * d->trip / 4) {
 		h->direct = false;
 		h->total = h->average = 0;
 		h->backoff = (uint8_t)MIN(h->backoff + 1, MAX_BACKOFF);
@@ -294,7 +308,8 @@ void soft_direct_reset(struct soft_vcpu *c)
  */
 static enum direct_exit broken(struct soft_vcpu *c, struct hosted *h)
 {
-	log_warn(NULL, "vCPU %u: a process for user code ended: %s", c->index, strerror(-stub_error(h->stub)));
+	log_warn(NULL, "vCPU %u: a process for user code ended: %s", c->index,
+		strerror(-stub_error(h->stub)));
 	h->broken = true;
 	c->exc.vec = EXC_GP;
 	c->exc.err = 0;
@@ -503,8 +518,7 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 			soft_simd_enter(c);
 			return broken(c, h);
 		}
-		d->fastest = MIN(d->fastest, x.ticks);
-		native += x.ticks - d->fastest;
+		native += without_trip(d, x.ticks);
 		if (x.kind != STUB_EXCEPTION || x.vector != EXC_PF)
 			break;
 		d->fault = x.cr2;
