@@ -26,6 +26,14 @@ test_suites()
 	END
 }
 
+# Those that run only when they are named.
+long_suites()
+{
+	cat <<-'END'
+	suites      zlib, SQLite and Python pass their own tests on the software CPU as they do natively (half an hour, as root)
+	END
+}
+
 # meson_suite NAME BUILDDIR [MESON TEST OPTION...]
 meson_suite()
 {
@@ -60,13 +68,13 @@ built()
 	fi
 }
 
-# pytest_suite NAME FOLDER [OPTION...]
+# pytest_suite NAME FOLDER [OPTION...]: ended after PYTEST_LIMIT seconds.
 pytest_suite()
 {
 	local name=$1 folder=$2
 	shift 2
 
-	timeout -k 10 1800 /usr/bin/python3 -m pytest -q -p no:cacheprovider --junit-xml "$RESULTS/$name.junit" "$@" "$folder" \
+	timeout -k 10 "${PYTEST_LIMIT:-1800}" /usr/bin/python3 -m pytest -q -p no:cacheprovider --junit-xml "$RESULTS/$name.junit" "$@" "$folder" \
 		>"$RESULTS/$name.log" 2>&1 || true
 	[[ -s $RESULTS/$name.junit ]] || tail -n 5 "$RESULTS/$name.log" >"$RESULTS/$name.broken"
 }
@@ -173,6 +181,21 @@ suite_e2e()
 	WSLX_TEST_ENGINE=soft pytest_suite e2e "$ROOT/tests/e2e" -m 'not slow'
 }
 
+suites_environment()
+{
+	WSLX_TEST_ZLIB=$(source_tree zlib zlib1g) && WSLX_TEST_SQLITE=$(source_tree sqlite3 sqlite3) || return
+	export WSLX_TEST_ZLIB WSLX_TEST_SQLITE
+	e2e_environment
+}
+
+suite_suites()
+{
+	suites_environment >"$RESULTS/suites.log" 2>&1 ||
+		{ echo "no sources or no root file system" >"$RESULTS/suites.broken"; return 0; }
+	# What was found, and how long it took, is told of passed tests too.
+	WSLX_TEST_ENGINE=soft PYTEST_LIMIT=14400 pytest_suite suites "$ROOT/tests/suites" -rP
+}
+
 suite_lab()
 {
 	local cpus
@@ -276,15 +299,19 @@ test_verb()
 
 	if [[ ${1:-} = --list ]]; then
 		test_suites
+		echo "Only when named:"
+		long_suites
 		return
 	fi
 	have=$(test_suites | awk '{print $1}')
 	mapfile -t suites < <(if [[ $# -gt 0 ]]; then printf '%s\n' "$@"; else printf '%s\n' "$have"; fi)
+	have+=$'\n'$(long_suites | awk '{print $1}')
 	for suite in "${suites[@]}"; do
 		grep -qx -e "$suite" <<<"$have" || die "no suite $suite; ./dev test --list names them"
 		if [[ $suite = lab* ]]; then lab+=("$suite"); else here+=("$suite"); fi
 	done
 	need build run test lab lint fuzz
+	[[ " ${suites[*]} " != *" suites "* ]] || need suites
 	stage "build"
 	build_all
 	stage_done
