@@ -67,7 +67,7 @@ class Place:
         """The exit status and all that was printed."""
         p = self.run_as(USER, f"exec < /dev/null > ~/log 2>&1; {script}", limit)
         log = self.read("log")
-        print(f"--- {self.name}: exit status {p.returncode}: {script}\n{log[-6000:]}", file=sys.stderr)
+        print(f"--- {self.name}: exit status {p.returncode}: {script}\n{log[-1500:]}", file=sys.stderr)
         assert p.returncode not in (124, 137), f"{self.name}: {script}: not done in {limit * e2e.SCALE:.0f} s"
         return p.returncode, log
 
@@ -151,8 +151,7 @@ def guest(request):
     try:
         w.import_deb(archive=e2e.rootfs("WSLX_TEST_WORK_ROOTFS"))
         assert w.run("-d", "deb", "--", "true", timeout=60).returncode == 0
-        status = w.status()
-        print(f"engine: {status}")
+        assert w.status()["engine"]["name"] == e2e.ENGINE
         yield Guest(w)
     finally:
         e2e.end(w, getattr(request.session, "wslx_failed", False))
