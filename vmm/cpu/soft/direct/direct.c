@@ -32,7 +32,8 @@ enum {
 	ENTER_RUN_NS = 12000,	 /* of it between two ways into the kernel, on average */
 	JUDGE_TRAPS = 32,	 /* out of a stub: then it is judged */
 	MAX_BACKOFF = 7,
-	TRIP_NS = 5000, /* at first */
+	LOCK_SAMPLES = 2, /* interrupts in a row that found a locked instruction */
+	TRIP_NS = 5000,	  /* at first */
 };
 
 #define NO_CR3 1ull
@@ -43,6 +44,7 @@ struct habit {
 	uint64_t total;	  /* ticks of user time, translated */
 	uint64_t average; /* of a run */
 	bool direct;
+	uint8_t locked;	 /* so many interrupts in a row found a locked instruction */
 	unsigned traps;	 /* out of a stub, since it was judged */
 	uint64_t native; /* ticks in it */
 	uint8_t backoff; /* the total must be twice as long for each */
@@ -460,6 +462,43 @@ static enum direct_exit trapped(
 	return DIRECT_STEP;
 }
 
+/* Interrupts are taken behind an instruction that takes long: that one, or the one to come, has a LOCK prefix. */
+static bool at_lock(struct soft_vcpu *c)
+{
+	enum { LOCK = 0xf0 };
+	uint8_t before[DEC_MAX_LEN];
+	struct dec d;
+
+	if (byte_at(c, c->rip) == LOCK)
+		return true;
+	for (unsigned n = 1; n < DEC_MAX_LEN; n++) {
+		before[DEC_MAX_LEN - n] = byte_at(c, c->rip - n);
+		if (before[DEC_MAX_LEN - n] == LOCK &&
+			soft_decode(&d, before + DEC_MAX_LEN - n, n, MODE_64) == (int)n)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * With one vCPU nobody else sees memory, and the translator leaves out what LOCK costs, some five times an addition: what mostly does that
+ * is the translator's.
+ */
+static void look_for_locks(struct soft_vcpu *c, struct soft_direct *d)
+{
+	struct habit *h = d->now;
+
+	if (c->vm->nvcpus > 1 || mode == DIRECT_MODE_ALWAYS)
+		return;
+	h->locked = at_lock(c) ? h->locked + 1 : 0;
+	if (h->locked < LOCK_SAMPLES)
+		return;
+	h->locked = 0;
+	h->direct = d->s.wanted = false;
+	h->total = h->average = 0;
+	h->backoff = MAX_BACKOFF;
+}
+
 static unsigned access_of(uint64_t err)
 {
 	return (err & 2 ? ACC_W : 0) | (err & 16 ? ACC_X : 0);
@@ -544,6 +583,8 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 	if (x.kind != STUB_INTERRUPTED) {
 		ran_directly(d, d->now, native);
 		d->s.wanted = d->now->direct;
+	} else {
+		look_for_locks(c, d);
 	}
 	return ret;
 }
