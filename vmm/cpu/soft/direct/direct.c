@@ -15,7 +15,7 @@
 #include "vmm/cpu/soft/simd-int.h"
 
 enum {
-	STUBS = 4,	     /* a vCPU has */
+	STUBS = 8,	     /* a vCPU has */
 	ADDRESS_SPACES = 64, /* that are remembered */
 	PENDING = 32,	     /* pages to be looked at before the next entry */
 	AVERAGE = 8,	     /* runs */
@@ -28,10 +28,12 @@ enum {
  * converted to ticks of the TSC.
  */
 enum {
-	ENTER_TOTAL_NS = 300000, /* user time of an address space before it is considered */
+	ENTER_TOTAL_NS = 500000, /* user time of an address space before it is considered */
 	ENTER_RUN_NS = 12000,	 /* of it between two ways into the kernel, on average */
-	JUDGE_TRAPS = 32,	 /* out of a stub: then it is judged */
+	JUDGE_RUNS = 64,	 /* in a stub: then it is judged */
 	MAX_BACKOFF = 7,
+	KEEP_NS =
+		50000000, /* a stub that was used so recently is not taken from its address space */
 	LOCK_SAMPLES = 2, /* interrupts in a row that found a locked instruction */
 	TRIP_NS = 5000,	  /* at first */
 };
@@ -45,7 +47,7 @@ struct habit {
 	uint64_t average; /* of a run */
 	bool direct;
 	uint8_t locked;	 /* so many interrupts in a row found a locked instruction */
-	unsigned traps;	 /* out of a stub, since it was judged */
+	unsigned runs;	 /* in a stub, since it was judged */
 	uint64_t native; /* ticks in it */
 	uint8_t backoff; /* the total must be twice as long for each */
 };
@@ -56,7 +58,7 @@ struct hosted {
 	struct space *space;
 	uint64_t cr3;
 	uint64_t flushes; /* of which it knows */
-	uint64_t used;
+	uint64_t used;	  /* TSC */
 };
 
 struct soft_direct {
@@ -64,8 +66,7 @@ struct soft_direct {
 	struct hosted hosted[STUBS];
 	struct habit habit[ADDRESS_SPACES];
 	struct habit *now;
-	uint64_t since; /* TSC, when user code was entered */
-	uint64_t uses;
+	uint64_t since;	  /* TSC, when user code was entered */
 	uint64_t flushes; /* of the whole TLB */
 	uint64_t pending[PENDING];
 	unsigned n_pending;
@@ -211,7 +212,7 @@ static void ran_translated(struct soft_direct *d, struct habit *h, uint64_t ran)
 	h->average = h->average - h->average / AVERAGE + ran / AVERAGE;
 	if (h->total >= d->enter_total << h->backoff && h->average >= d->enter_run) {
 		h->direct = true;
-		h->traps = 0;
+		h->runs = 0;
 		h->native = 0;
 	}
 }
@@ -230,19 +231,20 @@ static uint64_t without_trip(struct soft_direct *d, uint64_t all)
 }
 
 /* The stub was left after so many ticks in it, without what entering takes. */
-static void ran_directly(struct soft_direct *d, struct habit *h, uint64_t ran)
+static void ran_directly(struct soft_direct *d, struct habit *h, uint64_t ran, unsigned runs)
 {
 	h->native += ran;
-	if (++h->traps < JUDGE_TRAPS || mode == DIRECT_MODE_ALWAYS)
+	h->runs += runs;
+	if (h->runs < JUDGE_RUNS || mode == DIRECT_MODE_ALWAYS)
 		return;
-	if (h->native < JUDGE_TRAPS * d->trip / 4) {
+	if (h->native < h->runs * d->trip) {
 		h->direct = false;
 		h->total = h->average = 0;
 		h->backoff = (uint8_t)MIN(h->backoff + 1, MAX_BACKOFF);
 	} else if (h->backoff) {
 		h->backoff--;
 	}
-	h->traps = 0;
+	h->runs = 0;
 	h->native = 0;
 }
 
@@ -321,10 +323,10 @@ static enum direct_exit broken(struct soft_vcpu *c, struct hosted *h)
 	return DIRECT_AGAIN;
 }
 
-/* The stub of the address space, as the guest's page tables want it. NULL: it cannot have one, or this is the first time it is seen. */
+/* The stub of the address space, as the guest's page tables want it. NULL: it cannot have one now, or this is the first time it is seen. */
 static struct hosted *get_hosted(struct soft_direct *d, struct soft_vcpu *c)
 {
-	uint64_t cr3 = c->cr3 & PTE_ADDR;
+	uint64_t cr3 = c->cr3 & PTE_ADDR, now = soft_host_tsc();
 	struct hosted *h = NULL;
 
 	for (unsigned k = 0; k < STUBS; k++) {
@@ -345,7 +347,9 @@ static struct hosted *get_hosted(struct soft_direct *d, struct soft_vcpu *c)
 		d->now->backoff = MAX_BACKOFF;
 		return NULL;
 	}
-	h->used = ++d->uses;
+	if (h->cr3 != cr3 && h->used && now - h->used < ticks(KEEP_NS))
+		return NULL;
+	h->used = now;
 	if (h->cr3 != cr3) {
 		space_clear(h->space);
 		h->cr3 = cr3;
@@ -494,7 +498,7 @@ static void look_for_locks(struct soft_vcpu *c, struct soft_direct *d)
 	if (h->locked < LOCK_SAMPLES)
 		return;
 	h->locked = 0;
-	h->direct = d->s.wanted = false;
+	h->direct = false;
 	h->total = h->average = 0;
 	h->backoff = MAX_BACKOFF;
 }
@@ -529,6 +533,7 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 	struct soft_direct *d = direct_of(c);
 	enum direct_exit ret = DIRECT_AGAIN;
 	struct stub_exit x = {0};
+	unsigned runs = 0;
 	struct stub_regs r;
 	struct hosted *h;
 	uint64_t native = 0, fault = d->fault;
@@ -558,6 +563,7 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 			return broken(c, h);
 		}
 		native += without_trip(d, x.ticks);
+		runs++;
 		if (x.kind != STUB_EXCEPTION || x.vector != EXC_PF)
 			break;
 		d->fault = x.cr2;
@@ -580,12 +586,10 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 		return broken(c, h);
 	if (ret == DIRECT_AGAIN)
 		ret = trapped(c, &r, &x);
-	if (x.kind != STUB_INTERRUPTED) {
-		ran_directly(d, d->now, native);
-		d->s.wanted = d->now->direct;
-	} else {
+	ran_directly(d, d->now, native, runs);
+	if (x.kind == STUB_INTERRUPTED)
 		look_for_locks(c, d);
-	}
+	d->s.wanted = d->now->direct;
 	return ret;
 }
 

@@ -15,7 +15,7 @@ enum {
 	LARGE = 2 << 20,
 	MAX_REGIONS = 1024,
 	HASH_SIZE = 4096,
-	WINDOW = 64, /* pages that are mapped together when one is asked for */
+	WINDOW = 16, /* pages that are mapped together when one is asked for */
 	MAX_MAPPINGS =
 		30000, /* of the host kernel's limit of 65530 a process; each may split others */
 };
