@@ -69,6 +69,7 @@ static const int handled[] = {SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, 
 struct stub {
 	pid_t pid;
 	int pidfd;
+	int sock;	     /* to get the listeners by */
 	int program, mapper; /* the two threads' listeners */
 	int ram_fd;
 	uint64_t program_id, mapper_id; /* of the calls they are parked in */
@@ -567,8 +568,8 @@ static int meet(struct stub *s)
 
 static int start(struct stub *s, const char **why)
 {
-	cleanup_close int shared = -1, ours = -1;
-	int sv[2], fds[LISTENERS], r;
+	cleanup_close int shared = -1;
+	int sv[2];
 	pid_t parent = getpid();
 	void *p;
 
@@ -584,7 +585,7 @@ static int start(struct stub *s, const char **why)
 	*why = "a process";
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
 		return -errno;
-	ours = sv[0];
+	s->sock = sv[0];
 	s->pid = fork();
 	if (s->pid == 0) {
 		child_main(&(struct child){.sock = sv[1], .ram_fd = s->ram_fd, .shared_fd = shared},
@@ -595,12 +596,19 @@ static int start(struct stub *s, const char **why)
 	if (s->pid < 0)
 		return -errno;
 	s->pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0);
-	if (s->pidfd < 0)
-		return -errno;
+	return s->pidfd < 0 ? -errno : 0;
+}
+
+int stub_ready(struct stub *s, const char **why)
+{
+	int fds[LISTENERS], r;
+
 	*why = "system call filters with listeners, CPUID faulting, or the addresses for it";
-	r = receive_listeners(ours, fds);
+	r = receive_listeners(s->sock, fds);
+	close(s->sock);
+	s->sock = -1;
 	if (r < 0)
-		return r;
+		return give_up(s, r);
 	s->program = fds[0];
 	s->mapper = fds[1];
 	*why = "executable shared memory";
@@ -616,7 +624,7 @@ int stub_new(struct stub **ret, const struct os_memobj *ram, const char **why)
 		return -ENOMEM;
 	s->ram_fd = os_memobj_fd(ram);
 	s->pid = -1;
-	s->pidfd = s->program = s->mapper = -1;
+	s->pidfd = s->program = s->mapper = s->sock = -1;
 	if (!(getauxval(AT_HWCAP2) & 2)) { /* HWCAP2_FSGSBASE */
 		*why = "FSGSBASE";
 		r = -ENOTSUP;
@@ -643,6 +651,7 @@ void stub_free(struct stub *s)
 		return;
 	if (s->pidfd >= 0)
 		syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
+	close_fd(s->sock);
 	close_fd(s->program);
 	close_fd(s->mapper);
 	close_fd(s->pidfd);

@@ -23,6 +23,8 @@ struct os_memobj;
 /* ram: what will be mapped in it; it must outlive the stub. To be called before the process has threads or a system call filter. -errno when the
  * host lacks something (FSGSBASE, filters with listeners, executable shared memory, CPUID faulting): *why says what. */
 int stub_new(struct stub **ret, const struct os_memobj *ram, const char **why);
+/* Waits for it to be ready: several stubs are best made first and waited for then. -errno as above. */
+int stub_ready(struct stub *s, const char **why) MUST_CHECK;
 void stub_free(struct stub *s);
 
 /* Mappings: collected, executed by the next stub_run(), or by stub_apply(). prot: enum os_prot. */

@@ -30,6 +30,7 @@ static struct rig setup(void)
 	CHECK_EQ(os_memobj_map(g.ram, 0, PAGES * PAGE, OS_PROT_R | OS_PROT_W, &p), 0);
 	g.mem = p;
 	CHECK_EQ(stub_new(&g.s, g.ram, &why), 0);
+	CHECK_EQ(stub_ready(g.s, &why), 0);
 	stub_map(g.s, VA, PAGE, OS_PROT_R | OS_PROT_X, 0);
 	stub_map(g.s, VA + PAGE, PAGE, OS_PROT_R | OS_PROT_W, PAGE);
 	for (unsigned n = 0; n < 16; n++)

@@ -16,6 +16,7 @@
 
 enum {
 	STUBS = 8,	     /* a vCPU has */
+	MAX_STUBS = 64,	     /* a VM has, if it has not more vCPUs */
 	ADDRESS_SPACES = 64, /* that are remembered */
 	PENDING = 32,	     /* pages to be looked at before the next entry */
 	AVERAGE = 8,	     /* runs */
@@ -82,6 +83,7 @@ struct soft_direct {
 
 struct soft_direct_pool {
 	unsigned n;
+	unsigned each; /* for a vCPU */
 	struct stub *stub[];
 };
 
@@ -103,6 +105,8 @@ void soft_direct_pool_new(struct soft_direct_pool **ret, const struct os_memobj 
 {
 	struct soft_direct_pool *p;
 	const char *why = "";
+	unsigned each;
+	int r = 0;
 
 	*ret = NULL;
 	if (mode == DIRECT_MODE_OFF)
@@ -112,21 +116,21 @@ void soft_direct_pool_new(struct soft_direct_pool **ret, const struct os_memobj 
 		log_info(NULL, "no direct execution of user code: the host has no LZCNT");
 		return;
 	}
-	n = MIN(n * STUBS, 64);
+	each = MAX(1u, MIN((unsigned)STUBS, MAX_STUBS / n));
+	n *= each;
 	p = calloc(1, sizeof(*p) + n * sizeof(p->stub[0]));
 	if (!p)
 		return;
-	for (; p->n < n; p->n++) {
-		int r = stub_new(&p->stub[p->n], ram, &why);
-
-		if (r < 0) {
-			log_info(NULL,
-				"no direct execution of user code: the host does not give %s: %s",
-				why, strerror(-r));
-			break;
-		}
+	p->each = each;
+	while (r == 0 && p->n < n) {
+		r = stub_new(&p->stub[p->n], ram, &why);
+		p->n += r == 0;
 	}
-	if (p->n < n) {
+	for (unsigned k = 0; r == 0 && k < n; k++)
+		r = stub_ready(p->stub[k], &why);
+	if (r < 0) {
+		log_info(NULL, "no direct execution of user code: the host does not give %s: %s",
+			why, strerror(-r));
 		soft_direct_pool_free(p);
 		return;
 	}
@@ -163,7 +167,7 @@ int soft_direct_new(struct soft_vcpu *c)
 	d->enter_run = ticks(ENTER_RUN_NS);
 	d->trip = ticks(TRIP_NS);
 	d->foreign = 1;
-	for (unsigned k = 0; r == 0 && k < STUBS && p->n; k++) {
+	for (unsigned k = 0; r == 0 && k < p->each && p->n; k++) {
 		struct hosted *h = &d->hosted[k];
 
 		r = space_new(
