@@ -71,7 +71,7 @@ struct soft_direct {
 	uint64_t flushes; /* of the whole TLB */
 	uint64_t pending[PENDING];
 	unsigned n_pending;
-	struct hosted *current; /* while running */
+	struct hosted *_Atomic current; /* while running. Any thread */
 	uint64_t fault,
 		fault_cr3; /* the address the guest's kernel was left to deal with; 0: none */
 	unsigned fault_acc;
@@ -363,6 +363,10 @@ static struct hosted *get_hosted(struct soft_direct *d, struct soft_vcpu *c)
 	if (h->flushes != d->flushes) {
 		h->flushes = d->flushes;
 		if (!space_flush(h->space, c)) {
+			/* The process that had it is gone. */
+			space_clear(h->space);
+			h->cr3 = NO_CR3;
+			h->used = 0;
 			*d->now = (struct habit){.cr3 = cr3};
 			return NULL;
 		}
