@@ -25,8 +25,8 @@ enum {
 
 /*
  * When it pays. A trap out of a stub and back costs some 5 us, which the translator does not need; it takes two to three times as long for
- * code that it knows, and twenty for code that it sees first. Pages that a stub sees first cost some 10 us, but only once. Times are
- * converted to ticks of the TSC.
+ * code that it knows, and twenty for code that it sees first. A page that a stub sees first costs several times as much, but only once. Times
+ * are converted to ticks of the TSC.
  */
 enum {
 	ENTER_TOTAL_NS = 500000, /* user time of an address space before it is considered */
@@ -306,8 +306,20 @@ void soft_direct_reset(struct soft_vcpu *c)
 {
 	struct soft_direct *d = direct_of(c);
 
-	for (unsigned k = 0; d && k < STUBS; k++)
+	for (unsigned k = 0; d && k < STUBS; k++) {
 		d->hosted[k].cr3 = NO_CR3;
+		d->hosted[k].used = 0;
+	}
+}
+
+static enum direct_exit general_protection(struct soft_vcpu *c)
+{
+	c->exc.vec = EXC_GP;
+	c->exc.err = 0;
+	c->exc.has_err = true;
+	c->exc.soft = false;
+	c->exc_raised = true;
+	return DIRECT_AGAIN;
 }
 
 /*
@@ -319,12 +331,7 @@ static enum direct_exit broken(struct soft_vcpu *c, struct hosted *h)
 	log_warn(NULL, "vCPU %u: a process for user code ended: %s", c->index,
 		strerror(-stub_error(h->stub)));
 	h->broken = true;
-	c->exc.vec = EXC_GP;
-	c->exc.err = 0;
-	c->exc.has_err = true;
-	c->exc.soft = false;
-	c->exc_raised = true;
-	return DIRECT_AGAIN;
+	return general_protection(c);
 }
 
 /* The stub of the address space, as the guest's page tables want it. NULL: it cannot have one now, or this is the first time it is seen. */
@@ -516,6 +523,7 @@ static unsigned access_of(uint64_t err)
 	return (err & 2 ? ACC_W : 0) | (err & 16 ? ACC_X : 0);
 }
 
+/* x->ticks is 0 when there was an event, and nothing ran. false: the stub is broken. */
 static bool run_stub(struct soft_vcpu *c, struct soft_direct *d, struct hosted *h,
 	struct stub_regs *r, struct stub_exit *x)
 {
@@ -527,6 +535,7 @@ static bool run_stub(struct soft_vcpu *c, struct soft_direct *d, struct hosted *
 	if (atomic_load(&c->events)) {
 		atomic_store(&d->s.running, false);
 		x->kind = STUB_INTERRUPTED;
+		x->ticks = 0;
 		r->cs = USER_CS;
 		r->ss = USER_SS;
 		return stub_apply(h->stub) == 0;
@@ -550,7 +559,7 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 	if (!eligible(c))
 		return DIRECT_ON;
 	if ((c->rip & ~0xfffull) == d->foreign)
-		return d->foreign_left-- ? DIRECT_BLOCK : DIRECT_ON;
+		return d->foreign_left && d->foreign_left-- ? DIRECT_BLOCK : DIRECT_ON;
 	d->foreign = 1;
 	h = get_hosted(d, c);
 	if (!h) {
@@ -570,8 +579,10 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 			soft_simd_enter(c);
 			return broken(c, h);
 		}
-		native += without_trip(d, x.ticks);
-		runs++;
+		if (x.ticks) {
+			native += without_trip(d, x.ticks);
+			runs++;
+		}
 		if (x.kind != STUB_EXCEPTION || x.vector != EXC_PF)
 			break;
 		d->fault = x.cr2;
@@ -591,11 +602,11 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 	store_regs(c, h->stub, &r);
 	soft_simd_enter(c);
 	if (!same_segments(c, &r))
-		return broken(c, h);
+		return general_protection(c);
 	if (ret == DIRECT_AGAIN)
 		ret = trapped(c, &r, &x);
 	ran_directly(d, d->now, native, runs);
-	if (x.kind == STUB_INTERRUPTED)
+	if (x.kind == STUB_INTERRUPTED && x.ticks)
 		look_for_locks(c, d);
 	d->s.wanted = d->now->direct;
 	return ret;
