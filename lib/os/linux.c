@@ -82,6 +82,11 @@ int os_memobj_map(struct os_memobj *o, uint64_t off, size_t len, unsigned prot, 
 	return 0;
 }
 
+void os_memobj_large(void *p, size_t len)
+{
+	madvise(p, len, MADV_HUGEPAGE);
+}
+
 int os_memobj_write(struct os_memobj *o, uint64_t off, const void *buf, size_t len)
 {
 	const char *p = buf;

@@ -24,6 +24,8 @@ int os_memobj_fd(const struct os_memobj *o);
 
 /* Shared mapping of [off, off+len). */
 int os_memobj_map(struct os_memobj *o, uint64_t off, size_t len, unsigned prot, void **ret);
+/* Asks for large pages behind a mapping; a host may not give them (Linux: shmem_enabled says "advise"). */
+void os_memobj_large(void *p, size_t len);
 /* Copies into the object without a mapping: cheaper than touching each page of one. */
 int os_memobj_write(struct os_memobj *o, uint64_t off, const void *buf, size_t len);
 /* Gives the pages of [off, off+len) back to the host; they read as zero afterwards. */
