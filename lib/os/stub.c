@@ -368,8 +368,7 @@ void stub_map(struct stub *s, uint64_t va, uint64_t len, unsigned prot, uint64_t
 		     (prot & OS_PROT_X ? PROT_EXEC : 0);
 
 	add(s, (struct order){.nr = SYS_mmap,
-		       .arg = {va, len, p, MAP_SHARED | MAP_FIXED | MAP_POPULATE,
-			       (uint64_t)s->ram_fd, off}});
+		       .arg = {va, len, p, MAP_SHARED | MAP_FIXED, (uint64_t)s->ram_fd, off}});
 }
 
 void stub_unmap(struct stub *s, uint64_t va, uint64_t len)

@@ -192,6 +192,26 @@ def rootfs(variable="WSLX_TEST_ROOTFS"):
     return _rootfs
 
 
+_master = None
+
+
+def imported(w):
+    """An imported distribution: a copy of one that was imported the long way once."""
+    global _master
+    if FAKE:
+        w.import_deb()
+        return
+    if not _master:
+        _master = world()
+        _master.import_deb()
+        _master.close()
+    subprocess.run(["cp", "-a", _master.tmp / "disk-deb", w.tmp], check=True)
+    w.data.mkdir(mode=0o700)
+    text = (_master.data / "registry.json").read_text()
+    (w.data / "registry.json").write_text(text.replace(_master.tmp.name, w.tmp.name))
+    assert w.ok("--list") == "deb (Default)\n"
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes minutes; not in every run")
 
@@ -199,6 +219,8 @@ def pytest_configure(config):
 def pytest_sessionfinish():
     if _rootfs:
         shutil.rmtree(_rootfs.parent)
+    if _master:
+        shutil.rmtree(_master.tmp)
 
 
 def world():
@@ -234,7 +256,7 @@ def fresh(request):
     """A distribution of one's own, not running."""
     w = world()
     try:
-        w.import_deb()
+        imported(w)
         yield w
     finally:
         end(w, getattr(request.session, "wslx_failed", False))
@@ -245,7 +267,7 @@ def wslx(request):
     """A distribution shared by a module's tests, which leave it in order."""
     w = world()
     try:
-        w.import_deb()
+        imported(w)
         yield w
     finally:
         end(w, getattr(request.session, "wslx_failed", False))

@@ -25,13 +25,13 @@ enum {
 
 /*
  * When it pays. A trap out of a stub and back costs some 5 us, which the translator does not need; it takes two to three times as long for
- * code that it knows, and twenty for code that it sees first. A page that a stub sees first costs several times as much, but only once. Times
- * are converted to ticks of the TSC.
+ * code that it knows, and twenty for code that it sees first. Pages cost as much again when a stub sees them first, some milliseconds for
+ * a small program: one that is gone before that is better off without. Times are converted to ticks of the TSC.
  */
 enum {
-	ENTER_TOTAL_NS = 500000, /* user time of an address space before it is considered */
-	ENTER_RUN_NS = 12000,	 /* of it between two ways into the kernel, on average */
-	JUDGE_RUNS = 64,	 /* in a stub: then it is judged */
+	ENTER_TOTAL_NS = 2000000, /* user time of an address space before it is considered */
+	ENTER_RUN_NS = 6000,	  /* of it between two ways into the kernel, on average */
+	JUDGE_RUNS = 256,	  /* in a stub: then it is judged */
 	MAX_BACKOFF = 7,
 	KEEP_NS =
 		50000000, /* a stub that was used so recently is not taken from its address space */
@@ -241,7 +241,7 @@ static void ran_directly(struct soft_direct *d, struct habit *h, uint64_t ran, u
 	h->runs += runs;
 	if (h->runs < JUDGE_RUNS || mode == DIRECT_MODE_ALWAYS)
 		return;
-	if (h->native < h->runs * d->trip) {
+	if (2 * h->native < h->runs * d->trip) {
 		h->direct = false;
 		h->total = h->average = 0;
 		h->backoff = (uint8_t)MIN(h->backoff + 1, MAX_BACKOFF);

@@ -5,36 +5,7 @@
  */
 #include <stddef.h>
 #include "vmm/cpu/soft/jit/trans.h"
-
-enum { MAX_GROUP = 8 };
-
-bool t_low_byte(unsigned slot)
-{
-	return (slot & 7) == 0;
-}
-
-/* Register operands are whole registers or low bytes (not AH to BH). */
-static bool regs_ok(const struct insn *i)
-{
-	return t_low_byte(i->r) && (i->flags & INSN_MEM || t_low_byte(i->rm));
-}
-
-/* Bytes behind t->at. */
-static struct maddr behind(const struct trans *t, unsigned bytes)
-{
-	struct maddr m = t->at;
-
-	m.disp += (int32_t)bytes;
-	return m;
-}
-
-#define HERE (t->at)
-
-static void lock(struct trans *t)
-{
-	if (t->smp)
-		e_u8(&t->e, 0xf0);
-}
+#include "vmm/cpu/soft/simd-int.h"
 
 /* --- arithmetic */
 
@@ -194,12 +165,10 @@ static unsigned legacy_byte(unsigned slot)
 	return h <= RBX ? h + (slot & 1 ? 4 : 0) : NO_REG;
 }
 
-/* Byte operations with AH to BH and one of the first four registers or an immediate; MOV is op 17. */
-enum { LEGACY_MOV = 17 };
-static bool high_bytes(struct trans *t, const struct insn *i, unsigned op, bool imm)
+bool t_high_bytes(struct trans *t, const struct insn *i, unsigned op, bool imm)
 {
 	unsigned rm = legacy_byte(i->rm), reg = imm ? 0 : legacy_byte(i->r);
-	bool mov = op == LEGACY_MOV;
+	bool mov = op == T_LEGACY_MOV;
 
 	if (i->flags & INSN_MEM || i->size != 1 || rm == NO_REG || reg == NO_REG || op == ALU_ADC ||
 		op == ALU_SBB)
@@ -228,8 +197,8 @@ static bool alu(struct trans *t, const struct insn *i, unsigned op, bool imm, bo
 	struct flag_val a, b;
 	unsigned reg, kind;
 
-	if (imm ? !(i->flags & INSN_MEM) && !t_low_byte(i->rm) : !regs_ok(i))
-		return high_bytes(t, i, op, imm);
+	if (imm ? !(i->flags & INSN_MEM) && !t_low_byte(i->rm) : !t_regs_ok(i))
+		return t_high_bytes(t, i, op, imm);
 	if (i->flags & INSN_MEM)
 		return alu_mem(t, i, (struct alu){op, imm, to_reg});
 	if (carry)
@@ -551,7 +520,7 @@ static bool bit_test(struct trans *t, const struct insn *i, unsigned ext, bool i
 		t_operand(t, i, i->size, ext != 4);
 		merge_flags(t, S1);
 		if (i->flags & INSN_LOCK)
-			lock(t);
+			t_lock(t);
 		e_rm(&t->e, i->size, 0x0fba, ext, HERE);
 		e_u8(&t->e, (uint8_t)i->imm);
 		fl_set_host(t);
@@ -594,6 +563,24 @@ static bool count(struct trans *t, const struct insn *i)
 	return true;
 }
 
+/* i->imm: bytes of the source. */
+static bool crc32(struct trans *t, const struct insn *i)
+{
+	bool m = i->flags & INSN_MEM;
+	unsigned from = (unsigned)i->imm, reg;
+
+	if (!(simd_host_features() & FEAT_SSE42) || from == 2 || (from == 1 && !m))
+		return false;
+	if (m)
+		t_operand(t, i, from, false);
+	fl_writes(t, i->r);
+	reg = t_get(t, i->r, S1);
+	e_x(&t->e, from == 8 ? 8 : 4, 0xf20f3800 | t->op->op, reg,
+		m ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm));
+	t_done(t, i->r, reg);
+	return true;
+}
+
 static bool bswap(struct trans *t, const struct insn *i)
 {
 	unsigned reg;
@@ -607,326 +594,6 @@ static bool bswap(struct trans *t, const struct insn *i)
 	return true;
 }
 
-/* --- exchanges */
-
-static bool xchg(struct trans *t, const struct insn *i)
-{
-	bool w = i->size > 1;
-	unsigned a, b;
-
-	if (!regs_ok(i))
-		return false;
-	if (i->flags & INSN_MEM) {
-		t_operand(t, i, i->size, true);
-		a = t_get(t, i->r, S1);
-		fl_writes(t, i->r);
-		e_rm(&t->e, i->size, 0x86 | w, a, HERE);
-		t_done(t, i->r, a);
-		return true;
-	}
-	a = t_get(t, i->r, S0);
-	fl_writes(t, i->r);
-	b = t_get(t, i->rm, S1);
-	fl_writes(t, i->rm);
-	e_rr(&t->e, i->size, 0x86 | w, a, b);
-	t_done(t, i->r, a);
-	t_done(t, i->rm, b);
-	return true;
-}
-
-/* XADD, CMPXCHG with memory. */
-static bool exchange_mem(struct trans *t, const struct insn *i, bool cmp)
-{
-	unsigned reg;
-
-	if (!(i->flags & INSN_MEM) || !t_low_byte(i->r))
-		return false;
-	t_operand(t, i, i->size, true);
-	fl_discard(t);
-	reg = t_get(t, i->r, S1);
-	if (i->flags & INSN_LOCK)
-		lock(t);
-	e_rm(&t->e, i->size, 0x0f00u | t->op->op, reg, HERE);
-	if (!cmp)
-		t_done(t, i->r, reg);
-	fl_set_host(t);
-	return true;
-}
-
-/* --- moves */
-
-static bool mov(struct trans *t, const struct insn *i, bool to_reg)
-{
-	unsigned w = i->size > 1, reg;
-
-	if (!regs_ok(i))
-		return high_bytes(t, i, LEGACY_MOV, false);
-	if (i->flags & INSN_MEM) {
-		t_operand(t, i, i->size, !to_reg);
-		if (!to_reg) {
-			e_rm(&t->e, i->size, 0x88 | w, t_get(t, i->r, S1), HERE);
-			return true;
-		}
-		fl_writes(t, i->r);
-		reg = i->size < 4 ? t_get(t, i->r, S1) : t_put(t, i->r, S1);
-		e_rm(&t->e, i->size, 0x8a | w, reg, HERE);
-		t_done(t, i->r, reg);
-		return true;
-	}
-	fl_writes(t, i->rm);
-	if (t_host(i->rm) == NO_REG && i->size == 8) {
-		e_rm(&t->e, 8, 0x89, t_get(t, i->r, S1), CPU_AT(i->rm));
-		return true;
-	}
-	reg = i->size < 4 ? t_get(t, i->rm, S1) : t_put(t, i->rm, S1);
-	e_x(&t->e, i->size, 0x8a | w, reg, t_opnd(i->r));
-	t_done(t, i->rm, reg);
-	return true;
-}
-
-static bool mov_imm(struct trans *t, const struct insn *i)
-{
-	unsigned reg;
-
-	if (i->flags & INSN_MEM) {
-		t_operand(t, i, i->size, true);
-		e_rm(&t->e, i->size, 0xc6 | (i->size > 1), 0, HERE);
-		e_imm(&t->e, i->size, i->imm);
-		return true;
-	}
-	if (!t_low_byte(i->rm))
-		return high_bytes(t, i, LEGACY_MOV, true);
-	fl_writes(t, i->rm);
-	if (i->size >= 4) {
-		uint64_t v = (uint64_t)i->imm;
-
-		reg = t_put(t, i->rm, S1);
-		e_mov_imm(&t->e, reg, i->size == 8 ? v : (uint32_t)v);
-	} else {
-		reg = t_get(t, i->rm, S1);
-		e_rr(&t->e, i->size, 0xc6 | (i->size > 1), 0, reg);
-		e_imm(&t->e, i->size, i->imm);
-	}
-	t_done(t, i->rm, reg);
-	return true;
-}
-
-/* MOVZX, MOVSX, MOVSXD with the host's opcode. */
-static bool extend(struct trans *t, const struct insn *i, unsigned opc, unsigned from)
-{
-	bool m = i->flags & INSN_MEM;
-	unsigned reg;
-
-	if (!t_low_byte(i->r) || (!m && !t_low_byte(i->rm)))
-		return false;
-	if (m)
-		t_operand(t, i, from, false);
-	fl_writes(t, i->r);
-	reg = i->size < 4 ? t_get(t, i->r, S1) : t_put(t, i->r, S1);
-	if (!m && from == 1 && t_host(i->rm) != NO_REG && i->size > 1) {
-		/* SPL to DIL need a REX prefix, whatever the size. */
-		unsigned h = t_host(i->rm);
-
-		if (i->size == 2)
-			e_u8(&t->e, 0x66);
-		e_u8(&t->e, 0x40 | (i->size == 8 ? 8 : 0) | (reg >> 3) << 2 | h >> 3);
-		e_u8(&t->e, 0x0f);
-		e_u8(&t->e, opc & 0xff);
-		e_u8(&t->e, 0xc0 | (reg & 7) << 3 | (h & 7));
-	} else {
-		e_x(&t->e, i->size, opc, reg,
-			m ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm));
-	}
-	t_done(t, i->r, reg);
-	return true;
-}
-
-/* MOVZX, MOVSX of AH to BH: the host's own registers, where no REX prefix is needed. */
-static bool extend_high(struct trans *t, const struct insn *i)
-{
-	unsigned d = t_host(i->r & ~7u), s = t_host(i->rm & ~7u);
-
-	if (i->flags & INSN_MEM || t_low_byte(i->rm) || i->size != 4 || d > RDI || s > RBX)
-		return false;
-	fl_writes(t, i->r);
-	e_u8(&t->e, 0x0f);
-	e_u8(&t->e, t->op->op);
-	e_u8(&t->e, 0xc0 | d << 3 | (s + 4));
-	return true;
-}
-
-static bool lea(struct trans *t, const struct insn *i)
-{
-	struct maddr m;
-	unsigned reg;
-
-	if (!(i->flags & INSN_MEM) || i->size < 4 || i->ea & EA_SLOW & ~EA_ADDSEG)
-		return false;
-	fl_writes(t, i->r);
-	m = t_offset(t, i);
-	reg = t_put(t, i->r, S1);
-	e_rm(&t->e, i->size, 0x8d, reg, m);
-	t_done(t, i->r, reg);
-	return true;
-}
-
-static bool setcc(struct trans *t, const struct insn *i)
-{
-	unsigned reg;
-
-	if (i->flags & INSN_MEM) {
-		fl_prepare(t);
-		t_operand(t, i, 1, true);
-		fl_load(t, S1);
-		e_rm(&t->e, 1, 0x0f90 | (t->op->op & 15), 0, HERE);
-		return true;
-	}
-	if (!t_low_byte(i->rm))
-		return false;
-	fl_load(t, S1);
-	fl_writes(t, i->rm);
-	reg = t_get(t, i->rm, S1);
-	e_rr(&t->e, 1, 0x0f90 | (t->op->op & 15), 0, reg);
-	t_done(t, i->rm, reg);
-	return true;
-}
-
-static bool cmov(struct trans *t, const struct insn *i)
-{
-	bool m = i->flags & INSN_MEM;
-	unsigned opc = 0x0f40 | (t->op->op & 15), reg;
-
-	if (m) {
-		fl_prepare(t);
-		t_operand(t, i, i->size, false);
-	}
-	fl_load(t, S1);
-	fl_writes(t, i->r);
-	reg = t_get(t, i->r, S1);
-	e_x(&t->e, i->size, opc, reg, m ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm));
-	t_done(t, i->r, reg);
-	return true;
-}
-
-/* CBW and its kin (98), CWD and its kin (99): the host's own. */
-static bool sign(struct trans *t, const struct insn *i, unsigned opc)
-{
-	fl_writes(t, (opc == 0x98 ? CPU_RAX : CPU_RDX) * 8);
-	e_op(&t->e, i->size, opc, 0, 0, 0);
-	return true;
-}
-
-/* CMC, CLC, STC */
-static bool carry_flag(struct trans *t, unsigned opc)
-{
-	fl_load(t, S1);
-	e_u8(&t->e, opc);
-	fl_set_host(t);
-	return true;
-}
-
-/* CLD, STD, and the kernel's CLI. */
-static bool other_flag(struct trans *t, uint32_t set, uint32_t clear)
-{
-	fl_clobber(t);
-	e_rm(&t->e, 4, 0x81, set ? 1 : 4, CPU(eflags));
-	e_u32(&t->e, set ? set : ~clear);
-	return true;
-}
-
-/* --- the stack */
-
-static bool plain_stack_reg(const struct insn *i)
-{
-	return i->size == 8 && !(i->flags & INSN_MEM) && i->rm != SLOT_RSP;
-}
-
-/* How many PUSHes (POPs) of registers follow one another from here on. */
-static unsigned group(const struct trans *t, unsigned first)
-{
-	unsigned n = 0;
-
-	while (n < MAX_GROUP && t->idx + n < t->k->ops->n) {
-		const struct jit_op *op = &t->k->ops->op[t->idx + n];
-
-		if (!op->known || op->map != MAP_1 || (op->op & 0xf8) != first ||
-			!plain_stack_reg(&t->k->insns[t->idx + n]))
-			break;
-		n++;
-	}
-	return n;
-}
-
-static unsigned push_regs(struct trans *t, const struct insn *i)
-{
-	unsigned n = group(t, 0x50);
-
-	if (!n)
-		return 0;
-	t_stack(t, i, -8 * (int32_t)n, 8 * n, true);
-	for (unsigned k = 0; k < n; k++)
-		e_rm(&t->e, 8, 0x89, t_get(t, i[k].rm, S1), behind(t, 8 * (n - 1 - k)));
-	t_move_rsp(t, -8 * (int32_t)n);
-	return n;
-}
-
-static unsigned pop_regs(struct trans *t, const struct insn *i)
-{
-	unsigned n = group(t, 0x58);
-
-	if (!n)
-		return 0;
-	t_stack(t, i, 0, 8 * n, false);
-	for (unsigned k = 0; k < n; k++) {
-		unsigned reg;
-
-		fl_writes(t, i[k].rm);
-		reg = t_put(t, i[k].rm, S1);
-		e_rm(&t->e, 8, 0x8b, reg, behind(t, 8 * k));
-		t_done(t, i[k].rm, reg);
-	}
-	t_move_rsp(t, 8 * (int32_t)n);
-	return n;
-}
-
-static bool push_imm(struct trans *t, const struct insn *i)
-{
-	if (i->size != 8)
-		return false;
-	t_stack(t, i, -8, 8, true);
-	e_rm(&t->e, 8, 0xc7, 0, HERE);
-	e_u32(&t->e, (uint32_t)i->imm);
-	t_move_rsp(t, -8);
-	return true;
-}
-
-static bool push_mem(struct trans *t, const struct insn *i)
-{
-	if (i->size != 8 || !(i->flags & INSN_MEM))
-		return false;
-	t_operand(t, i, 8, false);
-	e_rm(&t->e, 8, 0x8b, S1, HERE);
-	e_rm(&t->e, 8, 0x89, S1, CPU(jit_tmp));
-	t_stack(t, i, -8, 8, true);
-	e_rm(&t->e, 8, 0x8b, S1, CPU(jit_tmp));
-	e_rm(&t->e, 8, 0x89, S1, HERE);
-	t_move_rsp(t, -8);
-	return true;
-}
-
-static bool leave(struct trans *t, const struct insn *i)
-{
-	if (i->size != 8)
-		return false;
-	fl_clobber(t);
-	t_base(t, i, (struct access){8, false, false}, AT(RBP, 0));
-	fl_writes(t, SLOT_RSP);
-	e_rm(&t->e, 8, 0x8d, R_GUEST_RSP, AT(RBP, 8));
-	fl_writes(t, CPU_RBP * 8);
-	e_rm(&t->e, 8, 0x8b, RBP, HERE);
-	return true;
-}
-
 /* --- by opcode */
 
 static bool insn_0f(struct trans *t, const struct insn *i)
@@ -934,8 +601,6 @@ static bool insn_0f(struct trans *t, const struct insn *i)
 	unsigned op = t->op->op;
 
 	switch (op) {
-	case 0x40 ... 0x4f: return cmov(t, i);
-	case 0x90 ... 0x9f: return setcc(t, i);
 	case 0xa3:
 	case 0xab:
 	case 0xb3:
@@ -945,20 +610,12 @@ static bool insn_0f(struct trans *t, const struct insn *i)
 	case 0xac:
 	case 0xad: return shift_double(t, i);
 	case 0xaf: return imul(t, i, false);
-	case 0xb0:
-	case 0xb1: return exchange_mem(t, i, true);
-	case 0xb6:
-	case 0xbe: return extend(t, i, 0x0f00 | op, 1) || extend_high(t, i);
-	case 0xb7:
-	case 0xbf: return extend(t, i, 0x0f00 | op, 2);
 	case 0xb8:
 	case 0xbc:
 	case 0xbd: return count(t, i);
 	case 0xba: return bit_test(t, i, t->op->reg & 7, true);
-	case 0xc0:
-	case 0xc1: return exchange_mem(t, i, false);
 	case 0xc8 ... 0xcf: return bswap(t, i);
-	default: return t_sse(t, i);
+	default: return t_move_0f(t, i) || t_sse(t, i);
 	}
 }
 
@@ -979,14 +636,13 @@ static bool insn(struct trans *t, const struct insn *i)
 		return false;
 	if (t->op->map == MAP_0F)
 		return insn_0f(t, i);
+	if (t->op->map == MAP_0F38 && (op & 0xfe) == 0xf0 && t->op->pfx == 0xf2)
+		return crc32(t, i);
 	if (t->op->map != MAP_1)
 		return t_sse(t, i);
 	if (op < 0x40 && (op & 7) < 6)
 		return alu(t, i, op >> 3, (op & 7) >= 4, op & 2);
 	switch (op) {
-	case 0x63: return i->size == 8 && extend(t, i, 0x63, 4);
-	case 0x68:
-	case 0x6a: return push_imm(t, i);
 	case 0x69:
 	case 0x6b: return imul(t, i, true);
 	case 0x80:
@@ -994,31 +650,11 @@ static bool insn(struct trans *t, const struct insn *i)
 	case 0x83: return alu(t, i, ext, true, false);
 	case 0x84:
 	case 0x85: return alu(t, i, ALU_TEST, false, false);
-	case 0x86:
-	case 0x87:
-	case 0x91 ... 0x97: return xchg(t, i);
-	case 0x88:
-	case 0x89: return mov(t, i, false);
-	case 0x8a:
-	case 0x8b: return mov(t, i, true);
-	case 0x8d: return lea(t, i);
-	case 0x98:
-	case 0x99: return sign(t, i, op);
 	case 0xa8:
 	case 0xa9: return alu(t, i, ALU_TEST, true, false);
-	case 0xb0 ... 0xbf:
-	case 0xc6:
-	case 0xc7: return mov_imm(t, i);
 	case 0xc0:
 	case 0xc1:
 	case 0xd0 ... 0xd3: return shift(t, i, ext);
-	case 0xc9: return leave(t, i);
-	case 0xf5:
-	case 0xf8:
-	case 0xf9: return carry_flag(t, op);
-	case 0xfa: return !t->cpl3 && other_flag(t, 0, RF_IF);
-	case 0xfc: return other_flag(t, 0, RF_DF);
-	case 0xfd: return other_flag(t, RF_DF, 0);
 	case 0xf6:
 	case 0xf7:
 		switch (ext) {
@@ -1031,11 +667,8 @@ static bool insn(struct trans *t, const struct insn *i)
 		default: return divide(t, i, ext == 7);
 		}
 	case 0xfe:
-	case 0xff:
-		if (op == 0xff && ext == 6)
-			return push_mem(t, i);
-		return ext < 2 && one(t, i, op, ext);
-	default: return false;
+	case 0xff: return ext < 2 ? one(t, i, op, ext) : t_move(t, i);
+	default: return t_move(t, i);
 	}
 }
 
@@ -1062,10 +695,8 @@ unsigned t_insn(struct trans *t, const struct insn *i)
 	if (!keeps_near(t->op))
 		t_uses_s0(t);
 
-	if (t->op->map == MAP_1 && (t->op->op & 0xf8) == 0x50)
-		n = push_regs(t, i);
-	else if (t->op->map == MAP_1 && (t->op->op & 0xf8) == 0x58)
-		n = pop_regs(t, i);
+	if (t->op->map == MAP_1 && (t->op->op & 0xf0) == 0x50)
+		n = t_stack_regs(t, i);
 	if (!n)
 		n = insn(t, i);
 	if (!keeps_near(t->op))
@@ -1080,8 +711,8 @@ int t_flags_effect(const struct insn *i, const struct jit_op *op)
 	if (i->flags & INSN_LOCK)
 		return -1;
 	if (op->map == MAP_1 && o == 0x8d)
-		return regs_ok(i) && i->size >= 4 && !(i->ea & EA_SLOW & ~EA_ADDSEG) ? 0 : -1;
-	if (i->flags & INSN_MEM || !regs_ok(i))
+		return t_regs_ok(i) && i->size >= 4 && !(i->ea & EA_SLOW & ~EA_ADDSEG) ? 0 : -1;
+	if (i->flags & INSN_MEM || !t_regs_ok(i))
 		return -1;
 	if (op->map == MAP_0F) {
 		if (o == 0xb6 || o == 0xb7 || o == 0xbe || o == 0xbf)

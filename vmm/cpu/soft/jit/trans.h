@@ -129,6 +129,27 @@ struct trans {
 	unsigned nheads;
 };
 
+/* The memory operand, once t_operand() or its kin have seen to it. */
+#define HERE (t->at)
+
+/* A register operand of one byte that is not AH to BH. */
+static inline bool t_low_byte(unsigned slot)
+{
+	return (slot & 7) == 0;
+}
+
+/* Register operands are whole registers or low bytes. */
+static inline bool t_regs_ok(const struct insn *i)
+{
+	return t_low_byte(i->r) && (i->flags & INSN_MEM || t_low_byte(i->rm));
+}
+
+static inline void t_lock(struct trans *t)
+{
+	if (t->smp)
+		e_u8(&t->e, 0xf0);
+}
+
 static inline void t_patch(struct trans *t, uint8_t *at, const uint8_t *target)
 {
 	if (!t->e.full)
@@ -195,7 +216,18 @@ static inline struct flag_val fv_imm(int64_t v)
 unsigned t_insn(struct trans *t, const struct insn *i);
 /* 1: it overwrites all arithmetic flags, 0: it neither looks at them nor can leave; else -1. */
 int t_flags_effect(const struct insn *i, const struct jit_op *op);
-bool t_low_byte(unsigned slot);
+
+/* Byte operations with AH to BH and one of the first four registers or an immediate. op: as in the opcodes 80-83, or: */
+enum { T_LEGACY_MOV = 17 };
+bool t_high_bytes(struct trans *t, const struct insn *i, unsigned op, bool imm);
+
+/* --- move.c: moves, exchanges, the stack, single flags */
+
+/* Of the opcodes with one byte, and of 0F's. */
+bool t_move(struct trans *t, const struct insn *i);
+bool t_move_0f(struct trans *t, const struct insn *i);
+/* PUSHes or POPs of registers, from here on: how many. */
+unsigned t_stack_regs(struct trans *t, const struct insn *i);
 
 /* --- mem.c */
 
