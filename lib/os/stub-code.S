@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * All code of ours in a stub: copied to STUB_CODE. Two threads: one executes the guest's program, and is here whenever the
+ * All code of ours in a stub: copied to its place, wherever that is. Two threads: one executes the guest's program, and is here whenever the
  * processor gave it a signal; the other one changes mappings. Both wait in STUB_PARK, which the filter hands to the
  * monitor: so it knows from the kernel, not from memory the guest could write to, that they do.
  */
 #include "lib/os/stub-layout.h"
 #define SYS_rt_sigreturn 15
 #define SYS_exit_group	 231
+#define ORDER(field)	 os_stub_code + STUB_ORDERS + field(%rip)
 
 	.section .rodata
 	.globl	os_stub_code, os_stub_code_end
@@ -23,11 +24,11 @@ os_stub_handler:
 	test	%rax, %rax
 	js	gone
 	/* A program that jumps into the middle of this finds nothing that it could not do itself. */
-	mov	STUB_ORDERS + ORDERS_FS, %rax
+	mov	ORDER(ORDERS_FS), %rax
 	wrfsbase %rax
-	mov	STUB_ORDERS + ORDERS_GS, %rax
+	mov	ORDER(ORDERS_GS), %rax
 	wrgsbase %rax
-	mov	STUB_ORDERS + ORDERS_FRAME, %rsp
+	mov	ORDER(ORDERS_FRAME), %rsp
 	mov	$SYS_rt_sigreturn, %eax
 	syscall
 	hlt
@@ -44,8 +45,8 @@ park:
 	syscall
 	test	%rax, %rax
 	js	gone
-	mov	$(STUB_ORDERS + ORDERS_OPS), %ebx
-	mov	STUB_ORDERS + ORDERS_COUNT, %ebp
+	lea	ORDER(ORDERS_OPS), %rbx
+	mov	ORDER(ORDERS_COUNT), %ebp
 next:
 	test	%ebp, %ebp
 	jz	os_stub_mapper
@@ -60,7 +61,7 @@ next:
 	mov	%rax, %rdi
 	cmp	$-4096, %rax
 	ja	park
-	add	$ORDERS_OP_LEN, %ebx
+	add	$ORDERS_OP_LEN, %rbx
 	dec	%ebp
 	jmp	next
 

@@ -1,20 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Where a stub's own pages are in its address space, for C and assembly. */
+/* Where a stub's own pages are, from stub_base() on, for C and assembly. */
 #ifndef WSLX_OS_STUB_LAYOUT_H
 #define WSLX_OS_STUB_LAYOUT_H
 
-/*
- * Programs put nothing here by themselves: it is above what emulators of old systems use and below the lowest usual address of an
- * executable. A guest that does is not executed directly.
- */
-#define STUB_BASE 0x1f0000
-#define STUB_CODE STUB_BASE /* read and execute */
-#define STUB_ORDERS                                                                                \
-	(STUB_BASE +                                                                               \
-		0x1000) /* read: what to do. The guest's program must not be able to change it */
-#define STUB_STACK  (STUB_BASE + 0x3000) /* read and write: the signal stack, with the registers */
-#define STUB_END    (STUB_BASE + 0x10000)
-#define STUB_SHARED (STUB_END - STUB_ORDERS) /* of it is shared with the monitor */
+#define STUB_CODE   0	   /* read and execute */
+#define STUB_ORDERS 0x1000 /* read: what to do. The guest's program must not be able to change it */
+#define STUB_STACK  0x3000 /* read and write: the signal stack, with the registers */
+#define STUB_LEN    0x10000
+#define STUB_SHARED (STUB_LEN - STUB_ORDERS) /* of it is shared with the monitor */
 
 /* struct stub_orders */
 #define ORDERS_FS     0

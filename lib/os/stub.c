@@ -19,6 +19,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/rseq.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -38,7 +39,7 @@
 
 extern const uint8_t os_stub_code[], os_stub_code_end[], os_stub_handler[], os_stub_start[],
 	os_stub_mapper[];
-#define CODE_AT(label) ((uintptr_t)STUB_CODE + (uintptr_t)((label)-os_stub_code))
+#define CODE_AT(label) (stub_base() + STUB_CODE + (uintptr_t)((label)-os_stub_code))
 
 struct order {
 	uint64_t nr, arg[6], pad;
@@ -51,6 +52,31 @@ struct stub_orders {
 	struct order op[MAX_ORDERS];
 };
 static_assert(offsetof(struct stub_orders, op) == ORDERS_OPS, "stub-code.S");
+
+/*
+ * Programs could put something at any address, and in a stub would find our pages there instead. So the address is by chance, 64 KiB of 48
+ * TiB between what executables and sanitizers use and where libraries and stacks are.
+ */
+#define FIRST_BASE 0x200000000000ull
+#define LAST_BASE  0x500000000000ull
+static uint64_t base;
+
+uint64_t stub_base(void)
+{
+	return base;
+}
+
+static int choose_base(void)
+{
+	uint32_t r;
+
+	if (base)
+		return 0;
+	if (getrandom(&r, sizeof(r), 0) != sizeof(r))
+		return -EIO;
+	base = FIRST_BASE + ((uint64_t)r * STUB_LEN) % (LAST_BASE - FIRST_BASE);
+	return 0;
+}
 
 /* What the kernel puts on the signal stack: struct rt_sigframe. */
 struct frame {
@@ -123,10 +149,10 @@ static int filter_program(void)
 		UNLESS(AUDIT_ARCH_X86_64, 11),
 		LOAD(instruction_pointer) /* its lower half */,
 		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xfffff000),
-		UNLESS(STUB_CODE, 8),
+		UNLESS((uint32_t)(base + STUB_CODE), 8),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
 			offsetof(struct seccomp_data, instruction_pointer) + 4),
-		UNLESS(0, 6),
+		UNLESS((uint32_t)(base >> 32), 6),
 		LOAD(nr),
 		IF(STUB_PARK, 3),
 		IF(SYS_rt_sigreturn, 1),
@@ -167,7 +193,7 @@ struct kernel_sigaction {
 static int program_thread(void *arg)
 {
 	struct child *ch = arg;
-	stack_t st = {.ss_sp = (void *)(uintptr_t)STUB_STACK, .ss_size = STUB_END - STUB_STACK};
+	stack_t st = {.ss_sp = (void *)(base + STUB_STACK), .ss_size = STUB_LEN - STUB_STACK};
 	uint64_t none = 0;
 	int r = 0;
 
@@ -186,15 +212,15 @@ static int program_thread(void *arg)
 /* Our own pages, in their places. */
 static int map_own(const struct child *ch)
 {
-	void *code = (void *)(uintptr_t)STUB_CODE, *orders = (void *)(uintptr_t)STUB_ORDERS,
-	     *stack = (void *)(uintptr_t)STUB_STACK;
+	void *code = (void *)(base + STUB_CODE), *orders = (void *)(base + STUB_ORDERS),
+	     *stack = (void *)(base + STUB_STACK);
 	int fixed = MAP_FIXED_NOREPLACE;
 
 	if (mmap(code, STUB_ORDERS - STUB_CODE, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0) != code ||
 		mmap(orders, STUB_STACK - STUB_ORDERS, PROT_READ, MAP_SHARED | fixed, ch->shared_fd,
 			0) != orders ||
-		mmap(stack, STUB_END - STUB_STACK, PROT_READ | PROT_WRITE, MAP_SHARED | fixed,
+		mmap(stack, STUB_LEN - STUB_STACK, PROT_READ | PROT_WRITE, MAP_SHARED | fixed,
 			ch->shared_fd, STUB_STACK - STUB_ORDERS) != stack)
 		return -errno;
 	memcpy(code, os_stub_code, (size_t)(os_stub_code_end - os_stub_code));
@@ -379,8 +405,8 @@ void stub_unmap(struct stub *s, uint64_t va, uint64_t len)
 void stub_unmap_all(struct stub *s)
 {
 	s->queued = 0; /* whatever it was */
-	stub_unmap(s, 0, STUB_BASE);
-	stub_unmap(s, STUB_END, 0x7ffffffff000 - STUB_END);
+	stub_unmap(s, 0, base);
+	stub_unmap(s, base + STUB_LEN, 0x7ffffffff000 - (base + STUB_LEN));
 }
 
 uint8_t *stub_fx(struct stub *s)
@@ -515,12 +541,13 @@ static int receive_listeners(int sock, int fds[LISTENERS])
 /* Where the kernel puts the frame, and what must be in it: from the one that it made first. */
 static int learn_frame(struct stub *s)
 {
-	const uint64_t first = STUB_STACK, end = STUB_END;
+	const uint64_t first = base + STUB_STACK, end = base + STUB_LEN,
+		       orders = base + STUB_ORDERS;
 	uint64_t at;
 
 	/* The handler's stack pointer is at the frame. It is the same for every signal. */
 	for (at = end - sizeof(struct frame); at >= first; at -= 8) {
-		struct frame *f = (struct frame *)(s->shared + (at - STUB_ORDERS));
+		struct frame *f = (struct frame *)(s->shared + (at - orders));
 
 		if (f->ret == CODE_AT(os_stub_handler) &&
 			f->gregs[REG_RIP] == (greg_t)CODE_AT(os_stub_start) + 1)
@@ -528,11 +555,11 @@ static int learn_frame(struct stub *s)
 	}
 	if (at < first)
 		return -ENOTSUP;
-	s->frame = (struct frame *)(s->shared + (at - STUB_ORDERS));
+	s->frame = (struct frame *)(s->shared + (at - orders));
 	s->frame0 = *s->frame;
 	if (s->frame0.fpstate < first || s->frame0.fpstate + FX_END + 64 > end)
 		return -ENOTSUP;
-	s->fpstate = s->shared + (s->frame0.fpstate - STUB_ORDERS);
+	s->fpstate = s->shared + (s->frame0.fpstate - orders);
 	memcpy(s->fpstate0, s->fpstate, FX_END);
 	s->orders->frame = at + 8;
 	return 0;
@@ -560,8 +587,8 @@ static int meet(struct stub *s)
 		return r;
 	stub_unmap_all(s);
 	/* Some hosts forbid memory objects to be executed. */
-	stub_map(s, STUB_END, 4096, OS_PROT_R | OS_PROT_X, 0);
-	stub_unmap(s, STUB_END, 4096);
+	stub_map(s, base + STUB_LEN, 4096, OS_PROT_R | OS_PROT_X, 0);
+	stub_unmap(s, base + STUB_LEN, 4096);
 	return stub_apply(s);
 }
 
@@ -624,10 +651,12 @@ int stub_new(struct stub **ret, const struct os_memobj *ram, const char **why)
 	s->ram_fd = os_memobj_fd(ram);
 	s->pid = -1;
 	s->pidfd = s->program = s->mapper = s->sock = -1;
-	if (!(getauxval(AT_HWCAP2) & 2)) { /* HWCAP2_FSGSBASE */
+	*why = "random numbers";
+	r = choose_base();
+	if (r == 0 && !(getauxval(AT_HWCAP2) & 2)) { /* HWCAP2_FSGSBASE */
 		*why = "FSGSBASE";
 		r = -ENOTSUP;
-	} else {
+	} else if (r == 0) {
 		r = start(s, why);
 	}
 	if (r < 0) {

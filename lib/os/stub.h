@@ -5,8 +5,8 @@
  * monitor thread at a time uses a stub; only stub_interrupt() is for any thread.
  *
  * The processor's isolation of processes keeps the program away from the monitor and from guest memory that was not mapped for it.
- * The kernel enforces the rest: the program's thread may only park and return from a signal (seccomp(2)), and only by the code at
- * STUB_CODE; what is mapped is changed by another thread, whose registers the program cannot reach and whose orders it cannot write.
+ * The kernel enforces the rest: the program's thread may only park and return from a signal (seccomp(2)), and only by the code of
+ * its own pages; what is mapped is changed by another thread, whose registers the program cannot reach and whose orders it cannot write.
  */
 #ifndef WSLX_OS_STUB_H
 #define WSLX_OS_STUB_H
@@ -26,6 +26,8 @@ int stub_new(struct stub **ret, const struct os_memobj *ram, const char **why);
 /* Waits for it to be ready: several stubs are best made first and waited for then. -errno as above. */
 int stub_ready(struct stub *s, const char **why) MUST_CHECK;
 void stub_free(struct stub *s);
+/* Where every stub of this process has STUB_LEN bytes of its own, once there has been one. They are within the same 2 MiB. */
+uint64_t stub_base(void);
 
 /* Mappings: collected, executed by the next stub_run(), or by stub_apply(). prot: enum os_prot. */
 void stub_map(struct stub *s, uint64_t va, uint64_t len, unsigned prot, uint64_t off);

@@ -255,16 +255,16 @@ void space_protect(struct space *sp, struct soft_vcpu *c, uint64_t gpa)
 bool space_collides(struct soft_vcpu *c)
 {
 	struct upper u = {.va = 1};
-	uint64_t pde;
+	uint64_t base = stub_base(), pde;
 	uint64_t *pt;
 
-	if (!upper(&u, c, STUB_BASE))
+	if (!upper(&u, c, base))
 		return false;
-	pde = load(u.pd + (STUB_BASE >> 21));
+	pde = load(u.pd + (base >> 21 & 511));
 	if (!(pde & PTE_P))
 		return false;
 	pt = pde & PTE_PS ? NULL : soft_ram(c->vm, pde & PTE_ADDR);
-	for (uint64_t va = STUB_BASE; va < STUB_END; va += 4096)
+	for (uint64_t va = base; va < base + STUB_LEN; va += 4096)
 		if (!pt || load(pt + (va >> 12 & 511)))
 			return true;
 	return false;
@@ -437,7 +437,7 @@ enum space_result space_fault(struct space *sp, struct soft_vcpu *c, uint64_t li
 
 	if (lin >> 47 || !soft_walk_probe(c, lin, acc | ACC_U, &w))
 		return SPACE_FAULTS;
-	if ((lin >= STUB_BASE && lin < STUB_END) || w.size > LARGE)
+	if (lin - stub_base() < STUB_LEN || w.size > LARGE)
 		return SPACE_FOREIGN;
 	if (sp->mappings >= MAX_MAPPINGS)
 		space_clear(sp);

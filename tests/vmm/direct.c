@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A guest program for what is particular about direct execution of user code.
+ *
+ *     direct spin    a child computes until it is ended; prints by which signal
+ */
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static void fail(const char *what)
+{
+	printf("DIRECT-ERROR %s\n", what);
+	exit(1);
+}
+
+/* Without system calls in between: enough to be executed directly. */
+static void compute(double seconds)
+{
+	static volatile uint32_t result;
+	uint32_t x = result;
+	struct timespec t;
+	double end;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	end = (double)t.tv_sec + (double)t.tv_nsec / 1e9 + seconds;
+	do {
+		for (int n = 0; n < 1000000; n++)
+			x = x * 1664525 + 1013904223;
+		result = x;
+		clock_gettime(CLOCK_MONOTONIC, &t);
+	} while ((double)t.tv_sec + (double)t.tv_nsec / 1e9 < end);
+}
+
+static void spin(void)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		compute(1e9);
+		exit(0);
+	}
+	printf("DIRECT-SPINS\n");
+	fflush(stdout);
+	if (waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status))
+		fail("the child was not ended by a signal");
+	compute(0.1);
+	printf("DIRECT-ENDED %d\n", WTERMSIG(status));
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 2 || strcmp(argv[1], "spin") != 0)
+		fail("usage: direct spin");
+	spin();
+	return 0;
+}
