@@ -120,15 +120,6 @@ static uint64_t ram_page(uint64_t gpa)
 	return (gpa < GMEM_HOLE_START ? gpa : gpa - (GMEM_HOLE_END - GMEM_HOLE_START)) >> 12;
 }
 
-void soft_code_may_write(struct soft_vcpu *c, uint64_t gpa)
-{
-	uint64_t n = ram_page(gpa);
-
-	c->blocks->written[n / 64] |= BIT(n % 64);
-	if (unlikely(gmem_is_code(c->vm->gm, gpa)))
-		soft_code_written(c, gpa);
-}
-
 /* True: there may have been writable TLB entries for the page since the last time. */
 static bool forget_written(struct soft_vcpu *c, uint64_t gpa)
 {
@@ -243,20 +234,40 @@ static void drop_page(struct soft_vcpu *c, uint64_t gpa)
 	p->first = NULL;
 }
 
+/* The page is no code any more, which all but c have to be told. */
+static void clear_code(struct soft_vm *vm, struct soft_vcpu *c, uint64_t gpa)
+{
+	atomic_fetch_add(&vm->code_posting, 1);
+	gmem_clear_code(vm->gm, gpa);
+	request_others(vm, c, REQ_DROP, gpa);
+	atomic_fetch_sub(&vm->code_posting, 1);
+}
+
 void soft_code_written(struct soft_vcpu *c, uint64_t gpa)
 {
 	gpa &= ~0xfffull;
-	gmem_clear_code(c->vm->gm, gpa);
 	drop_page(c, gpa);
-	request_others(c->vm, c, REQ_DROP, gpa);
+	clear_code(c->vm, c, gpa);
 }
 
 void soft_code_hook(void *vm, gpa_t page)
 {
-	struct soft_vm *m = vm;
+	clear_code(vm, NULL, page);
+}
 
-	gmem_clear_code(m->gm, page);
-	request_others(m, NULL, REQ_DROP, page);
+void soft_code_may_write(struct soft_vcpu *c, uint64_t gpa)
+{
+	uint64_t n = ram_page(gpa);
+	const struct code_page *p = find_page(c->blocks, gpa & ~0xfffull);
+
+	c->blocks->written[n / 64] |= BIT(n % 64);
+	/*
+	 * Another vCPU may have cleared the mark, its requests may not be posted yet, and those to us wait until we look. What we
+	 * decoded ourselves has to go now.
+	 */
+	if (unlikely(gmem_is_code(c->vm->gm, gpa) || (p && p->first) ||
+		     atomic_load(&c->vm->code_posting)))
+		soft_code_written(c, gpa);
 }
 
 static void take_requests(struct soft_blocks *b, struct requests *q, struct requests *ret)

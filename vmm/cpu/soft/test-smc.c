@@ -88,6 +88,33 @@ TEST(smc_flushed_meanwhile)
 }
 
 /* The writer sleeps, and more pages are executed for the first time than its list of requests holds. */
+/* vCPU 1 forgets the page, as it does when it is told of code where it has written; vCPU 0 writes before it looks at requests. */
+TEST(smc_own_write_to_a_page_that_another_forgot)
+{
+	struct pair p = setup();
+
+	CHECK_EQ(executes(&p), 1);
+	soft_code_written(p.writer, RIG_CODE);
+	mem_write_bytes(p.exec, RIG_CODE, two, (unsigned)(two_end - two));
+	p.exec->rip = RIG_CODE;
+	CHECK_EQ((int)soft_block_get(p.exec)->imm, 2);
+	rig_free(p.r);
+}
+
+/* A third one is between clearing the mark and telling vCPU 0. */
+TEST(smc_write_while_another_forgets)
+{
+	struct pair p = setup();
+
+	CHECK_EQ(executes(&p), 1);
+	atomic_store(&p.writer->vm->code_posting, 1);
+	gmem_clear_code(p.r->gm, RIG_CODE);
+	mem_write_bytes(p.writer, RIG_CODE, two, (unsigned)(two_end - two));
+	CHECK_EQ(executes(&p), 2);
+	atomic_store(&p.writer->vm->code_posting, 0);
+	rig_free(p.r);
+}
+
 TEST(smc_many_requests)
 {
 	struct pair p = setup();
