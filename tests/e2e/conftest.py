@@ -202,9 +202,14 @@ def imported(w):
         w.import_deb()
         return
     if not _master:
-        _master = world()
-        _master.import_deb()
-        _master.close()
+        m = world()
+        try:
+            m.import_deb()
+        except BaseException:
+            end(m, True)
+            raise
+        m.close()
+        _master = m
     subprocess.run(["cp", "-a", _master.tmp / "disk-deb", w.tmp], check=True)
     w.data.mkdir(mode=0o700)
     text = (_master.data / "registry.json").read_text()
