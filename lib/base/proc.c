@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -49,7 +50,7 @@ int proc_find(
 	return err_set(e, -ENOENT, "%s is not installed beside this program", name);
 }
 
-static void NORETURN child(const struct proc_spawn *s, int failed, int gate)
+static void NORETURN child(const struct proc_spawn *s, int failed, int gate, pid_t parent)
 {
 	sigset_t none;
 	int fds[3], r;
@@ -61,6 +62,8 @@ static void NORETURN child(const struct proc_spawn *s, int failed, int gate)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (s->detach)
 		setsid();
+	if (s->bound && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent))
+		_exit(127);
 	if (gate >= 0) {
 		do
 			r = (int)read(gate, &go, 1);
@@ -94,9 +97,9 @@ pid_t proc_start(const struct proc_spawn *s, struct err *e)
 {
 	cleanup_close int failed_rd = -EBADF, gate_rd = -EBADF, gate_wr = -EBADF;
 	sigset_t all, old;
+	pid_t pid, self = getpid();
 	int p[2], r = 0;
 	ssize_t n;
-	pid_t pid;
 
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return err_sys(e, -errno, "start %s", s->argv[0]);
@@ -119,7 +122,7 @@ pid_t proc_start(const struct proc_spawn *s, struct err *e)
 	if (pid == 0) {
 		if (gate_wr >= 0)
 			close(gate_wr); /* else nobody's end would ever be seen */
-		child(s, p[1], gate_rd);
+		child(s, p[1], gate_rd, self);
 	}
 	if (pid < 0)
 		r = -errno;

@@ -22,6 +22,7 @@ struct proc_spawn {
 	int std[3];		 /* what becomes descriptors 0, 1, 2; negative: /dev/null */
 	int keep;		 /* one more descriptor, inherited as number 3; negative: none */
 	bool detach;		 /* in a session of its own */
+	bool bound;		 /* killed when the calling thread ends */
 	bool gated;		 /* the program starts only when one byte is written to *ret_gate */
 	int *ret_gate;		 /* ... and never when that is closed before */
 };

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include "lib/base/checked.h"
+#include "lib/base/crc32c.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
 #include "lib/base/io.h"
@@ -128,6 +129,21 @@ TEST(big_and_little_endian)
 	be64_put(b, 1);
 	CHECK_EQ(b[7], 1);
 	CHECK_EQ(le16_get(b + 6), 0x0100);
+}
+
+/* RFC 3720 appendix B.4, and that both ways agree at any length and alignment. */
+TEST(crc32c)
+{
+	static uint8_t buf[300];
+
+	CHECK_EQ(crc32c(0, "123456789", 9), 0xe3069283);
+	CHECK_EQ(crc32c(0, buf, 32), 0x8a9136aa);
+	CHECK_EQ(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283);
+	for (unsigned i = 0; i < sizeof(buf); i++)
+		buf[i] = (uint8_t)(i * 31 + i / 7);
+	for (unsigned at = 0; at < 9; at++)
+		for (unsigned len = 0; at + len <= sizeof(buf); len += 13)
+			CHECK_EQ(crc32c(len, buf + at, len), crc32c_by_table(len, buf + at, len));
 }
 
 TEST_MAIN()

@@ -232,6 +232,16 @@ int conf_int(const char *s, int64_t *ret)
 	return 0;
 }
 
+int conf_octal(const char *s, int64_t *ret)
+{
+	size_t n = strlen(s);
+
+	if (n == 0 || n > 20 || strspn(s, "01234567") != n)
+		return -EINVAL;
+	*ret = strtoll(s, NULL, 8);
+	return 0;
+}
+
 int conf_size(const char *s, uint64_t *ret)
 {
 	static const char units[] = "BKMGTP";
@@ -293,8 +303,26 @@ static bool set_choice(const struct conf_key *k, const char *value, int *ret)
 	return false;
 }
 
-static bool set_value(const struct conf_key *k, void *at, const char *value)
+static bool set_path(char **at, const char *value)
 {
+	const char *home = getenv("HOME");
+	char *s = NULL;
+
+	if (value[0] == '/')
+		s = strdup(value);
+	else if (value[0] == '~' && value[1] == '/' && home && home[0] == '/' &&
+		 asprintf(&s, "%s%s", home, value + 1) < 0)
+		s = NULL;
+	if (!s)
+		return false;
+	free(*at);
+	*at = s;
+	return true;
+}
+
+bool conf_set(const struct conf_key *k, void *target, const char *value)
+{
+	void *at = (char *)target + k->off;
 	int64_t i;
 	uint64_t u;
 	char *s;
@@ -302,7 +330,9 @@ static bool set_value(const struct conf_key *k, void *at, const char *value)
 	switch (k->kind) {
 	case CONF_BOOL: return conf_bool(value, at) == 0;
 	case CONF_INT:
-		if (conf_int(value, &i) < 0 || i < k->min || i > k->max)
+	case CONF_OCTAL:
+		if ((k->kind == CONF_INT ? conf_int(value, &i) : conf_octal(value, &i)) < 0 ||
+			i < k->min || i > k->max)
 			return false;
 		*(int64_t *)at = i;
 		return true;
@@ -318,8 +348,11 @@ static bool set_value(const struct conf_key *k, void *at, const char *value)
 		free(*(char **)at);
 		*(char **)at = s;
 		return true;
+	case CONF_PATH: return set_path(at, value);
 	case CONF_CHOICE: return set_choice(k, value, at);
-	case CONF_UNSUPPORTED: return true;
+	case CONF_UNSUPPORTED:
+	case CONF_IGNORED:
+	case CONF_ELSEWHERE: return true;
 	}
 	return false;
 }
@@ -333,12 +366,15 @@ static void apply_one(
 	for (unsigned i = 0; i < a->nkeys; i++) {
 		const struct conf_key *k = &a->keys[i];
 
+		if (k->kind == CONF_ELSEWHERE &&
+			!strncasecmp(k->section, section, strlen(k->section)))
+			return;
 		if (strcasecmp(k->section, section) || strcasecmp(k->key, key))
 			continue;
 		if (k->kind == CONF_UNSUPPORTED)
 			snprintf(text, sizeof(text), "%s.%s is not supported yet and ignored",
 				k->section, k->key);
-		else if (!set_value(k, a->target + k->off, value))
+		else if (!conf_set(k, a->target, value))
 			snprintf(text, sizeof(text), "bad value for %s.%s: '%.80s'", k->section,
 				k->key, value);
 		else

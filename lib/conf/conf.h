@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include "lib/base/attr.h"
 
-enum { CONF_MAX_NAME = 63, CONF_MAX_VALUE = 4095, CONF_MAX_FILE = 1024 * 1024 };
+enum { CONF_MAX_NAME = 95, CONF_MAX_VALUE = 4095, CONF_MAX_FILE = 1024 * 1024 };
 
 /* One setting, in the file's order; section is "" before the first header. */
 typedef void (*conf_fn)(
@@ -26,18 +26,35 @@ void conf_parse(const char *text, size_t len, conf_fn fn, conf_warn_fn warn, voi
 /* Values: 0, or -EINVAL and *ret untouched. */
 int conf_bool(const char *s, bool *ret);     /* true, false, 1, 0 */
 int conf_int(const char *s, int64_t *ret);   /* decimal, 0x..., 0..., with a sign */
+int conf_octal(const char *s, int64_t *ret); /* digits 0 to 7 only */
 int conf_size(const char *s, uint64_t *ret); /* bytes: 8GB, 512M, 4096, 1.5 is not a number */
 
-enum conf_kind { CONF_BOOL, CONF_INT, CONF_SIZE, CONF_STR, CONF_CHOICE, CONF_UNSUPPORTED };
+enum conf_kind {
+	CONF_BOOL,
+	CONF_INT,
+	CONF_OCTAL,
+	CONF_SIZE,
+	CONF_STR,
+	CONF_PATH, /* absolute; "~/..." becomes that */
+	CONF_CHOICE,
+	CONF_UNSUPPORTED, /* to come: reported */
+	CONF_IGNORED,	  /* has no meaning here, and never will: accepted */
+	/* section is a prefix, key unused: somebody else reads what stands there */
+	CONF_ELSEWHERE,
+};
 
 /* Where a setting goes. */
 struct conf_key {
 	const char *section, *key;
 	enum conf_kind kind;
-	size_t off;	  /* in the target: bool, int64_t, uint64_t, char * (malloc'ed), int */
-	int64_t min, max; /* of CONF_INT; CONF_SIZE has its max here, 0: none */
+	/* in the target: bool, int64_t, int64_t (octal), uint64_t, char * (malloc'ed; also a path), int */
+	size_t off;
+	int64_t min, max; /* of CONF_INT, CONF_OCTAL; CONF_SIZE has its max here, 0: none */
 	const char *const *choices; /* of CONF_CHOICE: names by value, NULL-ended */
 };
+
+/* Sets one of target's members; false, and nothing is changed: value is none for this key. */
+bool conf_set(const struct conf_key *k, void *target, const char *value);
 
 /*
  * Parses into target by the table. What is unknown, unsupported or out of range is reported and

@@ -82,6 +82,12 @@ TEST(values)
 	CHECK_EQ(conf_int(" 1", &i), -EINVAL);
 	CHECK_EQ(conf_int("1x", &i), -EINVAL);
 	CHECK_EQ(conf_int("99999999999999999999", &i), -EINVAL);
+	CHECK(conf_octal("0022", &i) == 0 && i == 18);
+	CHECK(conf_octal("77", &i) == 0 && i == 63);
+	CHECK_EQ(conf_octal("", &i), -EINVAL);
+	CHECK_EQ(conf_octal("8", &i), -EINVAL);
+	CHECK_EQ(conf_octal("-1", &i), -EINVAL);
+	CHECK_EQ(conf_octal("0x1", &i), -EINVAL);
 	CHECK(conf_size("8GB", &u) == 0 && u == 8ull << 30);
 	CHECK(conf_size("512m", &u) == 0 && u == 512ull << 20);
 	CHECK(conf_size("1TiB", &u) == 0 && u == 1ull << 40);

@@ -492,6 +492,7 @@ int ext4_set_xattrs(
 
 static errcode_t free_inode(struct ext4 *x, uint32_t ino, struct ext2_inode_large *inode)
 {
+	bool dir = S_ISDIR(inode->i_mode);
 	errcode_t r = 0;
 
 	if (inode->i_flags & EXT4_EXTENTS_FL)
@@ -503,7 +504,7 @@ static errcode_t free_inode(struct ext4 *x, uint32_t ino, struct ext2_inode_larg
 		r = put_inode(x, ino, inode);
 	}
 	if (!r)
-		ext2fs_inode_alloc_stats2(x->fs, ino, -1, /* isdir= */ 0);
+		ext2fs_inode_alloc_stats2(x->fs, ino, -1, dir);
 	return r;
 }
 

@@ -63,7 +63,7 @@ struct ext4_xattr {
 };
 int ext4_set_xattrs(
 	struct ext4 *x, uint32_t ino, const struct ext4_xattr *xa, size_t n, struct err *e);
-/* Adds by to the number of names of a file; an inode without names is freed. */
+/* Adds by to the number of names of a file, or of a directory that is not written yet; an inode without names is freed. */
 int ext4_link_count(struct ext4 *x, uint32_t ino, int by, struct err *e);
 
 /* A directory, with everything in it. */

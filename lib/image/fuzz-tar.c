@@ -11,9 +11,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint8_t id[16] = {1};
 	static int in = -1, out = -1;
-	struct image_import_opts io = {.size = 16 << 20};
+	struct image_import_opts io = {.size = 16 << 20, .spool_fd = -1};
+	struct image_facts facts = {0};
 	const struct image_write_opts o = {
-		.io = &io, .uuid = id, .hash_seed = id, .now = 1700000000};
+		.io = &io, .uuid = id, .hash_seed = id, .now = 1700000000, .facts = &facts};
 	struct err e = {0};
 
 	if (in < 0) {

@@ -13,6 +13,7 @@
 #include "lib/base/attr.h"
 #include "lib/base/checked.h"
 #include "lib/base/cleanup.h"
+#include "lib/base/crc32c.h"
 #include "lib/base/le.h"
 
 enum { SB = 1024, SB_LEN = 1024, SB_CHECKSUM = 0x3fc };
@@ -22,18 +23,6 @@ enum { INCOMPAT_RECOVER = 0x4, INCOMPAT_JOURNAL_DEV = 0x8, INCOMPAT_64BIT = 0x80
 enum { INCOMPAT_KNOWN = 0x3e7d6 | 0x2 };
 enum { RO_METADATA_CSUM = 0x400 };
 enum { STATE_ERRORS = 2 };
-
-static uint32_t crc32c(const uint8_t *p, size_t len)
-{
-	uint32_t c = ~0u;
-
-	while (len--) {
-		c ^= *p++;
-		for (int i = 0; i < 8; i++)
-			c = c >> 1 ^ (c & 1 ? 0x82f63b78 : 0);
-	}
-	return c;
-}
 
 static void corrupt(struct image_info *i, const char *what)
 {
@@ -53,7 +42,7 @@ static void probe_ext4(const uint8_t *s, uint64_t file_size, struct image_info *
 	memcpy(i->uuid, s + 104, 16);
 	i->needs_recovery = incompat & INCOMPAT_RECOVER;
 	i->has_errors = le16_get(s + 58) & STATE_ERRORS;
-	if (ro & RO_METADATA_CSUM && crc32c(s, SB_CHECKSUM) != le32_get(s + SB_CHECKSUM)) {
+	if (ro & RO_METADATA_CSUM && ~crc32c(0, s, SB_CHECKSUM) != le32_get(s + SB_CHECKSUM)) {
 		corrupt(i, "its superblock has a wrong checksum");
 		return;
 	}
@@ -92,6 +81,7 @@ static const struct {
 	uint32_t off;
 	uint8_t len;
 	const char *magic, *what;
+	bool archive; /* or compressed: for the importer to look into */
 } magics[] = {
 	{0, 4, "XFSB", "an xfs file system"},
 	{0x10040, 8, "_BHRfS_M", "a btrfs file system"},
@@ -106,13 +96,17 @@ static const struct {
 	{32769, 5, "CD001", "a CD image"},
 	{4086, 10, "SWAPSPACE2", "swap space"},
 	{512, 8, "EFI PART", "a disk with a partition table (GPT)"},
-	{257, 5, "ustar", "a tar archive, to be imported"},
-	{0, 2, "\x1f\x8b", "a gzip file"},
+	{257, 5, "ustar", "a tar archive, to be imported", true},
+	{0, 2, "\x1f\x8b", "a gzip file", true},
 	{0, 6,
 		"\xfd"
 		"7zXZ",
-		"an xz file"},
-	{0, 4, "\x28\xb5\x2f\xfd", "a zstd file"},
+		"an xz file", true},
+	{0, 4, "\x28\xb5\x2f\xfd", "a zstd file", true},
+	{0, 3, "BZh", "a bzip2 file", true},
+	{0, 4, "\x04\x22\x4d\x18", "an lz4 file", true},
+	{0, 4, "LZIP", "an lzip file", true},
+	{0, 2, "\x1f\x9d", "a file of compress(1)", true},
 	{510, 2, "\x55\xaa", "a disk with a partition table (MBR)"},
 };
 
@@ -138,6 +132,7 @@ void image_probe_bytes(const uint8_t *p, size_t len, uint64_t size, struct image
 			!memcmp(p + magics[i].off, magics[i].magic, magics[i].len)) {
 			ret->kind = IMAGE_FOREIGN;
 			ret->what = magics[i].what;
+			ret->archive = magics[i].archive;
 			return;
 		}
 	}

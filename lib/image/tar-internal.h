@@ -7,7 +7,8 @@
 #include <archive_entry.h>
 #include "lib/image/ext4.h"
 
-enum { XATTR_MAX = 32, ACL_MAX = 64, ACL_BYTES = 4 + 8 * ACL_MAX };
+/* As many attributes as fit into an inode and a block of ext4. */
+enum { XATTR_MAX = 256, ACL_MAX = 64, ACL_BYTES = 4 + 8 * ACL_MAX };
 
 struct xattr_set {
 	struct ext4_xattr xa[XATTR_MAX + 2];

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A root file system archive becomes a disk: libarchive reads it, tree.c keeps the names, ext4.c writes. What the
- * archive says is taken as the root of the new system and never followed out of it: no "..", no path through a symbolic
- * link, hard links only to what came before, device nodes only below /dev.
+ * The entries of a root file system archive, or of one layer of a container image, go into a disk: libarchive reads them,
+ * tree.c keeps the names, ext4.c writes. What the archive says is taken as the root of the new system and never followed
+ * out of it: no "..", no path through a symbolic link, hard links only to what came before, device nodes only below /dev.
+ *
+ * A layer adds to those before it; names that begin with ".wh." take away (OCI image specification, "Image Layer
+ * Filesystem Changeset").
  */
-#include "lib/image/image.h"
+#include "lib/image/import-internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,22 +16,10 @@
 #include "lib/base/attr.h"
 #include "lib/base/cleanup.h"
 #include "lib/image/tar-internal.h"
-#include "lib/image/tree.h"
 
-enum { READ_CHUNK = 1 << 18, PROGRESS_STEP = 1 << 20 };
+enum { PROGRESS_STEP = 1 << 20 };
 
-struct import {
-	const struct image_write_opts *o;
-	struct archive *a;
-	struct ext4 *x;
-	struct tree *t;
-	struct image_progress progress;
-	uint64_t next_report;
-	int64_t consumed; /* of the decompressed archive, at the end of the last entry */
-	bool docker;	  /* looks like the output of docker save */
-};
-
-static int archive_err(struct import *im, struct err *e)
+int import_archive_error(const struct import *im, struct err *e)
 {
 	const char *text = archive_error_string(im->a);
 	int code = archive_errno(im->a);
@@ -44,11 +35,12 @@ static int archive_err(struct import *im, struct err *e)
 		text ? text : "unknown error");
 }
 
-static void report(struct import *im, bool now)
+void import_report(struct import *im, bool now)
 {
 	const struct image_import_opts *io = im->o->io;
 
-	im->progress.read = MAX(archive_filter_bytes(im->a, -1), 0);
+	if (im->a)
+		im->progress.read = im->base + (uint64_t)MAX(archive_filter_bytes(im->a, -1), 0);
 	if (!io->progress || (!now && im->progress.read < im->next_report))
 		return;
 	im->next_report = im->progress.read + PROGRESS_STEP;
@@ -110,14 +102,32 @@ static int parent_of(struct import *im, const char *path, struct node **ret, con
 	return 0;
 }
 
+/* Files that say what the distribution is. */
+static struct import_text *text_to_keep(
+	struct import *im, const char *path, uint32_t ino, uint64_t size)
+{
+	for (unsigned i = 0; i < IMPORT_TEXTS; i++) {
+		struct import_text *t = &im->text[i];
+
+		if (strcmp(path, import_text_names[i]) != 0 || size > FACTS_FILE_MAX)
+			continue;
+		free(t->data);
+		*t = (struct import_text){ino, calloc(1, size + 1), size};
+		return t->data ? t : NULL;
+	}
+	return NULL;
+}
+
 static int put_xattrs(struct import *im, uint32_t ino, const struct xattr_set *s, struct err *e)
 {
 	return s->n ? ext4_set_xattrs(im->x, ino, s->xa, s->n, e) : 0;
 }
 
-static int copy_data(struct import *im, struct archive_entry *entry, uint32_t ino, struct err *e)
+static int copy_data(struct import *im, struct archive_entry *entry, uint32_t ino, const char *path,
+	struct err *e)
 {
 	int64_t size = archive_entry_size(entry), off;
+	struct import_text *text = text_to_keep(im, path, ino, (uint64_t)MAX(size, 0));
 	const void *buf;
 	size_t len;
 	int r;
@@ -128,17 +138,20 @@ static int copy_data(struct import *im, struct archive_entry *entry, uint32_t in
 		r = ext4_write(im->x, off, buf, len, e);
 		if (r < 0)
 			return r;
-		report(im, /* now= */ false);
+		if (text && (uint64_t)off < text->len)
+			memcpy(text->data + off, buf, MIN(len, text->len - (uint64_t)off));
+		import_report(im, /* now= */ false);
 	}
 	if (r != ARCHIVE_EOF)
-		return archive_err(im, e);
+		return import_archive_error(im, e);
 	return ext4_write_end(im->x, ino, size, e);
 }
 
 /* Anything but directories and hard links, under a name that is free. */
-static int add_new(struct import *im, struct archive_entry *entry, struct node *dir,
-	const char *name, struct ext4_attr *a, const struct xattr_set *s, struct err *e)
+static int add_new(struct import *im, struct archive_entry *entry, const char *path,
+	struct node *dir, struct ext4_attr *a, const struct xattr_set *s, struct err *e)
 {
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 	bool node = S_ISCHR(a->mode) || S_ISBLK(a->mode);
 	struct node *n;
 	uint32_t ino;
@@ -155,7 +168,7 @@ static int add_new(struct import *im, struct archive_entry *entry, struct node *
 			return err_set(e, -EINVAL, "device numbers out of range");
 		r = ext4_inode(im->x, a, &ino, e);
 		if (r == 0 && S_ISREG(a->mode))
-			r = copy_data(im, entry, ino, e);
+			r = copy_data(im, entry, ino, path, e);
 	} else {
 		return err_set(e, -EINVAL, "of an unknown type");
 	}
@@ -205,6 +218,40 @@ static int add_link(struct import *im, struct node *dir, const char *name, struc
 	return r < 0 ? err_sys(e, r, "add a name") : 0;
 }
 
+/* --- layers --- */
+
+static int forget(void *ctx, struct node *n)
+{
+	struct import *im = ((void **)ctx)[0];
+
+	return ext4_link_count(im->x, n->ino, -1, ((void **)ctx)[1]);
+}
+
+/* Takes away what earlier layers put under a name; of this layer's own nothing goes. */
+static int prune(struct import *im, struct node *n, bool itself, struct err *e)
+{
+	return tree_prune(im->t, n, itself, im->layer, forget, (void *[]){im, e});
+}
+
+/* path: normalised; its last component, name, begins with ".wh.". */
+static int whiteout(struct import *im, const char *path, const char *name, struct err *e)
+{
+	char parent[TREE_MAX_PATH];
+	struct node *dir, *n;
+
+	snprintf(parent, sizeof(parent), "%.*s", name > path ? (int)(name - path - 1) : 0, path);
+	dir = tree_find(im->t, parent);
+	if (!dir || !S_ISDIR(dir->mode))
+		return 0;
+	if (!strcmp(name, ".wh..wh..opq"))
+		return prune(im, dir, /* itself= */ false, e);
+	name += 4;
+	if (!strncmp(name, ".wh.", 4))
+		return 0; /* notes of a union file system to itself */
+	n = tree_child(im->t, dir, name, strlen(name));
+	return n ? prune(im, n, /* itself= */ true, e) : 0;
+}
+
 static int check_policy(
 	const char *path, const struct ext4_attr *a, int64_t uid, int64_t gid, struct err *e)
 {
@@ -237,13 +284,24 @@ static int add_entry(struct import *im, struct archive_entry *entry, const char 
 		r = ext4_set_attr(im->x, EXT4_ROOT, &a, e);
 		return r < 0 ? r : put_xattrs(im, EXT4_ROOT, &s, e);
 	}
+	name = strrchr(path, '/');
+	name = name ? name + 1 : path;
+	if (im->layer && !strncmp(name, ".wh.", 4))
+		return whiteout(im, path, name, e);
 	r = parent_of(im, path, &dir, &name, e);
 	if (r < 0)
 		return r;
 	old = tree_child(im->t, dir, name, strlen(name));
 	if (old && S_ISDIR(old->mode) && !link && S_ISDIR(a.mode)) {
+		old->layer = (uint16_t)im->layer;
 		r = ext4_set_attr(im->x, old->ino, &a, e);
 		return r < 0 ? r : put_xattrs(im, old->ino, &s, e);
+	}
+	if (old && old->layer < im->layer && (S_ISDIR(old->mode) || S_ISDIR(a.mode))) {
+		r = prune(im, old, /* itself= */ true, e);
+		if (r < 0)
+			return r;
+		old = tree_child(im->t, dir, name, strlen(name));
 	}
 	if (old && (S_ISDIR(old->mode) || (!link && S_ISDIR(a.mode))))
 		return err_set(
@@ -252,21 +310,20 @@ static int add_entry(struct import *im, struct archive_entry *entry, const char 
 		return add_link(im, dir, name, old, link, absolute, e);
 	if (old && (r = drop(im, old, e)) < 0)
 		return r;
-	return add_new(im, entry, dir, name, &a, &s, e);
-}
-
-/* Names in a message must not play with the reader's terminal. */
-static int printable(struct err *e, int r)
-{
-	for (char *p = e ? e->text : NULL; p && *p; p++)
-		if ((uint8_t)*p < ' ' || *p == 0x7f)
-			*p = '?';
-	return r;
+	return add_new(im, entry, path, dir, &a, &s, e);
 }
 
 static int short_name(const char *path)
 {
 	return (int)MIN(strlen(path), 200u);
+}
+
+/* A name that is not UTF-8, though its header should be: it is taken as it is, as the kernel would. */
+static bool is_only_a_charset(struct archive *a)
+{
+	const char *text = archive_error_string(a);
+
+	return text && strstr(text, "can't be converted from");
 }
 
 static int read_entry(struct import *im, struct archive_entry *entry, int how, struct err *e)
@@ -278,7 +335,7 @@ static int read_entry(struct import *im, struct archive_entry *entry, int how, s
 
 	if (!path)
 		path = archive_entry_pathname_utf8(entry);
-	if (how == ARCHIVE_WARN) {
+	if (how == ARCHIVE_WARN && !is_only_a_charset(im->a)) {
 		const char *text = archive_error_string(im->a);
 
 		return err_set(
@@ -289,150 +346,39 @@ static int read_entry(struct import *im, struct archive_entry *entry, int how, s
 	r = tree_normalise(path, safe, &absolute, e);
 	if (r < 0)
 		return r;
+	if (!im->layer && im->progress.files < 2 && oci_looks_like(safe))
+		return IMPORT_LAYERS;
 	r = add_entry(im, entry, safe, absolute, e);
 	if (r < 0)
 		return err_wrap(e, r, "%.*s", short_name(path), path);
-	if (!strcmp(safe, "manifest.json") || !strcmp(safe, "oci-layout"))
-		im->docker = true;
 	im->progress.files++;
 	return 0;
 }
 
-static int read_all(struct import *im, struct err *e)
+int import_entries(struct import *im, struct err *e)
 {
+	uint64_t before = im->progress.files;
 	struct archive_entry *entry;
 	int r;
 
+	im->consumed = 0;
+	tree_set_layer(im->t, im->layer);
 	for (;;) {
 		int how = archive_read_next_header(im->a, &entry);
 
 		if (how == ARCHIVE_EOF)
 			break;
 		if (how != ARCHIVE_OK && how != ARCHIVE_WARN)
-			return archive_err(im, e);
+			return import_archive_error(im, e);
 		r = read_entry(im, entry, how, e);
-		if (r < 0)
-			return printable(e, r);
+		if (r)
+			return r;
 		im->consumed = archive_filter_bytes(im->a, 0);
-		report(im, /* now= */ false);
+		import_report(im, /* now= */ false);
 	}
 	/* Two blocks of zeroes end an archive. libarchive does not insist; but without them, who knows what is missing? */
-	if (im->progress.files &&
+	if (im->progress.files != before &&
 		archive_filter_bytes(im->a, 0) - ALIGN_UP(im->consumed, 512) < 512)
 		return err_set(e, -EINVAL, "the archive is cut short: its end mark is missing");
 	return 0;
-}
-
-/* --- the whole --- */
-
-static bool has(struct import *im, const char *path)
-{
-	return tree_find(im->t, path) != NULL;
-}
-
-/* As much as makes it worth booting: a shell, or /etc beside programs. /bin may be a link to usr/bin. */
-static int check_root_fs(struct import *im, struct err *e)
-{
-	if (!im->progress.files)
-		return err_set(e, -EINVAL, "the archive is empty");
-	if (has(im, "bin/sh") || has(im, "usr/bin/sh") ||
-		(has(im, "etc") && (has(im, "usr/bin") || has(im, "bin"))))
-		return 0;
-	if (im->docker)
-		return err_set(e, -EINVAL,
-			"an archive of container image layers, not of a root file system (use the output of \"export\")");
-	return err_set(e, -EINVAL,
-		"not a root file system: there is neither /bin/sh nor /etc with /usr/bin");
-}
-
-static int put_dir(void *ctx, struct node *dir)
-{
-	struct import *im = ((void **)ctx)[0];
-	struct err *e = ((void **)ctx)[1];
-	cleanup_free struct ext4_dirent *ent = calloc(dir->children + 1, sizeof(*ent));
-	size_t i = dir->children;
-
-	if (!ent)
-		return err_sys(e, -ENOMEM, "write a directory");
-	/* The list has the newest first. */
-	for (struct node *n = dir->child; n; n = n->next)
-		if (!n->gone)
-			ent[--i] = (struct ext4_dirent){
-				.ino = n->ino, .mode = n->mode, .name = n->name, .len = n->len};
-	return ext4_dir(im->x, dir->ino, dir->parent->ino, ent, dir->children, dir->subdirs, e);
-}
-
-static int open_archive(struct import *im, struct err *e)
-{
-	im->a = archive_read_new();
-	if (!im->a)
-		return err_sys(e, -ENOMEM, "read the archive");
-	/* Only what libarchive does itself: its other filters run programs. */
-	archive_read_support_filter_gzip(im->a);
-	archive_read_support_filter_bzip2(im->a);
-	archive_read_support_filter_xz(im->a);
-	archive_read_support_filter_lzma(im->a);
-	archive_read_support_filter_lzip(im->a);
-	archive_read_support_filter_zstd(im->a);
-	archive_read_support_filter_lz4(im->a);
-	archive_read_support_filter_compress(im->a);
-	archive_read_support_format_tar(im->a);
-	if (archive_read_open_fd(im->a, im->o->io->in_fd, READ_CHUNK) != ARCHIVE_OK)
-		return archive_err(im, e);
-	return 0;
-}
-
-static int lost_and_found(struct import *im, struct err *e)
-{
-	const struct ext4_attr a = {
-		.mode = S_IFDIR | 0700, .atime.sec = im->o->now, .mtime.sec = im->o->now};
-	struct node *n;
-	uint32_t ino;
-	int r = ext4_inode(im->x, &a, &ino, e);
-
-	if (r < 0)
-		return r;
-	r = tree_add(im->t, tree_root(im->t), "lost+found", 10, ino, a.mode, &n);
-	return r < 0 ? err_sys(e, r, "make a file system") : 0;
-}
-
-static int run(struct import *im, struct err *e)
-{
-	const struct image_import_opts *io = im->o->io;
-	const struct ext4_config cfg = {.fd = io->out_fd,
-		.size = io->size,
-		.label = io->label,
-		.uuid = im->o->uuid,
-		.hash_seed = im->o->hash_seed,
-		.now = im->o->now};
-	struct stat st;
-	int r;
-
-	if (fstat(io->in_fd, &st) == 0 && S_ISREG(st.st_mode))
-		im->progress.total = st.st_size;
-	if ((r = open_archive(im, e)) < 0 || (r = ext4_new(&im->x, &cfg, e)) < 0)
-		return r;
-	r = tree_new(&im->t, EXT4_ROOT);
-	if (r < 0)
-		return err_sys(e, r, "make a file system");
-	if ((r = lost_and_found(im, e)) < 0 || (r = read_all(im, e)) < 0 ||
-		(r = check_root_fs(im, e)) < 0)
-		return r;
-	report(im, /* now= */ true);
-	r = tree_each_dir(im->t, put_dir, (void *[]){im, e});
-	if (r < 0)
-		return r;
-	return ext4_finish(im->x, e);
-}
-
-int image_write(const struct image_write_opts *o, struct err *e)
-{
-	struct import im = {.o = o};
-	int r = run(&im, e);
-
-	if (im.a)
-		archive_read_free(im.a);
-	ext4_free(im.x);
-	tree_free(im.t);
-	return r;
 }

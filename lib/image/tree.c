@@ -20,6 +20,7 @@ struct tree {
 	struct node **bucket;
 	size_t buckets, nodes;
 	struct arena *arena;
+	uint16_t layer;
 };
 
 static void *take(struct tree *t, size_t size)
@@ -173,6 +174,7 @@ int tree_add(struct tree *t, struct node *dir, const char *name, size_t len, uin
 	n->len = len;
 	n->ino = ino;
 	n->mode = mode;
+	n->layer = t->layer;
 	n->parent = dir;
 	n->hash = hash_of(dir, name, len);
 	n->chain = t->bucket[n->hash % t->buckets];
@@ -184,6 +186,11 @@ int tree_add(struct tree *t, struct node *dir, const char *name, size_t len, uin
 	t->nodes++;
 	*ret = n;
 	return 0;
+}
+
+void tree_set_layer(struct tree *t, unsigned layer)
+{
+	t->layer = (uint16_t)layer;
 }
 
 /* It stays in its parent's list, marked, until the end: archives seldom name a thing twice. */
@@ -199,7 +206,35 @@ void tree_remove(struct tree *t, struct node *n)
 	n->parent->subdirs -= S_ISDIR(n->mode);
 }
 
-/* Without recursion: an archive may nest directories as deep as it likes. */
+/* Children first, and without recursion: an archive may nest directories as deep as it likes. */
+int tree_prune(struct tree *t, struct node *top, bool itself, unsigned layer,
+	int (*fn)(void *ctx, struct node *n), void *ctx)
+{
+	struct node *n = top;
+
+	for (;;) {
+		while (S_ISDIR(n->mode) && !n->gone && n->child)
+			n = n->child;
+		for (;;) {
+			if (!n->gone && n->layer < layer && !n->children && (n != top || itself)) {
+				int r = fn(ctx, n);
+
+				if (r < 0)
+					return r;
+				tree_remove(t, n);
+			}
+			if (n == top)
+				return 0;
+			if (n->next) {
+				n = n->next;
+				break;
+			}
+			n = n->parent;
+		}
+	}
+}
+
+/* Without recursion, too. */
 int tree_each_dir(struct tree *t, int (*fn)(void *ctx, struct node *dir), void *ctx)
 {
 	struct node *n = t->root;

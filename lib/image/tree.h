@@ -20,6 +20,7 @@ struct node {
 	uint32_t ino, mode;
 	uint32_t children, subdirs;
 	uint32_t hash;
+	uint16_t layer; /* in which it was named last */
 	uint8_t len;
 	bool gone;
 	char name[];
@@ -44,8 +45,16 @@ struct node *tree_find(struct tree *t, const char *path);
 /* New child; the name must not exist. -ENOMEM, -ENFILE (too many). */
 int tree_add(struct tree *t, struct node *dir, const char *name, size_t len, uint32_t ino,
 	uint32_t mode, struct node **ret);
+/* The layer of nodes added from now on; 0 at first. */
+void tree_set_layer(struct tree *t, unsigned layer);
 /* Takes the name away; it must not be a directory with children. */
 void tree_remove(struct tree *t, struct node *n);
+/*
+ * Takes away what is below top (with itself: top, too) and was last named before this layer, except directories in which
+ * something remains. fn is called for each node before it goes; stops at and returns its first negative result.
+ */
+int tree_prune(struct tree *t, struct node *top, bool itself, unsigned layer,
+	int (*fn)(void *ctx, struct node *n), void *ctx);
 /* Calls fn for every directory, parents first; stops at and returns its first negative result. */
 int tree_each_dir(struct tree *t, int (*fn)(void *ctx, struct node *dir), void *ctx);
 

@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -111,6 +112,13 @@ int os_memobj_punch(struct os_memobj *o, uint64_t off, uint64_t len)
 		0)
 		return -errno;
 	return 0;
+}
+
+uint64_t os_memobj_used(const struct os_memobj *o)
+{
+	struct stat st;
+
+	return fstat(o->fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
 int os_mem_map(size_t len, unsigned prot, void **ret)

@@ -30,6 +30,8 @@ void os_memobj_large(void *p, size_t len);
 int os_memobj_write(struct os_memobj *o, uint64_t off, const void *buf, size_t len);
 /* Gives the pages of [off, off+len) back to the host; they read as zero afterwards. */
 int os_memobj_punch(struct os_memobj *o, uint64_t off, uint64_t len);
+/* How much of the host's memory it takes, bytes; swapped out pages may not count. */
+uint64_t os_memobj_used(const struct os_memobj *o);
 
 /* Anonymous private memory, zeroed. */
 int os_mem_map(size_t len, unsigned prot, void **ret);

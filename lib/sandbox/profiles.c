@@ -83,6 +83,30 @@ static const struct sandbox_rule importer_rules[] = {
 
 const struct sandbox_profile sandbox_importer = {"importer", importer_rules};
 
+static const struct sandbox_rule exporter_rules[] = {
+	NO_PATHS,
+	MEMORY_AND_TIME,
+	FILE_IO,
+	IF_MASKED("mmap", 2, PROT_EXEC, 0),
+	IF_MASKED("mprotect", 2, PROT_EXEC, 0),
+	/* a disk's copy shares its blocks where it can */
+	IF_EQUAL("ioctl", 1, FICLONE),
+	IF_EQUAL("ioctl", 1, TCGETS),
+	/* a reader that is slower than we are */
+	ALLOW("poll"),
+	/* compressors have threads */
+	FAIL("clone3", ENOSYS),
+	IF_MASKED("clone", 0, CLONE_THREAD, CLONE_THREAD),
+	ALLOW("set_robust_list"),
+	ALLOW("rseq"),
+	ALLOW("sched_getaffinity"),
+	FAIL("sysinfo", ENOSYS),
+	FAIL("prlimit64", EPERM),
+	{0},
+};
+
+const struct sandbox_profile sandbox_exporter = {"exporter", exporter_rules};
+
 static const struct sandbox_rule vmm_rules[] = {
 	NO_PATHS,
 	MEMORY_AND_TIME,

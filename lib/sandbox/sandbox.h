@@ -14,6 +14,8 @@
 struct sandbox_profile;
 extern const struct sandbox_profile sandbox_vmm; /* wslx-vmm: KVM, code generation, local sockets */
 extern const struct sandbox_profile sandbox_importer; /* lib/image: descriptor in, descriptor out */
+extern const struct sandbox_profile
+	sandbox_exporter; /* the same, with threads; copies files as a whole */
 
 enum sandbox_stage {
 	SANDBOX_FDS,

@@ -145,6 +145,12 @@ TEST(importer_forbidden)
 	CHECK_EQ(confined(&sandbox_importer, try_exec), KILLED + SIGSYS);
 }
 
+TEST(exporter_forbidden)
+{
+	check_forbidden(&sandbox_exporter);
+	CHECK_EQ(confined(&sandbox_exporter, try_exec), KILLED + SIGSYS);
+}
+
 /* Without the sandbox these calls work (as far as a process may): the tests above do not pass for another reason. */
 TEST(not_forbidden_outside)
 {
@@ -249,6 +255,23 @@ TEST(importer_works)
 {
 	CHECK_EQ(confined(&sandbox_importer, importer_work), 0);
 	CHECK_EQ(confined(&sandbox_importer, importer_exec_memory), KILLED + SIGSYS);
+}
+
+static int exporter_work(void)
+{
+	pthread_t t;
+	int done = 0;
+
+	/* Compressors have threads. */
+	NEED(pthread_create(&t, NULL, thread, &done) == 0);
+	NEED(pthread_join(t, NULL) == 0 && done);
+	return importer_work();
+}
+
+TEST(exporter_works)
+{
+	CHECK_EQ(confined(&sandbox_exporter, exporter_work), 0);
+	CHECK_EQ(confined(&sandbox_exporter, importer_exec_memory), KILLED + SIGSYS);
 }
 
 static int pipe_fd, other_fd;

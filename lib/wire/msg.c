@@ -169,3 +169,12 @@ int wire_get_str(const struct wire_msg *m, enum wslx_tag tag, char *buf, size_t 
 	buf[a.len] = '\0';
 	return (int)a.len;
 }
+
+void wire_wipe(const struct wire_msg *m, enum wslx_tag tag)
+{
+	struct wire_attr a;
+
+	for (size_t pos = 0; wire_next(m, &pos, &a);)
+		if (a.tag == (unsigned)tag)
+			explicit_bzero((void *)(uintptr_t)a.data, a.len);
+}

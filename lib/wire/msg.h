@@ -65,4 +65,7 @@ uint64_t wire_get_u64(const struct wire_msg *m, enum wslx_tag tag, uint64_t def)
  */
 int wire_get_str(const struct wire_msg *m, enum wslx_tag tag, char *buf, size_t cap);
 
+/* Overwrites the values of attributes with this tag, in the caller's buffer, with zeroes: secrets. */
+void wire_wipe(const struct wire_msg *m, enum wslx_tag tag);
+
 #endif
