@@ -7,8 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 #include "lib/base/io.h"
+#include "lib/base/loop.h"
 #include "lib/ctl/server.h"
+#include "lib/os/mem.h"
 #include "vmm/chip/power.h"
+#include "vmm/dump.h"
+#include "vmm/registers.h"
 #include "vmm/scsi/scsi.h"
 #include "vmm/snapshot.h"
 #include "vmm/virtio/balloon.h"
@@ -52,6 +56,9 @@ static void do_status(void *ctx, struct ctl_call *call, struct json_object *para
 		if (scsi_lun_exists(c->m->scsi, i))
 			js_push(luns, json_object_new_int64(i));
 	js_set(o, "luns", luns);
+	js_set_u64(o, "memory_used", os_memobj_used(gmem_object(vm_gmem(vm))));
+	js_set_u64(o, "began", c->m->began);
+	js_set_u64(o, "entered", c->m->entered);
 	if (c->m->balloon) {
 		js_set_u64(o, "balloon_mib", balloon_actual(c->m->balloon) / PAGES_PER_MIB);
 		js_set_u64(o, "reported_mib", balloon_reported(c->m->balloon) >> 20);
@@ -104,14 +111,20 @@ static void do_disk_attach(void *ctx, struct ctl_call *call, struct json_object 
 {
 	struct control *c = ctx;
 	uint64_t lun = js_u64(params, "lun", UINT64_MAX);
+	const char *format = js_str(params, "format", "raw");
+	struct machine_disk disk = {
+		.readonly = js_bool(params, "ro", false), .serial = js_str(params, "serial", NULL)};
 	struct err e = {0};
 	int r = lun == UINT64_MAX ? scsi_free_lun(c->m->scsi) : (int)lun;
 
-	if (r < 0)
+	if (r < 0) {
 		err_sys(&e, r, "find a free LUN");
-	else
-		r = machine_attach_disk(c->m, r, /* path= */ NULL, ctl_call_take_fd(call, 0),
-			js_bool(params, "ro", false), js_str(params, "serial", NULL), &e);
+	} else if (disk_format_parse(format, &disk.format) < 0) {
+		r = err_set(&e, -EINVAL, "disk format %s: raw or vhdx is needed", format);
+	} else {
+		disk.fd = ctl_call_take_fd(call, 0);
+		r = machine_attach_disk(c->m, r, &disk, &e);
+	}
 	if (r < 0)
 		ctl_fail(call, &e);
 	else
@@ -137,13 +150,75 @@ static void do_save(void *ctx, struct ctl_call *call, struct json_object *params
 		ctl_reply(call, NULL, NULL);
 }
 
-static const struct js_field attach_fields[] = {
-	{"lun", JS_U64, .max = SCSI_MAX_LUNS - 1}, {"ro", JS_BOOL}, {"serial", JS_STR, .max = 32}};
+/* Pauses it for what reads its state; *ret_was_running: to be resumed. */
+static int hold_still(struct vm *vm, bool *ret_was_running)
+{
+	*ret_was_running = vm_state(vm) == VM_RUNNING;
+	return vm_pause(vm);
+}
+
+static void do_registers(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct control *c = ctx;
+	struct vm *vm = c->m->vm;
+	uint64_t vcpu = js_u64(params, "vcpu", UINT64_MAX);
+	struct json_object *list = NULL;
+	struct err e = {0};
+	bool running = false;
+	int r = 0;
+
+	if (vcpu != UINT64_MAX && vcpu >= vm_vcpus(vm))
+		r = err_set(&e, -ENOENT, "there is no vCPU %llu: it has %u",
+			(unsigned long long)vcpu, vm_vcpus(vm));
+	else if ((r = hold_still(vm, &running)) < 0)
+		err_sys(&e, r, "pause the virtual machine");
+	if (r == 0) {
+		/* All MSRs of many vCPUs are more than fits one answer. */
+		if (vcpu == UINT64_MAX)
+			r = registers_json(vm, 0, CPU_MAX_VCPUS, false, &list);
+		else
+			r = registers_json(vm, (unsigned)vcpu, 1, true, &list);
+		if (running)
+			vm_resume(vm);
+		if (r < 0)
+			err_sys(&e, r, "read the registers");
+	}
+	if (r < 0)
+		ctl_fail(call, &e);
+	else
+		ctl_reply(call, js_set(js_object(), "vcpus", list), NULL);
+}
+
+static void do_dump(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct control *c = ctx;
+	cleanup_close int fd = ctl_call_take_fd(call, 0);
+	struct err e = {0};
+	bool running;
+	int r = hold_still(c->m->vm, &running);
+
+	if (r < 0) {
+		err_sys(&e, r, "pause the virtual machine");
+	} else {
+		r = dump_write(c->m->vm, fd, &e);
+		if (running)
+			vm_resume(c->m->vm);
+	}
+	if (r < 0)
+		ctl_fail(call, &e);
+	else
+		ctl_reply(call, NULL, NULL);
+}
+
+static const struct js_field attach_fields[] = {{"lun", JS_U64, .max = SCSI_MAX_LUNS - 1},
+	{"ro", JS_BOOL}, {"serial", JS_STR, .max = 32}, {"format", JS_STR, .max = 8}};
 static const struct js_field detach_fields[] = {
 	{"lun", JS_U64, .required = true, .max = SCSI_MAX_LUNS - 1}};
 
 static const struct js_field balloon_fields[] = {
 	{"mib", JS_U64, .required = true, .max = UINT32_MAX / PAGES_PER_MIB}};
+
+static const struct js_field registers_fields[] = {{"vcpu", JS_U64}};
 
 static const struct ctl_method methods[] = {
 	{"status", do_status},
@@ -155,6 +230,8 @@ static const struct ctl_method methods[] = {
 	{"disk-attach", do_disk_attach, attach_fields, ARRAY_LEN(attach_fields), .nfds = 1},
 	{"disk-detach", do_disk_detach, detach_fields, ARRAY_LEN(detach_fields)},
 	{"save", do_save, .nfds = 1},
+	{"registers", do_registers, registers_fields, ARRAY_LEN(registers_fields)},
+	{"dump", do_dump, .nfds = 1},
 };
 
 int control_new(struct control **ret, struct machine *m, const char *path, const char *reason,

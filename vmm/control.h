@@ -2,13 +2,17 @@
 /*
  * What the owner of a VM can ask of it while it runs, over a unix socket (lib/ctl):
  *
- *	status {}                         {state, engine, reason, memory_mib, cpus, luns: [n...]}; with a balloon also
+ *	status {}                         {state, engine, reason, memory_mib, cpus, luns: [n...], memory_used (bytes),
+ *	                                  began, entered (CLOCK_MONOTONIC, ns: the program, the guest)}; with a balloon also
  *	                                  {balloon_mib, reported_mib}: what the guest gave up, and freed by itself in all
  *	balloon {mib}                     the guest is asked to give up so much memory
  *	pause {}, resume {}, stop {}      stop: as by a power cut
  *	power-button {}                   the guest may shut down
- *	disk-attach {lun?, ro?, serial?}  with the disk's descriptor; {lun}
+ *	disk-attach {lun?, ro?, serial?, format?}  with the disk's descriptor; {lun}. format: raw (if not given), vhdx
  *	disk-detach {lun}
+ *	registers {vcpu?}                 {vcpus: [...]}, see vmm/registers.h; a running VM is paused meanwhile
+ *	dump {}                           with the descriptor of an empty file, which becomes an ELF core (vmm/dump.h);
+ *	                                  a running VM is paused meanwhile
  *	save {}                           with the descriptor of an empty file; the VM must be paused, and stays so
  */
 #ifndef WSLX_VMM_CONTROL_H

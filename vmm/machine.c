@@ -13,6 +13,7 @@
 #include "vmm/chip/power.h"
 #include "vmm/chip/serial.h"
 #include "vmm/host/block-file.h"
+#include "vmm/host/block-vhdx.h"
 #include "vmm/host/console-unix.h"
 #include "vmm/host/vsock-unix.h"
 #include "vmm/scsi/scsi.h"
@@ -120,19 +121,22 @@ static int add_virtio(struct machine *m, struct virtio_dev *v, struct err *e)
 	return r < 0 ? err_sys(e, r, "plug in %s", v->name) : 0;
 }
 
-int machine_attach_disk(struct machine *m, unsigned lun, const char *path, int fd, bool readonly,
-	const char *serial, struct err *e)
+int machine_attach_disk(
+	struct machine *m, unsigned lun, const struct machine_disk *d, struct err *e)
 {
-	struct blk_file_config cfg = {
-		.path = path ? path : "the disk", .fd = fd, .readonly = readonly, .loop = m->loop};
-	struct scsi_disk_config disk = {.serial = serial};
+	struct blk_file_config cfg = {.path = d->path ? d->path : "the disk",
+		.fd = d->fd,
+		.readonly = d->readonly,
+		.loop = m->loop};
+	struct scsi_disk_config disk = {.serial = d->serial};
 	char name[16];
 	struct blk *blk;
-	int r = blk_file_open(&blk, &cfg, e);
+	int r = d->format == DISK_VHDX ? blk_vhdx_open(&blk, &cfg, e)
+				       : blk_file_open(&blk, &cfg, e);
 
 	if (r < 0)
 		return r;
-	if (!serial) {
+	if (!d->serial) {
 		snprintf(name, sizeof(name), "lun%u", lun);
 		disk.serial = name;
 	}
@@ -156,7 +160,12 @@ static int add_disks(struct machine *m, const struct options *o, struct err *e)
 		return err_sys(e, r, "add the SCSI controller");
 	r = add_virtio(m, v, e);
 	for (unsigned i = 0; r >= 0 && i < o->ndisks; i++)
-		r = machine_attach_disk(m, i, o->disks[i].path, -1, o->disks[i].readonly, NULL, e);
+		r = machine_attach_disk(m, i,
+			&(struct machine_disk){.path = o->disks[i].path,
+				.fd = -1,
+				.readonly = o->disks[i].readonly,
+				.format = o->disks[i].format},
+			e);
 	return MIN(r, 0);
 }
 

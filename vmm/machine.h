@@ -19,6 +19,8 @@ struct machine {
 	struct loop *loop; /* borrowed */
 	struct vm *vm;
 	enum vm_end end;
+	/* CLOCK_MONOTONIC, ns: when the program began, and when the guest's first instruction ran. */
+	uint64_t began, entered;
 
 	/* Owned by the VM. */
 	struct pci_host *pci;
@@ -39,11 +41,16 @@ int machine_init(struct machine *m, const struct options *o, const struct cpu_op
 	struct loop *loop, struct err *e);
 void machine_done(struct machine *m);
 
-/*
- * Attaches a disk and returns its LUN. path: opened here when fd is -1; fd is taken over. serial names the disk in the
- * guest (NULL: "lun" and the number). Loop's thread.
- */
-int machine_attach_disk(struct machine *m, unsigned lun, const char *path, int fd, bool readonly,
-	const char *serial, struct err *e);
+struct machine_disk {
+	const char *path; /* opened here when fd is -1; NULL: not known */
+	int fd;		  /* taken over, also on failure */
+	bool readonly;
+	enum disk_format format;
+	const char *serial; /* names the disk in the guest; NULL: "lun" and the number */
+};
+
+/* Attaches a disk and returns its LUN. Loop's thread. */
+int machine_attach_disk(
+	struct machine *m, unsigned lun, const struct machine_disk *d, struct err *e);
 
 #endif

@@ -299,6 +299,8 @@ static int run(struct options *o, struct err *e)
 	inputs_done(&in);
 	in = (struct inputs){.saved = -1};
 	log_start();
+	m.began = (uint64_t)main_entered.tv_sec * 1000000000u + (uint64_t)main_entered.tv_nsec;
+	m.entered = loop_now();
 	if (r == 0)
 		r = vm_start(m.vm, e);
 	if (r == 0)

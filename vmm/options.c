@@ -71,7 +71,7 @@ const char *options_usage(void)
 	       "  --direct on|off|always soft engine: let the processor itself execute user code that computes\n"
 	       "                         (default, with --translate on), none, or all of it\n"
 	       "  --serial stdio|null|file:PATH   first serial port (null)\n"
-	       "  --disk PATH[,ro]       a disk (raw image); repeatable, in LUN order\n"
+	       "  --disk PATH[,ro][,vhdx]   a disk, raw or in a VHDX file; repeatable, in LUN order\n"
 	       "  --vsock PATH           unix socket for vsock; the guest's CID is 3\n"
 	       "  --console PATH         unix socket for the virtio console hvc0\n"
 	       "  --balloon              memory balloon with free page reporting\n"
@@ -101,18 +101,32 @@ static int number(
 	return 0;
 }
 
+int disk_format_parse(const char *text, enum disk_format *ret)
+{
+	bool vhdx = strcmp(text, "vhdx") == 0;
+
+	if (!vhdx && strcmp(text, "raw") != 0)
+		return -EINVAL;
+	*ret = vhdx ? DISK_VHDX : DISK_RAW;
+	return 0;
+}
+
 static int disk(struct options *o, char *text, struct err *e)
 {
-	char *comma = strrchr(text, ',');
+	char *comma;
 	struct opt_disk *d;
 
 	if (o->ndisks == OPT_MAX_DISKS)
 		return err_set(e, -EINVAL, "--disk: more than %d disks", OPT_MAX_DISKS);
 	d = &o->disks[o->ndisks++];
 	d->path = text;
-	if (comma && strcmp(comma, ",ro") == 0) {
+	/* From the end: what is none of these belongs to the path. */
+	while ((comma = strrchr(text, ','))) {
+		if (strcmp(comma, ",ro") == 0)
+			d->readonly = true;
+		else if (disk_format_parse(comma + 1, &d->format) < 0)
+			break;
 		*comma = 0;
-		d->readonly = true;
 	}
 	return 0;
 }

@@ -11,9 +11,12 @@
 enum engine_kind { ENGINE_AUTO, ENGINE_KVM, ENGINE_SOFT };
 enum { OPT_MAX_DISKS = 32 };
 
+enum disk_format { DISK_RAW, DISK_VHDX };
+
 struct opt_disk {
 	const char *path; /* in the option's own copy */
 	bool readonly;
+	enum disk_format format;
 };
 
 /* Strings are borrowed from argv unless they say otherwise. NULL: not given. */
@@ -35,5 +38,8 @@ struct options {
 /* 0; -EINVAL with the reason in e; or the letter of --help or --version. */
 int options_parse(struct options *o, int argc, char **argv, struct err *e);
 const char *options_usage(void);
+
+/* "raw" or "vhdx"; -EINVAL. What a disk holds does not say: a guest can write anything into a raw one. */
+int disk_format_parse(const char *text, enum disk_format *ret);
 
 #endif

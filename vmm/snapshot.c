@@ -65,7 +65,7 @@ static bool is_zero(const uint8_t *p, size_t len)
 }
 
 /* The memory object's holes are the file's holes: memory the guest never touched is not even looked at. */
-static int save_memory(struct vm *vm, int fd, uint64_t at)
+int snapshot_write_memory(struct vm *vm, int fd, uint64_t at)
 {
 	const struct gmem_region *regions;
 	int memfd = os_memobj_fd(gmem_object(vm_gmem(vm)));
@@ -121,7 +121,7 @@ int snapshot_save(struct vm *vm, int fd, struct err *e)
 	if (r == 0)
 		r = write_at(fd, state, len, STATE_OFF);
 	if (r == 0)
-		r = save_memory(vm, fd, mem_off);
+		r = snapshot_write_memory(vm, fd, mem_off);
 	/* The header last: a file that was not finished is not taken for a saved machine. */
 	if (r == 0 && fsync(fd) < 0)
 		r = -errno;

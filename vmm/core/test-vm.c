@@ -385,6 +385,33 @@ TEST(save_and_load)
 	state_w_free(w);
 }
 
+TEST(the_state_of_a_vcpu_is_told_while_it_is_paused)
+{
+	struct cpu_state *s = calloc(1, sizeof(*s));
+	struct cpu_msr msrs[CPU_MAX_MSRS];
+	unsigned n = 0;
+	struct box b;
+
+	script = until_kicked;
+	REQUIRE(box_new(&b, 2));
+	CHECK_EQ(vm_get_boot_state(b.vm, s), 0);
+	s->rip = 0x1234;
+	CHECK_EQ(vm_set_boot_state(b.vm, s), 0);
+	REQUIRE(vm_start(b.vm, NULL) == 0);
+	CHECK_EQ(vm_vcpu_state(b.vm, 0, s, msrs, &n), -EINVAL);
+	CHECK_EQ(vm_pause(b.vm), 0);
+	s->rip = 0;
+	CHECK_EQ(vm_vcpu_state(b.vm, 0, s, msrs, &n), 0);
+	CHECK_EQ(s->rip, 0x1234);
+	CHECK_EQ(vm_vcpu_state(b.vm, 1, s, msrs, &n), 0);
+	CHECK_EQ(s->run, CPU_WAIT_SIPI);
+	CHECK_EQ(n, 1);
+	CHECK_EQ(msrs[0].index, 0x11);
+	CHECK_EQ(vm_vcpu_state(b.vm, 2, s, msrs, &n), -EINVAL);
+	box_free(&b);
+	free(s);
+}
+
 static void bell(void *ctx)
 {
 }

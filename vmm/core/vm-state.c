@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include "lib/base/cleanup.h"
 #include "vmm/core/state.h"
 #include "vmm/core/vm-internal.h"
@@ -158,6 +159,25 @@ int vm_save(struct vm *vm, struct state_w *w, struct err *e)
 			d->ops->save(d, w);
 		state_end(w);
 	}
+	return 0;
+}
+
+int vm_vcpu_state(
+	struct vm *vm, unsigned vcpu, struct cpu_state *s, struct cpu_msr *msrs, unsigned *n)
+{
+	cleanup_free struct vcpu_state *all = calloc(1, sizeof(*all));
+	int r;
+
+	if (!all)
+		return -ENOMEM;
+	if (vm_state(vm) != VM_PAUSED || vcpu >= vm->nvcpus)
+		return -EINVAL;
+	r = vcpu_call(&vm->vcpus[vcpu], vcpu_get, all);
+	if (r < 0)
+		return r;
+	*s = all->s;
+	memcpy(msrs, all->msrs, all->n * sizeof(*msrs));
+	*n = all->n;
 	return 0;
 }
 

@@ -88,6 +88,10 @@ const char *vm_end_text(struct vm *vm);
 int vm_save(struct vm *vm, struct state_w *w, struct err *e);
 int vm_load(struct vm *vm, struct state_r *r, struct err *e);
 
+/* State of one vCPU of a paused VM; msrs: CPU_MAX_MSRS of them, *n are filled. -EINVAL when it is not paused. */
+int vm_vcpu_state(
+	struct vm *vm, unsigned vcpu, struct cpu_state *s, struct cpu_msr *msrs, unsigned *n);
+
 /*
  * A doorbell: where the back end can tell (KVM's ioeventfd), guest writes to one address call
  * fn(ctx) on the loop's thread without an exit. Elsewhere vm_ioevent_place() returns -EOPNOTSUPP

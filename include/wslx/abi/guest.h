@@ -20,6 +20,10 @@ enum {
 	WSLX_CID_GUEST = 3,
 	/* The guest's init connects here; one control connection at a time. */
 	WSLX_PORT_CONTROL = 50000,
+	/* Where a distribution's init asks for programs of the host: this and the LUN of its disk. */
+	WSLX_PORT_INTEROP = 50100,
+	/* Core dumps of the guest's programs: a WSLX_CRASH, then the dump up to the end. No answer. */
+	WSLX_PORT_CRASH = 50005,
 };
 
 struct wslx_msg {
@@ -52,24 +56,39 @@ enum wslx_type {
 
 	/* Control connection, host to guest. */
 	WSLX_START =
-		16, /* DISTRO, NAME, LUN, FSTYPE, OPTIONS, HOSTNAME, UID -> PORT; running: PORT too */
+		16, /* DISTRO, NAME, LUN, FSTYPE, OPTIONS, HOSTNAME, UID, TIMEOUT_MS, DISK_TIMEOUT_MS, limits (MEM_MAX ..), TIMEZONE,
+		       HOST_LINE.., NAMESERVER.., SECRET, INTEROP_PORT, WSL_COMPAT, HOST_ROOT, VM -> PORT, WARNING..;
+		       running: PORT alone */
 	WSLX_STOP =
 		17, /* DISTRO, TIMEOUT_MS: TERM and HUP, after the time KILL; replies when unmounted */
 	WSLX_SHUTDOWN = 18, /* TIMEOUT_MS: stops all distributions, syncs, replies, powers off */
-	WSLX_STAT = 19,	    /* -> MEM_TOTAL, MEM_FREE, UPTIME_MS */
-	WSLX_SET_TIME = 20, /* TIME_NS: sets CLOCK_REALTIME, after the VM was paused or restored */
+	WSLX_STAT = 19,	    /* -> MEM_TOTAL, MEM_FREE, UPTIME_MS, TIME_NS */
+	WSLX_SET_TIME = 20, /* TIME_NS: sets CLOCK_REALTIME; or OFFSET_NS: moves it by that */
+
+	/*
+	 * The distribution's file system takes no more writes and is whole on its disk, until THAW, or until the time is
+	 * over. With a COOKIE: that freeze lasts on, the time begins anew.
+	 */
+	WSLX_FREEZE =
+		120, /* DISTRO, TIMEOUT_MS, [COOKIE] -> COOKIE; ETIMEDOUT: that freeze is over */
+	WSLX_THAW = 121, /* DISTRO, COOKIE; ETIMEDOUT: it was over before */
 
 	/* Control connection, guest to host, events. */
 	WSLX_BUSY =
-		32, /* DISTRO, COUNT: 1 when processes besides its init live, 0 when the last one ended */
+		32, /* DISTRO, COUNT: 1 when sessions' processes live, 0 when the last one ended; SERVICES: 1
+		       when services live */
 	WSLX_EXITED =
-		33, /* DISTRO, TEXT: the distribution's init ended without a STOP; error EBUSY: its disk is in use yet */
+		33, /* DISTRO, TEXT, ORDERLY: the distribution's init ended without a STOP; error EBUSY: its disk is in use yet */
+	WSLX_OOBE_RESULT =
+		64, /* DISTRO, UID: its first-run set-up has succeeded; no UID: the default user stays */
 
-	/* Session connection (the host connects to the distribution's PORT). First message: EXEC or ATTACH. */
+	/* Session connection (the host connects to the distribution's PORT). First message: one of these. */
 	WSLX_EXEC =
-		48, /* ARG.., ENV.., USER, CWD, FLAGS, FD0, FD1, FD2, ROWS, COLS -> COOKIE, TEXT: a warning */
+		48, /* ARG.., ENV.., USER or UID, CWD, FLAGS, FD0, FD1, FD2, ROWS, COLS -> COOKIE, TEXT: a warning */
 	WSLX_ATTACH =
 		49, /* COOKIE, STREAM: no reply; what follows on this connection is the stream's bytes */
+
+	WSLX_FIND_USER = 112, /* USER -> UID: who is this? */
 
 	/* Session connection, guest to host, events. */
 	WSLX_STARTED = 50, /* PID: all streams are attached and the program runs */
@@ -80,6 +99,26 @@ enum wslx_type {
 	/* Session connection, host to guest, events. */
 	WSLX_SIGNAL_SEND = 56, /* SIGNAL: to the session's foreground process group */
 	WSLX_RESIZE = 57,      /* ROWS, COLS */
+
+	/*
+	 * Interop connection (a distribution's init connects to the host, port INTEROP_PORT of its START). First
+	 * message, an event: SECRET, FLAGS (enum wslx_interop_flag). Then it is a session connection whose server is the
+	 * host; with WSLX_INTEROP_STAY it is that init's own, and programs may run while it lives.
+	 */
+	WSLX_INTEROP = 80,
+	WSLX_PROGRAMS =
+		81, /* on the STAY connection: -> NAME..: what the host's search path holds */
+
+	/* In the distribution, on the unix socket WSLX_INTEROP_SOCKET, from a program to init. */
+	WSLX_CONNECT = 82, /* COUNT -> as many new session connections, their descriptors passed */
+
+	/* Control connection, host to guest: what belongs to the VM as a whole. */
+	WSLX_SWAP_ON = 96, /* LUN: the disk is formatted and used as swap */
+	WSLX_RECLAIM =
+		97, /* gives up the page cache now and makes large free pages -> MEM_TOTAL, MEM_FREE */
+
+	/* Connection to WSLX_PORT_CRASH, the first message. Any process of the guest can send it. */
+	WSLX_CRASH = 98, /* PID, SIGNAL, TIME_NS, NAME: of the program */
 };
 
 enum wslx_tag {
@@ -93,7 +132,8 @@ enum wslx_tag {
 	WSLX_A_FSTYPE = 8,    /* bytes */
 	WSLX_A_OPTIONS = 9,   /* bytes: mount options */
 	WSLX_A_HOSTNAME = 10, /* bytes */
-	WSLX_A_UID = 11,      /* u32: default user where wsl.conf names none */
+	WSLX_A_UID =
+		11, /* u32: default user where wsl.conf names none; in EXEC, that of START otherwise */
 	WSLX_A_TIMEOUT_MS = 12, /* u32 */
 	WSLX_A_MEM_TOTAL = 13,	/* u64, KiB */
 	WSLX_A_MEM_FREE = 14,	/* u64, KiB */
@@ -117,6 +157,33 @@ enum wslx_tag {
 	WSLX_A_SIGNAL = 32, /* u32 */
 	WSLX_A_ERRNO = 33,  /* u32 */
 	WSLX_A_NAME = 34,   /* bytes: the distribution's name */
+
+	WSLX_A_WARNING = 48,   /* bytes, repeated: what its user should know of the start */
+	WSLX_A_SERVICES = 49,  /* u32 */
+	WSLX_A_TIMEZONE = 50,  /* bytes: the host's, as in tzdata: "Europe/Paris" */
+	WSLX_A_HOST_LINE = 51, /* bytes, repeated: for /etc/hosts: "ADDRESS NAME..." */
+	WSLX_A_NAMESERVER =
+		52,	     /* bytes, repeated: an address; none: /etc/resolv.conf is left alone */
+	WSLX_A_ORDERLY = 53, /* u32: 1: it was powered off or rebooted from inside */
+
+	WSLX_A_OFFSET_NS = 80,	     /* u64: two's complement */
+	WSLX_A_DISK_TIMEOUT_MS = 81, /* u32: how long its disk may take to appear */
+	/* Limits of a distribution; absent: none. */
+	WSLX_A_MEM_MAX = 96,	 /* u64, bytes */
+	WSLX_A_SWAP_MAX = 97,	 /* u64, bytes */
+	WSLX_A_CPU_PERCENT = 98, /* u32, hundredths of a processor */
+	WSLX_A_TASKS_MAX = 99,	 /* u32, processes and threads */
+	WSLX_A_READ_BYTES = 100, /* u64, from its disk per second; then written */
+	WSLX_A_WRITE_BYTES = 101,
+	WSLX_A_READ_OPS = 102, /* u32, requests per second; then writes */
+	WSLX_A_WRITE_OPS = 103,
+
+	/* Of START; without SECRET and INTEROP_PORT programs of the host cannot be run. */
+	WSLX_A_SECRET = 64,	  /* WSLX_SECRET_SIZE random bytes */
+	WSLX_A_INTEROP_PORT = 65, /* u32 */
+	WSLX_A_WSL_COMPAT = 66,	  /* u32: 1: the distribution is to look like one of WSL's */
+	WSLX_A_HOST_ROOT = 67,	  /* bytes: where the host sees the distribution's files */
+	WSLX_A_VM = 68,		  /* bytes: the virtual machine's id */
 };
 
 enum wslx_cap { WSLX_CAP_EXEC = 1 };
@@ -128,6 +195,9 @@ enum wslx_exec_flag {
 	WSLX_EXEC_LOGIN = 2, /* the shell is a login shell (its argv[0] starts with '-') */
 	WSLX_EXEC_CWD_MUST =
 		4, /* a missing CWD fails the EXEC; else the program starts in "/" with a warning */
+	/* Before the program, on its terminal and as root: the distribution's first-run set-up. It counts as STARTED
+	   with that; without success the program is not run and EXIT is 125. */
+	WSLX_EXEC_OOBE = 64,
 };
 
 /*
@@ -137,5 +207,10 @@ enum wslx_exec_flag {
  */
 enum wslx_fd_kind { WSLX_FD_NULL, WSLX_FD_PIPE, WSLX_FD_TTY };
 enum { WSLX_STREAM_TTY = 3, WSLX_STREAMS = 4 };
+
+/* A distribution proves with its secret that programs run on the host are run for it. */
+enum { WSLX_SECRET_SIZE = 32 };
+enum wslx_interop_flag { WSLX_INTEROP_STAY = 1 };
+#define WSLX_INTEROP_SOCKET "/run/wslx/interop"
 
 #endif
