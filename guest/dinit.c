@@ -1,46 +1,60 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pid 1 of a distribution: makes its view of the system (root, /proc, /dev, cgroup), serves sessions on a vsock port of
- * its own, reaps, tells when the last process has gone, and stops everything when asked.
+ * A distribution's init: makes its view of the system, brings it into the state /etc/wsl.conf asks for, serves sessions on
+ * a vsock port of its own, reaps, tells when the last process has gone, and stops everything when asked. It is pid 1 of
+ * the distribution's namespaces, or the first child of systemd, which then is.
  */
 #include "guest/guest.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
-#include <sched.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "guest/session.h"
+#include "guest/boot.h"
+#include "guest/cgroup.h"
+#include "guest/conf.h"
+#include "guest/files.h"
+#include "guest/interop.h"
+#include "guest/login.h"
+#include "guest/systemd.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/loop.h"
-#include "lib/conf/conf.h"
+#include "lib/session/session.h"
+
+enum { INIT_TIMEOUT_MS = 10000, MOUNT_MS = 10000, LOOK_MS = 5000, POWER_OFF_MS = 1000 };
 
 struct dinit {
 	const struct distro_spec *spec;
 	struct loop *loop;
 	int super;
+	uint32_t port;
 	struct session_server *sessions;
-	struct loop_src *from_super, *chld, *deadline;
-	bool busy, stopping;
-	struct wsl_conf {
-		char *user, *hostname; /* NULL: not said */
-	} conf;
+	struct interop *interop;
+	struct loop_src *from_super, *from_oobe, *chld, *deadline, *look;
+	struct cgroups cgroups;
+	bool busy, services, stopping;
+	struct wsl_conf conf;
+	char hostname[65];
+	bool systemd; /* is pid 1 */
+	struct systemd_wait *starting;
+	pid_t boot_command;
+	struct login login;
+	struct exec_place place;
+	struct warnings warnings;
 };
 
-static uint8_t buf[4096];
+static uint8_t buf[32768];
 
 static void NORETURN fail(struct dinit *d, int code, const char *text)
 {
@@ -54,135 +68,21 @@ static void NORETURN fail(struct dinit *d, int code, const char *text)
 	_exit(1);
 }
 
-/* A cgroup of its own, seen as the root from inside. */
-static int enter_cgroup(const struct distro_spec *spec, struct err *e)
+/* The host hears that it runs, and its user what is wrong with it. */
+static void tell_started(struct dinit *d)
 {
-	char path[160], procs[192];
+	struct wire_w w;
 
-	snprintf(path, sizeof(path), "/sys/fs/cgroup/distro-%s", spec->id);
-	if (mkdir(path, 0755) < 0 && errno != EEXIST)
-		return err_sys(e, -errno, "create %s", path);
-	snprintf(procs, sizeof(procs), "%s/cgroup.procs", path);
-	int r = write_text(procs, "0");
-	if (r < 0)
-		return err_sys(e, r, "enter %s", path);
-	if (unshare(CLONE_NEWCGROUP) < 0)
-		return err_sys(e, -errno, "make a cgroup namespace");
-	return 0;
-}
-
-/*
- * /dev is a small file system of its own with the devices every program expects; the VM's other devices, its
- * neighbours' disks among them, have no name in it.
- */
-static int make_dev(const char *root, struct err *e)
-{
-	static const struct {
-		const char *name;
-		unsigned maj, min;
-		mode_t mode;
-	} nodes[] = {{"null", 1, 3, 0666}, {"zero", 1, 5, 0666}, {"full", 1, 7, 0666},
-		{"random", 1, 8, 0666}, {"urandom", 1, 9, 0666}, {"tty", 5, 0, 0666},
-		{"kmsg", 1, 11, 0644}, {"fuse", 10, 229, 0666}, {"net/tun", 10, 200, 0666}};
-	static const char *const links[][2] = {{"pts/ptmx", "ptmx"}, {"/proc/self/fd", "fd"},
-		{"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
-		{"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"}};
-	char path[256];
-	int r;
-
-	snprintf(path, sizeof(path), "%s/dev", root);
-	r = mount_at("dev", path, "tmpfs", MS_NOSUID, "mode=755,size=1m", e);
-	if (r < 0)
-		return r;
-	snprintf(path, sizeof(path), "%s/dev/net", root);
-	mkdir(path, 0755);
-	for (size_t i = 0; i < ARRAY_LEN(nodes); i++) {
-		snprintf(path, sizeof(path), "%s/dev/%s", root, nodes[i].name);
-		if (mknod(path, S_IFCHR | nodes[i].mode, makedev(nodes[i].maj, nodes[i].min)) < 0)
-			return err_sys(e, -errno, "create %s", path);
+	wire_begin(&w, buf, sizeof(buf), WSLX_START, WSLX_MSG_REPLY, d->spec->request_id, 0);
+	wire_str(&w, WSLX_A_DISTRO, d->spec->id);
+	wire_u32(&w, WSLX_A_PORT, d->port);
+	for (unsigned i = 0; i < d->warnings.n; i++) {
+		log_warn(d->spec->name, "%s", d->warnings.text[i]);
+		wire_str(&w, WSLX_A_WARNING, d->warnings.text[i]);
 	}
-	for (size_t i = 0; i < ARRAY_LEN(links); i++) {
-		snprintf(path, sizeof(path), "%s/dev/%s", root, links[i][1]);
-		if (symlink(links[i][0], path) < 0)
-			return err_sys(e, -errno, "create %s", path);
-	}
-	snprintf(path, sizeof(path), "%s/dev/pts", root);
-	r = mount_at("devpts", path, "devpts", MS_NOSUID | MS_NOEXEC,
-		"newinstance,gid=5,mode=620,ptmxmode=666", e);
-	if (r < 0)
-		return r;
-	snprintf(path, sizeof(path), "%s/dev/shm", root);
-	r = mount_at("shm", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777", e);
-	if (r < 0)
-		return r;
-	snprintf(path, sizeof(path), "%s/dev/mqueue", root);
-	if (mount_at("mqueue", path, "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, NULL) < 0)
-		rmdir(path); /* a kernel without POSIX queues */
-	return 0;
-}
-
-static int make_view(const struct distro_spec *spec, const char *root, struct err *e)
-{
-	static const struct {
-		const char *type, *at, *data;
-		unsigned long flags;
-	} m[] = {{"proc", "proc", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC},
-		{"sysfs", "sys", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC},
-		{"cgroup2", "sys/fs/cgroup", "nsdelegate", MS_NOSUID | MS_NODEV | MS_NOEXEC},
-		{"tmpfs", "run", "mode=755", MS_NOSUID | MS_NODEV}};
-	char path[128];
-	int r;
-
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return err_sys(e, -errno, "make a mount namespace");
-	for (size_t i = 0; i < ARRAY_LEN(m); i++) {
-		snprintf(path, sizeof(path), "%s/%s", root, m[i].at);
-		r = mount_at(m[i].type, path, m[i].type, m[i].flags, m[i].data, e);
-		if (r < 0)
-			return r;
-	}
-	snprintf(path, sizeof(path), "%s/run/lock", root);
-	mkdir(path, 01777);
-	chmod(path, 01777);
-	r = make_dev(root, e);
-	if (r < 0)
-		return r;
-	/* pivot_root(".", "."): the old root ends up under the new one, from where it is detached (pivot_root(2)). */
-	if (chdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
-		umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-		return err_sys(e, -errno, "change to the distribution's root");
-	if (sethostname(spec->hostname, strlen(spec->hostname)) < 0)
-		return err_sys(e, -errno, "set the host name");
-	return 0;
-}
-
-static void conf_warn(void *ctx, unsigned line, const char *text)
-{
-	const struct distro_spec *spec = ctx;
-
-	log_warn(spec->name, "/etc/wsl.conf:%u: %s", line, text);
-}
-
-/* What /etc/wsl.conf of the distribution says, as far as this init has a use for it. */
-static void read_conf(struct dinit *d)
-{
-	static const struct conf_key keys[] = {
-		{"user", "default", CONF_STR, offsetof(struct wsl_conf, user)},
-		{"network", "hostname", CONF_STR, offsetof(struct wsl_conf, hostname)}};
-	union {
-		const struct distro_spec *in;
-		void *out;
-	} spec = {d->spec};
-	cleanup_free char *text = NULL;
-	struct stat st;
-	size_t len;
-
-	if (stat("/etc/wsl.conf", &st) < 0 || !S_ISREG(st.st_mode) ||
-		io_read_file("/etc/wsl.conf", CONF_MAX_FILE, &text, &len) < 0)
-		return;
-	conf_apply(text, len, keys, ARRAY_LEN(keys), &d->conf, conf_warn, spec.out);
-	if (d->conf.hostname && sethostname(d->conf.hostname, strlen(d->conf.hostname)) < 0)
-		log_warn(d->spec->name, "host name \"%s\": %s", d->conf.hostname, strerror(errno));
+	if (d->warnings.dropped)
+		wire_str(&w, WSLX_A_WARNING, "and more of that kind");
+	pair_send(d->super, &w);
 }
 
 /* A vsock port of the kernel's choosing. */
@@ -200,34 +100,62 @@ static int listen_vsock(uint32_t *ret_port)
 	return take_fd(fd);
 }
 
-static void tell_busy(struct dinit *d, bool busy)
+/* Tells what has changed: whether sessions' processes live, and services. */
+static void look(struct dinit *d)
 {
+	bool sessions = cgroup_populated(d->cgroups.sessions);
+	bool services = cgroup_populated(d->cgroups.services);
 	struct wire_w w;
 
-	if (d->busy == busy || d->stopping)
+	/* Outside systemd, what is in a cgroup of its own making was once started from a session. */
+	if (d->systemd)
+		services |= cgroup_services(d->cgroups.root);
+	else if (!sessions)
+		sessions = cgroup_services(d->cgroups.root);
+	if (d->stopping)
 		return;
-	d->busy = busy;
+	/* Nobody tells when one of systemd's services ends or starts; it matters only while nothing else goes on. */
+	if (d->systemd)
+		loop_timer_arm(d->look, sessions ? 0 : loop_now() + LOOK_MS * 1000000ull);
+	if (sessions == d->busy && services == d->services)
+		return;
+	d->busy = sessions;
+	d->services = services;
 	wire_begin(&w, buf, sizeof(buf), WSLX_BUSY, 0, 0, 0);
 	wire_str(&w, WSLX_A_DISTRO, d->spec->id);
-	wire_u32(&w, WSLX_A_COUNT, busy);
+	wire_u32(&w, WSLX_A_COUNT, sessions);
+	wire_u32(&w, WSLX_A_SERVICES, services);
 	pair_send(d->super, &w);
 }
 
-/* Every process of the namespace descends from us and is our child in the end: no children means nobody lives. */
+static void on_look(void *ctx)
+{
+	look(ctx);
+}
+
+/*
+ * Every process of a session is our child in the end: as pid 1's orphans, or because we are a subreaper. So when the last
+ * one has gone, we are called.
+ */
 static void reap(struct dinit *d)
 {
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == d->boot_command && status != 0)
+			log_warn(d->spec->name, "/etc/wsl.conf: boot.command ended with %s %d",
+				WIFSIGNALED(status) ? "signal" : "status",
+				WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+		systemd_wait_child(d->starting, pid);
+		interop_child_ended(d->interop, pid);
 		session_child_ended(d->sessions, pid, status);
-	if (pid < 0 && errno == ECHILD) {
-		if (d->stopping) {
-			sync();
-			_exit(0);
-		}
-		tell_busy(d, false);
 	}
+	if (pid < 0 && errno == ECHILD && d->stopping && !d->systemd) {
+		sync();
+		_exit(0);
+	}
+	look(d);
 }
 
 static void on_chld(void *ctx, int signo)
@@ -235,18 +163,32 @@ static void on_chld(void *ctx, int signo)
 	reap(ctx);
 }
 
-/* Runs after each batch of work too: a session may have started a child since. */
-static void check_busy(struct dinit *d)
-{
-	siginfo_t si;
-
-	if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == 0)
-		tell_busy(d, true);
-}
-
 static void on_deadline(void *ctx)
 {
-	kill(-1, SIGKILL);
+	struct dinit *d = ctx;
+
+	if (!d->systemd) {
+		kill(-1, SIGKILL);
+		return;
+	}
+	/* It may have been too early for the first one. Its supervisor ends one that does not come to an end. */
+	systemd_power_off();
+	loop_timer_arm(d->deadline, loop_now() + POWER_OFF_MS * 1000000ull);
+}
+
+static void hang_up(struct dinit *d)
+{
+	static const int signals[] = {
+		SIGTERM, SIGHUP /* interactive shells ignore SIGTERM */, SIGCONT};
+
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
+		if (d->systemd) {
+			cgroup_signal(d->cgroups.sessions, signals[i]);
+			cgroup_signal(d->cgroups.services, signals[i]);
+		} else {
+			kill(-1, signals[i]);
+		}
+	}
 }
 
 static void on_super(void *ctx, int fd, uint32_t revents)
@@ -259,62 +201,229 @@ static void on_super(void *ctx, int fd, uint32_t revents)
 	if (m.type != WSLX_STOP || d->stopping)
 		return;
 	d->stopping = true;
-	kill(-1, SIGTERM);
-	kill(-1, SIGHUP); /* interactive shells ignore SIGTERM */
-	kill(-1, SIGCONT);
-	loop_timer_arm(
-		d->deadline, loop_now() + wire_get_u32(&m, WSLX_A_TIMEOUT_MS, 3000) * 1000000ull);
+	hang_up(d);
+	if (d->systemd)
+		on_deadline(d);
+	else
+		loop_timer_arm(d->deadline,
+			loop_now() + wire_get_u32(&m, WSLX_A_TIMEOUT_MS, 3000) * 1000000ull);
 	reap(d);
+}
+
+static void on_oobe(void *ctx, int fd, uint32_t revents)
+{
+	struct dinit *d = ctx;
+	struct oobe_result res;
+	struct wire_w w;
+
+	if (recv(fd, &res, sizeof(res), MSG_DONTWAIT) != sizeof(res))
+		return;
+	if (res.has_uid)
+		d->login.uid = res.uid;
+	wire_begin(&w, buf, sizeof(buf), WSLX_OOBE_RESULT, 0, 0, 0);
+	wire_str(&w, WSLX_A_DISTRO, d->spec->id);
+	if (res.has_uid)
+		wire_u32(&w, WSLX_A_UID, res.uid);
+	pair_send(d->super, &w);
 }
 
 static void started_hook(void *ctx)
 {
-	check_busy(ctx);
+	look(ctx);
+}
+
+static int env_hook(void *ctx, char ***env)
+{
+	struct dinit *d = ctx;
+
+	return interop_env(d->interop, env);
+}
+
+static void start_interop(struct dinit *d)
+{
+	const struct interop_conf ic = {.enabled = d->conf.interop,
+		.append_path = d->conf.append_path,
+		.protect_binfmt = d->conf.protect_binfmt,
+		.automount = d->conf.automount_root,
+		.programs = d->conf.programs};
+
+	d->interop = interop_new(d->loop, d->spec, &ic);
+}
+
+static void run_boot_command(struct dinit *d)
+{
+	const char *argv[] = {"/bin/sh", "-c", d->conf.command, NULL};
+
+	if (!d->conf.command)
+		return;
+	d->boot_command = boot_start(argv, d->cgroups.services);
+	if (d->boot_command < 0)
+		warn_add(&d->warnings, "/etc/wsl.conf: boot.command: %s",
+			strerror(-d->boot_command));
+}
+
+static void go(struct dinit *d)
+{
+	run_boot_command(d);
+	tell_started(d);
+	look(d);
+}
+
+static void systemd_up(void *ctx, const char *state)
+{
+	struct dinit *d = ctx;
+
+	if (!state)
+		warn_add(&d->warnings,
+			"systemd was not up in time (boot.initTimeout in /etc/wsl.conf); it goes on starting");
+	else
+		log_info(d->spec->name, "systemd: %s", state);
+	go(d);
+}
+
+/* How long systemd may take before sessions start all the same; the host's patience is the limit. */
+static unsigned init_timeout(const struct dinit *d)
+{
+	uint64_t ms = d->conf.init_timeout_ms ? (uint64_t)d->conf.init_timeout_ms
+					      : (uint64_t)INIT_TIMEOUT_MS * d->spec->slow;
+
+	if (d->spec->timeout_ms)
+		ms = MIN(ms, (uint64_t)d->spec->timeout_ms * 3 / 4);
+	return (unsigned)ms;
+}
+
+/* What /etc/wsl.conf says, and the files that follow from it. */
+static void configure(struct dinit *d)
+{
+	const struct distro_spec *spec = d->spec;
+	struct host_facts host = {.hostname = d->hostname,
+		.timezone = spec->timezone,
+		.hosts = spec->hosts,
+		.nameservers = spec->nameservers};
+	cleanup_close int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	wsl_conf_read(root, &d->conf, &d->warnings);
+	snprintf(d->hostname, sizeof(d->hostname), "%s",
+		d->conf.hostname ? d->conf.hostname : spec->hostname);
+	if (sethostname(d->hostname, strlen(d->hostname)) < 0)
+		warn_add(&d->warnings, "host name \"%s\": %s", d->hostname, strerror(errno));
+	if (d->conf.user && !getpwnam(d->conf.user))
+		warn_add(&d->warnings, "/etc/wsl.conf: user.default: there is no user '%.64s'",
+			d->conf.user);
+	files_generate(root, &d->conf, &host, &d->warnings);
+	d->systemd = d->conf.systemd && systemd_present(&d->warnings);
+}
+
+/* In pid 1: a child goes on as init while pid 1 becomes systemd, which finds the top of the cgroup tree free. */
+static void fork_systemd(struct dinit *d, struct err *e)
+{
+	int p[2], r;
+	char c;
+
+	systemd_prepare(&d->conf, &d->warnings);
+	if (pipe2(p, O_CLOEXEC) < 0)
+		fail(d, -errno, "make a pipe for systemd");
+	pid_t pid = fork();
+	if (pid < 0)
+		fail(d, -errno, "make a process for systemd");
+	if (pid == 0) {
+		prctl(PR_SET_CHILD_SUBREAPER, 1);
+		r = cgroup_layout(&d->cgroups, e);
+		if (r < 0)
+			fail(d, r, e->text);
+		close(p[0]);
+		close(p[1]);
+		return;
+	}
+	close(p[1]);
+	if (read(p[0], &c, 1) != 0)
+		fail(d, -EIO, "wait for init to be in place");
+	r = systemd_exec();
+	err_sys(e, r, "execute /sbin/init");
+	fail(d, r, e->text);
+}
+
+static int serve(struct dinit *d)
+{
+	struct session_config sc = {.distro_name = d->spec->name,
+		.default_uid = d->spec->uid,
+		.default_user = d->conf.user,
+		.started = started_hook,
+		.env = env_hook,
+		.place = &d->place,
+		.ctx = d};
+	int oobe[2];
+	int r = sc.listen_fd = listen_vsock(&d->port);
+
+	if (r >= 0)
+		r = loop_new(&d->loop);
+	sc.loop = d->loop;
+	if (r == 0)
+		r = loop_signal(d->loop, SIGCHLD, on_chld, d, &d->chld);
+	if (r == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, oobe) < 0)
+		r = -errno;
+	if (r < 0)
+		return r;
+	d->login = (struct login){.spec = d->spec,
+		.conf = &d->conf,
+		.hostname = d->hostname,
+		.systemd = d->systemd && systemd_is_init(),
+		.uid = d->spec->uid,
+		.result = oobe[1]};
+	d->place = (struct exec_place){.cgroup = d->cgroups.sessions,
+		.umask = (mode_t)d->conf.umask,
+		.prepare = login_prepare,
+		.ctx = &d->login};
+	r = loop_io(d->loop, oobe[0], EPOLLIN, on_oobe, d, &d->from_oobe);
+	if (r == 0)
+		r = session_server_new(&d->sessions, &sc);
+	if (r == 0)
+		r = loop_timer(d->loop, on_deadline, d, &d->deadline);
+	if (r == 0)
+		r = loop_timer(d->loop, on_look, d, &d->look);
+	if (r == 0)
+		r = loop_io(d->loop, d->super, EPOLLIN, on_super, d, &d->from_super);
+	return r;
 }
 
 void dinit_main(const struct distro_spec *spec, const char *root, int super)
 {
-	struct dinit d = {.spec = spec, .super = super};
-	struct session_config sc = {.distro_name = spec->name,
-		.default_uid = spec->uid,
-		.default_user = NULL,
-		.started = started_hook,
-		.ctx = &d};
+	static struct dinit d;
 	struct err e = {0};
-	struct wire_w w;
-	uint32_t port = 0;
 	int r;
 
+	d.spec = spec;
+	d.super = super;
 	umask(0);
 	prctl(PR_SET_NAME, "wslx-init");
-	r = enter_cgroup(spec, &e);
+	r = cgroup_enter(spec->id, &e);
 	if (r == 0)
-		r = make_view(spec, root, &e);
+		r = view_make(root, &e);
 	if (r < 0)
 		fail(&d, r, e.text);
-	read_conf(&d);
-	sc.default_user = d.conf.user;
-	r = sc.listen_fd = listen_vsock(&port);
-	if (r >= 0)
-		r = loop_new(&d.loop);
-	sc.loop = d.loop;
+	configure(&d);
+	if (d.systemd) {
+		fork_systemd(&d, &e);
+	} else {
+		r = cgroup_layout(&d.cgroups, &e);
+		if (r < 0)
+			fail(&d, r, e.text);
+		cgroup_delegate("/sys/fs/cgroup");
+		if (d.conf.mount_fstab)
+			boot_mount_fstab(MOUNT_MS * spec->slow, &d.warnings);
+	}
+	r = serve(&d);
+	umask(022);
 	if (r == 0)
-		r = loop_signal(d.loop, SIGCHLD, on_chld, &d, &d.chld);
-	if (r == 0)
-		r = session_server_new(&d.sessions, &sc);
-	if (r == 0)
-		r = loop_timer(d.loop, on_deadline, &d, &d.deadline);
-	if (r == 0)
-		r = loop_io(d.loop, super, EPOLLIN, on_super, &d, &d.from_super);
+		start_interop(&d);
+	if (r == 0 && d.login.systemd)
+		r = systemd_wait_new(&d.starting, d.loop, init_timeout(&d), systemd_up, &d);
 	if (r < 0) {
 		err_wrap(&e, r, "serve sessions");
 		fail(&d, r, e.text);
 	}
-	umask(022);
-	wire_begin(&w, buf, sizeof(buf), WSLX_START, WSLX_MSG_REPLY, spec->request_id, 0);
-	wire_str(&w, WSLX_A_DISTRO, spec->id);
-	wire_u32(&w, WSLX_A_PORT, port);
-	pair_send(super, &w);
+	if (!d.starting)
+		go(&d);
 	loop_run(d.loop);
 	_exit(1);
 }

@@ -5,15 +5,17 @@
  */
 #include "guest/guest.h"
 
-#include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -21,59 +23,34 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "guest/cgroup.h"
+#include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/loop.h"
 
-#define ROOT	    "/run/distro"
-#define CGROUP_BASE "/sys/fs/cgroup"
+#define ROOT "/run/distro"
 
-enum { DISK_TIMEOUT_MS = 10000, BUSY_TIMEOUT_MS = 10000 };
+enum { BUSY_TIMEOUT_MS = 10000, POWEROFF_MS = 10000 };
 
 struct super {
 	const struct distro_spec *spec;
 	struct loop *loop;
-	struct loop_src *from_host, *from_init, *child, *deadline;
+	struct loop_src *from_host, *from_init, *child, *deadline, *thaw;
 	int host, init;
 	pid_t pid;
 	char dev[64];
 	bool started, stopping;
+	bool lost;	 /* its init, which is not its pid 1, is gone ... */
+	bool turned_off; /* ... because systemd has come to the end of a power-off */
 	uint32_t stop_id;
+	uint64_t frozen; /* the freeze's number; 0: its file system is not frozen */
+	uint64_t freezes;
 	int start_error; /* negative errno, and why, as its init said */
 	char start_text[400];
 };
 
 static uint8_t buf[WSLX_MSG_MAX];
-
-static bool name_ok(const char *s)
-{
-	for (; *s; s++)
-		if (!isalnum((unsigned char)*s) && !strchr("-_.", *s))
-			return false;
-	return true;
-}
-
-int distro_spec_parse(const struct wire_msg *m, struct distro_spec *ret, struct err *e)
-{
-	*ret = (struct distro_spec){.lun = wire_get_u32(m, WSLX_A_LUN, UINT32_MAX),
-		.uid = wire_get_u32(m, WSLX_A_UID, 0),
-		.request_id = m->id};
-	if (wire_get_str(m, WSLX_A_DISTRO, ret->id, sizeof(ret->id)) <= 0 || !name_ok(ret->id) ||
-		ret->id[0] == '.')
-		return err_set(e, -EINVAL, "START without a proper distribution id");
-	if (wire_get_str(m, WSLX_A_NAME, ret->name, sizeof(ret->name)) <= 0)
-		strcpy(ret->name, ret->id);
-	if (wire_get_str(m, WSLX_A_FSTYPE, ret->fstype, sizeof(ret->fstype)) <= 0)
-		strcpy(ret->fstype, "ext4");
-	if (wire_get_str(m, WSLX_A_OPTIONS, ret->options, sizeof(ret->options)) < 0)
-		strcpy(ret->options, "discard,errors=remount-ro");
-	if (wire_get_str(m, WSLX_A_HOSTNAME, ret->hostname, sizeof(ret->hostname)) <= 0 ||
-		!name_ok(ret->hostname))
-		strcpy(ret->hostname, "wslx");
-	if (ret->lun == UINT32_MAX)
-		return err_set(e, -EINVAL, "START without a LUN");
-	return 0;
-}
 
 static void reply(struct super *s, unsigned type, uint32_t id, int code, const char *text)
 {
@@ -86,12 +63,79 @@ static void reply(struct super *s, unsigned type, uint32_t id, int code, const c
 	pair_send(s->host, &w);
 }
 
+static int freeze_ioctl(unsigned long request)
+{
+	cleanup_close int fd = open(ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || ioctl(fd, request, 0) < 0 ? -errno : 0;
+}
+
+static void thaw(struct super *s)
+{
+	int r = s->frozen ? freeze_ioctl(FITHAW) : 0;
+
+	if (r < 0)
+		log_warn(s->spec->name, "thaw its file system: %s", strerror(-r));
+	s->frozen = 0;
+	if (s->thaw)
+		loop_timer_arm(s->thaw, 0);
+}
+
+/* Whoever froze it has not been heard of for too long. */
+static void on_thaw(void *ctx)
+{
+	struct super *s = ctx;
+
+	log_warn(s->spec->name, "its file system was frozen for too long");
+	thaw(s);
+}
+
+static void freeze(struct super *s, const struct wire_msg *m)
+{
+	uint64_t cookie = wire_get_u64(m, WSLX_A_COOKIE, 0);
+	uint32_t ms = MIN(wire_get_u32(m, WSLX_A_TIMEOUT_MS, 0), 60000u), id = m->id;
+	struct wire_w w;
+	int r = 0;
+
+	if (cookie && cookie != s->frozen) {
+		reply(s, WSLX_FREEZE, id, -ETIMEDOUT, "it was frozen for too long");
+		return;
+	}
+	if (!cookie && s->frozen)
+		r = -EBUSY;
+	else if (!cookie)
+		r = freeze_ioctl(FIFREEZE);
+	if (r < 0) {
+		reply(s, WSLX_FREEZE, id, r, strerror(-r));
+		return;
+	}
+	if (!cookie)
+		s->frozen = ++s->freezes;
+	loop_timer_arm(s->thaw, loop_now() + ms * 1000000ull + 1);
+	wire_begin(&w, buf, sizeof(buf), WSLX_FREEZE, WSLX_MSG_REPLY, id, 0);
+	wire_str(&w, WSLX_A_DISTRO, s->spec->id);
+	wire_u64(&w, WSLX_A_COOKIE, s->frozen);
+	pair_send(s->host, &w);
+}
+
+static void thaw_asked(struct super *s, const struct wire_msg *m)
+{
+	uint64_t cookie = wire_get_u64(m, WSLX_A_COOKIE, 0);
+	bool lasted = s->frozen && cookie == s->frozen;
+
+	if (lasted)
+		thaw(s);
+	reply(s, m->type, m->id, lasted ? 0 : -ETIMEDOUT,
+		lasted ? NULL : "it was frozen for too long");
+}
+
 /* -EBUSY: something holds on to the disk, which must not be taken away. */
 static int unmount(struct super *s)
 {
 	char cg[160];
 	int r = 0;
 
+	thaw(s); /* unmounting would wait for it */
 	if (umount(ROOT) < 0 && errno != EINVAL) {
 		log_warn(s->spec->name, "unmount: %s; detaching", strerror(errno));
 		umount2(ROOT, MNT_DETACH);
@@ -101,10 +145,8 @@ static int unmount(struct super *s)
 		if (r < 0)
 			log_warn(s->spec->name, "remove %s: %s", s->dev, strerror(-r));
 	}
-	/* The distribution's cgroup tree, leaves first. */
-	snprintf(cg, sizeof(cg), CGROUP_BASE "/distro-%s", s->spec->id);
-	for (int pass = 0; pass < 16 && rmdir(cg) < 0 && errno == EBUSY; pass++)
-		usleep(1000);
+	snprintf(cg, sizeof(cg), DISTRO_CGROUPS "/distro-%s", s->spec->id);
+	cgroup_remove(cg);
 	return r == -EBUSY ? r : 0;
 }
 
@@ -119,8 +161,15 @@ static void on_host(void *ctx, int fd, uint32_t revents)
 		loop_io_events(s->from_host, 0);
 		return;
 	}
+	if (m.type == WSLX_FREEZE && s->stopping)
+		reply(s, m.type, m.id, -EBUSY, "it is stopping");
+	else if (m.type == WSLX_FREEZE)
+		freeze(s, &m);
+	else if (m.type == WSLX_THAW)
+		thaw_asked(s, &m);
 	if (m.type != WSLX_STOP)
 		return;
+	thaw(s); /* or its programs could not end */
 	uint32_t ms = MIN(wire_get_u32(&m, WSLX_A_TIMEOUT_MS, 3000), 600000u);
 	if (s->stopping) {
 		/* Asked again by a service that came back: it takes an answer, whatever it says, for the end, and
@@ -134,7 +183,16 @@ static void on_host(void *ctx, int fd, uint32_t revents)
 	wire_u32(&w, WSLX_A_TIMEOUT_MS, ms);
 	pair_send(s->init, &w);
 	/* The distribution's own init keeps to the time; this is for one that hangs. */
-	loop_timer_arm(s->deadline, loop_now() + (ms + 1000) * 1000000ull);
+	loop_timer_arm(s->deadline, loop_now() + (ms * s->spec->slow + 1000) * 1000000ull);
+}
+
+static bool is_shutting_down(pid_t pid)
+{
+	cleanup_free char *name = NULL;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	return io_read_file(path, 64, &name, NULL) == 0 && !strncmp(name, "systemd-shutdow", 15);
 }
 
 static void on_init(void *ctx, int fd, uint32_t revents)
@@ -145,10 +203,17 @@ static void on_init(void *ctx, int fd, uint32_t revents)
 
 	if (pair_recv(fd, buf, sizeof(buf), &m) < 0) {
 		loop_io_events(s->from_init, 0);
+		/* With systemd as pid 1 this happens on the way to a power-off, or nobody serves sessions any more. */
+		s->lost = true;
+		s->turned_off = is_shutting_down(s->pid);
+		/* All that it still waits for then is programs that ignore SIGTERM. */
+		uint64_t ms = (uint64_t)POWEROFF_MS * (s->turned_off ? 1 : s->spec->slow);
+		if (!s->stopping)
+			loop_timer_arm(s->deadline, loop_now() + ms * 1000000);
 		return;
 	}
 	/* Its root can be in control of it: that all has ended is for us to say. */
-	if (m.type != WSLX_START && m.type != WSLX_BUSY)
+	if (m.type != WSLX_START && m.type != WSLX_BUSY && m.type != WSLX_OOBE_RESULT)
 		return;
 	if (m.type == WSLX_START && s->started)
 		return;
@@ -178,6 +243,7 @@ static void on_child(void *ctx, pid_t pid, int status)
 	struct super *s = ctx;
 	int r = unmount(s);
 	char text[96];
+	bool orderly;
 	struct wire_w w;
 
 	if (s->start_error)
@@ -187,13 +253,25 @@ static void on_child(void *ctx, pid_t pid, int status)
 		reply(s, WSLX_STOP, s->stop_id, r, r < 0 ? "its disk is still in use" : NULL);
 	if (s->start_error || s->stopping)
 		_exit(0);
-	if (WIFSIGNALED(status))
+	/* What reboot(2) does to a PID namespace, and what an init that ended well leaves. */
+	orderly = WIFSIGNALED(status) ? WTERMSIG(status) == SIGINT || WTERMSIG(status) == SIGHUP
+				      : WEXITSTATUS(status) == 0;
+	/* Programs that hold up its last step are not waited for as long as systemd would. */
+	orderly |= s->turned_off;
+	if (orderly)
+		snprintf(text, sizeof(text), "it was %s from inside",
+			WIFSIGNALED(status) && WTERMSIG(status) == SIGHUP ? "rebooted"
+									  : "powered off");
+	else if (s->lost && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+		snprintf(text, sizeof(text), "what serves its sessions died");
+	else if (WIFSIGNALED(status))
 		snprintf(text, sizeof(text), "its init was killed by signal %d", WTERMSIG(status));
 	else
 		snprintf(text, sizeof(text), "its init exited with status %d", WEXITSTATUS(status));
 	wire_begin(&w, buf, sizeof(buf), WSLX_EXITED, 0, 0, (uint32_t)-r);
 	wire_str(&w, WSLX_A_DISTRO, s->spec->id);
 	wire_str(&w, WSLX_A_TEXT, text);
+	wire_u32(&w, WSLX_A_ORDERLY, orderly);
 	pair_send(s->host, &w);
 	_exit(0);
 }
@@ -205,7 +283,7 @@ static int mount_disk(struct super *s, struct err *e)
 	/* What is mounted from here on, no other distribution sees. */
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_sys(e, -errno, "make a mount namespace");
-	r = disk_wait(s->spec->lun, DISK_TIMEOUT_MS, s->dev, sizeof(s->dev), e);
+	r = disk_wait(s->spec->lun, s->spec->disk_timeout_ms, s->dev, sizeof(s->dev), e);
 	if (r < 0)
 		return r;
 	return mount_at(s->dev, ROOT, s->spec->fstype, MS_NOATIME, s->spec->options, e);
@@ -235,6 +313,8 @@ void distro_supervise(const struct distro_spec *spec, int host)
 	snprintf(name, sizeof(name), "%.15s", spec->name);
 	prctl(PR_SET_NAME, name);
 	r = mount_disk(&s, &e);
+	if (r == 0)
+		r = limits_set(spec, s.dev, &e);
 	if (r == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		r = err_sys(&e, -errno, "start its init");
 	if (r == 0) {
@@ -251,6 +331,8 @@ void distro_supervise(const struct distro_spec *spec, int host)
 		r = loop_io(s.loop, s.init, POLLIN, on_init, &s, &s.from_init);
 	if (r == 0)
 		r = loop_timer(s.loop, on_deadline, &s, &s.deadline);
+	if (r == 0)
+		r = loop_timer(s.loop, on_thaw, &s, &s.thaw);
 	if (r == 0)
 		r = loop_child(s.loop, s.pid, on_child, &s, &s.child);
 	if (r < 0) {

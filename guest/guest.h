@@ -8,6 +8,7 @@
 #ifndef WSLX_GUEST_GUEST_H
 #define WSLX_GUEST_GUEST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include "lib/base/err.h"
@@ -16,7 +17,26 @@
 /* What START said, checked and copied. */
 struct distro_spec {
 	char id[65], name[65], fstype[16], options[256], hostname[65];
-	uint32_t lun, uid, request_id;
+	char timezone[64];     /* "": not known */
+	char hosts[8192];      /* lines for /etc/hosts */
+	char nameservers[256]; /* one a line */
+	uint32_t lun, uid, request_id, disk_timeout_ms;
+	uint32_t timeout_ms; /* the host waits this long for it; 0: not said */
+	unsigned
+		slow; /* how many times slower than hardware this machine is, 1 at least: stretches our times */
+	struct distro_limits { /* 0: none */
+		uint64_t mem;  /* bytes */
+		uint64_t swap; /* bytes, 0 too; UINT64_MAX: no limit */
+		uint32_t cpu;  /* hundredths of a processor */
+		uint32_t tasks;
+		uint64_t read_bytes, write_bytes; /* a second */
+		uint32_t read_ops, write_ops;
+	} limits;
+	uint32_t interop_port; /* 0: programs of the host may not be run */
+	/* Proves to the host who asks; no other distribution's init has it. */
+	uint8_t secret[WSLX_SECRET_SIZE];
+	char host_root[256], vm[65];
+	bool wsl_compat;
 };
 
 /* Reads and checks a START. */
@@ -28,6 +48,14 @@ void NORETURN distro_supervise(const struct distro_spec *spec, int host);
 /* The distribution's init, in fresh namespaces, its disk mounted at root. Does not return. */
 void NORETURN dinit_main(const struct distro_spec *spec, const char *root, int super);
 
+/* Makes the distribution's cgroup with its limits; dev: its disk. What cannot be limited is logged. */
+int limits_set(const struct distro_spec *spec, const char *dev, struct err *e);
+
+/* Makes the distribution's proc, sys, dev, run and cgroup below root, and root the root. Its cgroup is the caller's. */
+int view_make(const char *root, struct err *e);
+/* Makes /sys read-only for good. */
+int view_protect_sys(struct err *e);
+
 /* Waits for the disk at this LUN (virtio-scsi, target 0) and names its block device, "/dev/sdb". */
 int disk_wait(uint32_t lun, unsigned timeout_ms, char *ret_dev, size_t cap, struct err *e);
 /* Waits until nobody uses the device, then removes it from the guest. */
@@ -35,6 +63,8 @@ int disk_remove(uint32_t lun, const char *dev, unsigned timeout_ms);
 
 /* Loads the modules listed in /modules/order; what fails is logged. */
 void modules_load(const char *dir);
+/* Loads what goes by this name in dir/index, as the kernel asks modprobe(8) to. -ENOENT: nothing does. */
+int modules_request(const char *dir, const char *name);
 
 /* mkdir -p and mount(2), with one line to say what failed. */
 int mount_at(const char *what, const char *where, const char *type, unsigned long flags,

@@ -24,13 +24,17 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include "guest/conn.h"
+#include "guest/cgroup.h"
 #include "guest/guest.h"
+#include "guest/interop.h"
+#include "guest/tools.h"
+#include "guest/vm.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/loop.h"
+#include "lib/session/conn.h"
 
-enum { RETRY_MS = 100, MAX_DISTROS = 64 };
+enum { RETRY_MS = 100, MAX_DISTROS = 64, HARDWARE_BOOT_US = 150000, MAX_SLOW = 8 };
 
 /* A distribution that was asked for and has not ended. */
 struct distro {
@@ -39,9 +43,9 @@ struct distro {
 	pid_t pid; /* the supervisor */
 	int pair;
 	struct loop_src *src;
-	uint32_t port; /* 0: not up yet */
-	bool busy;     /* as its last BUSY said */
-	bool stopping; /* was sent STOP, or did not start */
+	uint32_t port;	     /* 0: not up yet */
+	bool busy, services; /* as its last BUSY said */
+	bool stopping;	     /* was sent STOP, or did not start */
 };
 
 struct init {
@@ -127,8 +131,10 @@ static void on_supervisor(void *ctx, int fd, uint32_t revents)
 		return;
 	if (m.type == WSLX_START && (m.flags & WSLX_MSG_REPLY) && !m.error)
 		d->port = wire_get_u32(&m, WSLX_A_PORT, 0);
-	if (m.type == WSLX_BUSY)
+	if (m.type == WSLX_BUSY) {
 		d->busy = wire_get_u32(&m, WSLX_A_COUNT, 1) != 0;
+		d->services = wire_get_u32(&m, WSLX_A_SERVICES, 0) != 0;
+	}
 	/* Its last word: gone before the host hears of it, or a START that follows would find it still there. */
 	if (m.type == WSLX_EXITED || (m.type == WSLX_STOP && (m.flags & WSLX_MSG_REPLY))) {
 		waitpid(d->pid, NULL, 0);
@@ -154,19 +160,28 @@ static void on_supervisor(void *ctx, int fd, uint32_t revents)
 	}
 }
 
+static void forget_secret(struct distro_spec *spec)
+{
+	explicit_bzero(spec->secret, sizeof(spec->secret));
+}
+
 static void start(const struct wire_msg *m)
 {
-	struct distro_spec spec;
+	cleanup(forget_secret) struct distro_spec spec;
 	struct err e = {0};
 	struct distro *d = NULL;
 	struct wire_w w;
 	int pair[2];
 	int r = distro_spec_parse(m, &spec, &e);
 
+	/* What is in our memory, the processes of the next distribution will have in theirs. */
+	wire_wipe(m, WSLX_A_SECRET);
 	if (r < 0) {
 		reply_error(m->type, m->id, r, e.text);
 		return;
 	}
+	/* What the kernel took to get here is a measure of the machine. */
+	spec.slow = (unsigned)MAX(1, MIN(in.boot_us / HARDWARE_BOOT_US, MAX_SLOW));
 	d = distro_find(spec.id);
 	if (d && d->port && !d->stopping) {
 		wire_begin(&w, buf, sizeof(buf), m->type, WSLX_MSG_REPLY, m->id, 0);
@@ -190,12 +205,15 @@ static void start(const struct wire_msg *m)
 		reply_error(m->type, m->id, -EAGAIN, "too many distributions are running");
 		return;
 	}
+	if (spec.interop_port)
+		binfmt_register();
 	pid_t pid = fork();
 	if (pid == 0) {
 		close(pair[0]);
 		distro_supervise(&spec, pair[1]);
 	}
 	close(pair[1]);
+	forget_secret(&spec);
 	if (pid < 0) {
 		close(pair[0]);
 		reply_error(m->type, m->id, -EAGAIN, "no process could be made");
@@ -231,6 +249,26 @@ static void stop(const struct wire_msg *m)
 		send_stop(d, m->id, wire_get_u32(m, WSLX_A_TIMEOUT_MS, 3000));
 }
 
+/* FREEZE and THAW are the supervisor's; it answers. */
+static void pass_on(const struct wire_msg *m)
+{
+	uint8_t small[160];
+	struct distro *d;
+	struct wire_w w;
+	char id[65];
+
+	wire_get_str(m, WSLX_A_DISTRO, id, sizeof(id));
+	d = distro_find(id);
+	if (!d || !d->port || d->stopping) {
+		reply_error(m->type, m->id, -ENOENT, "the distribution is not running");
+		return;
+	}
+	wire_begin(&w, small, sizeof(small), m->type, 0, m->id, 0);
+	wire_u32(&w, WSLX_A_TIMEOUT_MS, wire_get_u32(m, WSLX_A_TIMEOUT_MS, 0));
+	wire_u64(&w, WSLX_A_COOKIE, wire_get_u64(m, WSLX_A_COOKIE, 0));
+	pair_send(d->pair, &w);
+}
+
 static void shut_down(const struct wire_msg *m)
 {
 	in.shutting_down = true;
@@ -241,42 +279,81 @@ static void shut_down(const struct wire_msg *m)
 	maybe_power_off();
 }
 
-static void stat_reply(const struct wire_msg *m)
+/* Also to what changes them. */
+static void stat_reply(uint32_t type, uint32_t id)
 {
+	struct timespec now = {0};
 	struct sysinfo si;
 	struct wire_w w;
 
 	if (sysinfo(&si) < 0)
 		memset(&si, 0, sizeof(si));
-	wire_begin(&w, buf, sizeof(buf), m->type, WSLX_MSG_REPLY, m->id, 0);
+	wire_begin(&w, buf, sizeof(buf), type, WSLX_MSG_REPLY, id, 0);
 	wire_u64(&w, WSLX_A_MEM_TOTAL, (uint64_t)si.totalram * si.mem_unit / 1024);
 	wire_u64(&w, WSLX_A_MEM_FREE, (uint64_t)si.freeram * si.mem_unit / 1024);
 	wire_u64(&w, WSLX_A_UPTIME_MS, loop_now() / 1000000);
+	clock_gettime(CLOCK_REALTIME, &now);
+	wire_u64(&w, WSLX_A_TIME_NS, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
 	conn_send(in.host, &w);
 }
 
 static void set_time(const struct wire_msg *m)
 {
 	uint64_t ns = wire_get_u64(m, WSLX_A_TIME_NS, 0);
+	int64_t move = (int64_t)wire_get_u64(m, WSLX_A_OFFSET_NS, 0);
 	struct timespec ts = {
 		.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
 	struct wire_w w;
 	int r = ns && clock_settime(CLOCK_REALTIME, &ts) < 0 ? -errno : 0;
 
+	if (r == 0 && move)
+		r = clock_move(move);
+
 	wire_begin(&w, buf, sizeof(buf), m->type, WSLX_MSG_REPLY, m->id, (uint32_t)-r);
 	conn_send(in.host, &w);
 }
 
+static void help(const struct wire_msg *m, int (*fn)(const void *arg), const void *arg)
+{
+	int r = helper_start(m->type, m->id, fn, arg);
+
+	if (r < 0)
+		reply_error(m->type, m->id, r, "no process could be made");
+}
+
+/* A child nobody else knows. */
+static void orphan_ended(pid_t pid, int status)
+{
+	uint32_t type, id;
+	int r;
+
+	if (!helper_ended(pid, status, &type, &id, &r) || !in.host)
+		return;
+	if (r < 0)
+		reply_error(type, id, r, strerror(-r));
+	else
+		stat_reply(type, id);
+}
+
 static void on_host(void *ctx, struct conn *c, const struct wire_msg *m)
 {
+	uint32_t lun;
+
 	if (m->flags & WSLX_MSG_REPLY)
 		return; /* to our HELLO */
 	switch (m->type) {
 	case WSLX_START: start(m); break;
 	case WSLX_STOP: stop(m); break;
 	case WSLX_SHUTDOWN: shut_down(m); break;
-	case WSLX_STAT: stat_reply(m); break;
+	case WSLX_FREEZE:
+	case WSLX_THAW: pass_on(m); break;
+	case WSLX_STAT: stat_reply(m->type, m->id); break;
 	case WSLX_SET_TIME: set_time(m); break;
+	case WSLX_SWAP_ON:
+		lun = wire_get_u32(m, WSLX_A_LUN, UINT32_MAX);
+		help(m, swap_on, &lun);
+		break;
+	case WSLX_RECLAIM: help(m, reclaim_now, NULL); break;
 	default:
 		if (m->id)
 			reply_error(m->type, m->id, -ENOSYS, "unknown request");
@@ -309,6 +386,7 @@ static void hello(void)
 		wire_str(&w, WSLX_A_DISTRO, in.distros[i].spec.id);
 		wire_u32(&w, WSLX_A_PORT, in.distros[i].port);
 		wire_u32(&w, WSLX_A_COUNT, in.distros[i].busy);
+		wire_u32(&w, WSLX_A_SERVICES, in.distros[i].services);
 	}
 	conn_send(in.host, &w);
 }
@@ -339,6 +417,7 @@ static void on_chld(void *ctx, int signo)
 
 	for (;;) {
 		bool ours = false;
+		int status = 0;
 
 		si.si_pid = 0;
 		if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
@@ -347,7 +426,8 @@ static void on_chld(void *ctx, int signo)
 			ours |= in.distros[i].used && in.distros[i].pid == si.si_pid;
 		if (ours)
 			return; /* reaped by on_supervisor(), after its last message was read */
-		waitpid(si.si_pid, NULL, 0);
+		waitpid(si.si_pid, &status, 0);
+		orphan_ended(si.si_pid, status);
 	}
 }
 
@@ -371,6 +451,21 @@ static void open_stdio(void)
 	unsetenv("JOURNAL_STREAM");
 }
 
+/* The kernel looks for modprobe in our root: that is this program, and the modules it loads come along. */
+static void keep_modprobe(void)
+{
+	static const char helper[] = "/root/sbin/modprobe";
+
+	if (access("/modules/index", F_OK) < 0)
+		return;
+	mkdir("/root/sbin", 0755);
+	mkdir("/root/modules", 0755);
+	if (mknod(helper, S_IFREG | 0755, 0) < 0 ||
+		mount("/init", helper, NULL, MS_BIND, NULL) < 0 ||
+		mount("/modules", "/root/modules", NULL, MS_BIND, NULL) < 0)
+		log_warn("init", "modules will not be loaded on demand: %s", strerror(errno));
+}
+
 /*
  * The initramfs is the kernel's rootfs, which pivot_root(2) cannot leave: distributions could not be given a root of
  * their own. A tmpfs becomes the root instead, and the initramfs, with nothing of use left in it, stays below.
@@ -387,6 +482,8 @@ static int leave_rootfs(struct err *e)
 		if (mount(move[i], to, NULL, MS_MOVE, NULL) < 0)
 			r = err_sys(e, -errno, "move %s", move[i]);
 	}
+	if (r == 0)
+		keep_modprobe();
 	if (r == 0 && (chdir("/root") < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 ||
 			      chroot(".") < 0 || chdir("/") < 0))
 		r = err_sys(e, -errno, "leave the initramfs");
@@ -428,7 +525,8 @@ static int set_up(struct err *e)
 	if (r < 0)
 		return r;
 	/* What distributions may limit for their own processes has to be offered from the top. */
-	write_text("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +io +memory +pids");
+	cgroup_delegate("/sys/fs/cgroup");
+	vm_set_up();
 	loopback_up();
 	sethostname("wslx", 4);
 	reboot(RB_DISABLE_CAD);
@@ -437,9 +535,19 @@ static int set_up(struct err *e)
 
 int main(int argc, char **argv)
 {
+	const char *name = strrchr(argv[0], '/');
 	struct err e = {0};
 	int r;
 
+	/* "modprobe -q -- NAME", from the kernel. */
+	if (name && !strcmp(name, "/modprobe"))
+		return argc > 1 && modules_request("/modules", argv[argc - 1]) == 0 ? 0 : 1;
+	/* By its name first: a tool can be the first process too, of a namespace that somebody makes. */
+	r = tools_main(argc, argv);
+	if (r >= 0)
+		return r;
+	if (argc > 1 && !strcmp(argv[1], "wslx-crash"))
+		return crash_main(argc - 1, argv + 1);
 	if (getpid() != 1) {
 		fprintf(stderr,
 			"wslx-init: this is the first process of a wslx virtual machine; it cannot be run by hand\n");
