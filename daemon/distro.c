@@ -10,10 +10,15 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "daemon/distro-conf.h"
+#include "daemon/host-facts.h"
+#include "daemon/interop.h"
+#include "daemon/machine.h"
 #include "lib/base/log.h"
 #include "lib/image/image.h"
 
-enum { STOP_MS = 5000, STOP_DEADLINE_MS = 30000 };
+/* systemd has its services end within STOP_MS on hardware, and the guest allows it more on a slow machine. */
+enum { STOP_MS = 8000, STOP_DEADLINE_MS = 120000 };
 
 struct distro_want {
 	struct distro_want *next;
@@ -34,13 +39,19 @@ struct distro {
 	struct service *s;
 	char id[37];
 	enum distro_state state;
+	struct machine *m;	 /* it is in, or waits for; NULL: none */
+	struct distro_conf conf; /* as of its start */
 	uint32_t port;
-	bool busy; /* the guest says that programs run in it */
+	bool busy;		      /* the guest says that programs run in it */
+	bool services;		      /* ... and that services do */
+	struct json_object *warnings; /* of its last start; NULL: none, or told already */
 	unsigned holds;
-	bool stop_asked; /* while it was starting */
+	bool stop_asked;      /* while it was starting */
+	const char *reserved; /* static; NULL: it is not */
 	struct distro_want *wants;
 	struct stop_wait *stops;
-	struct loop_src *timer; /* idle while RUNNING; start and stop deadlines */
+	struct loop_src *timer;	 /* idle while RUNNING; start and stop deadlines */
+	struct interop *interop; /* from its START on; NULL: not allowed */
 };
 
 static void kick(struct distro *d);
@@ -72,24 +83,30 @@ static void arm(struct distro *d, int64_t ms)
 	loop_timer_arm(d->timer, ms < 0 ? 0 : loop_now() + (uint64_t)ms * 1000000u + 1);
 }
 
+static bool in_use(const struct distro *d)
+{
+	return d->busy || d->holds || d->conf.keep_alive == KEEP_ALWAYS ||
+	       (d->services && d->conf.keep_alive == KEEP_SERVICES);
+}
+
 static void timer(void *ctx)
 {
 	struct distro *d = ctx;
 
 	switch (d->state) {
 	case DISTRO_RUNNING:
-		if (d->busy || d->holds)
+		if (in_use(d))
 			break;
 		log_debug("distro", "%s is idle", name(d));
 		distro_stop(d->s, d->id, NULL, NULL);
 		break;
 	case DISTRO_ATTACHING:
 	case DISTRO_STARTING:
-		vm_kill(d->s->vm,
+		vm_kill(d->m->vm,
 			"a distribution did not start in time (distributionStartTimeout)");
 		break;
 	case DISTRO_STOPPING:
-	case DISTRO_DETACHING: vm_kill(d->s->vm, "a distribution did not stop in time"); break;
+	case DISTRO_DETACHING: vm_kill(d->m->vm, "a distribution did not stop in time"); break;
 	case DISTRO_STOPPED: break;
 	}
 }
@@ -116,7 +133,7 @@ static void forget(struct distro *d)
 {
 	struct service *s = d->s;
 
-	if (d->state != DISTRO_STOPPED || d->wants || d->stops || d->holds)
+	if (d->state != DISTRO_STOPPED || d->wants || d->stops || d->holds || d->reserved)
 		return;
 	for (struct distro **p = &s->distros; *p; p = &(*p)->next)
 		if (*p == d) {
@@ -124,13 +141,15 @@ static void forget(struct distro *d)
 			break;
 		}
 	loop_src_free(d->timer);
+	js_free(d->warnings);
+	interop_free(d->interop);
 	free(d);
 }
 
 static void watch_idle(struct distro *d)
 {
 	if (d->state == DISTRO_RUNNING)
-		arm(d, d->busy || d->holds ? -1 : d->s->set.instance_idle_ms);
+		arm(d, in_use(d) ? -1 : d->m->set.instance_idle_ms);
 }
 
 static void finish_list(struct distro_want *list, uint32_t port, const struct err *e)
@@ -170,8 +189,10 @@ static void finish_stops(struct distro *d, const struct err *e)
 static void set_stopped(struct distro *d, const struct err *e)
 {
 	d->state = DISTRO_STOPPED;
+	d->m = NULL;
+	d->interop = interop_free(d->interop);
 	d->port = 0;
-	d->busy = d->stop_asked = false;
+	d->busy = d->services = d->stop_asked = false;
 	arm(d, -1);
 	finish_stops(d, e);
 }
@@ -219,7 +240,7 @@ static void disk_gone(void *ctx, const struct err *e)
 /* It is down; its disk leaves the VM, and then it is stopped. */
 static void detach(struct distro *d)
 {
-	int lun = vm_lun(d->s->vm, d->id);
+	int lun = vm_lun(d->m->vm, d->id);
 
 	if (lun < 0) {
 		set_stopped(d, NULL);
@@ -228,7 +249,7 @@ static void detach(struct distro *d)
 	}
 	d->state = DISTRO_DETACHING;
 	arm(d, STOP_DEADLINE_MS);
-	vm_detach(d->s->vm, lun, disk_gone, request(d));
+	vm_detach(d->m->vm, lun, disk_gone, request(d));
 }
 
 /* Starting it came to nothing: those who want it now are told, and it stops. */
@@ -239,7 +260,7 @@ static void failed(struct distro *d, const struct err *e, const char *step)
 
 	err_wrap(&wrapped, e->code, "%s", step);
 	/* First things first: a callback may want it again. */
-	if (d->s->vm && vm_lun(d->s->vm, d->id) >= 0 && e->code != -EBUSY) {
+	if (d->m && vm_lun(d->m->vm, d->id) >= 0 && e->code != -EBUSY) {
 		finish_list(wants, 0, &wrapped);
 		detach(d);
 	} else {
@@ -247,6 +268,37 @@ static void failed(struct distro *d, const struct err *e, const char *step)
 		finish_list(wants, 0, &wrapped);
 		kick(d);
 	}
+}
+
+static void keep_warnings(struct distro *d, const struct wire_msg *m)
+{
+	struct wire_attr a;
+	char text[400];
+
+	js_free(d->warnings);
+	d->warnings = NULL;
+	for (size_t pos = 0; wire_next(m, &pos, &a);) {
+		int n = (int)MIN(a.len, sizeof(text) - 1);
+
+		if (a.tag != WSLX_A_WARNING)
+			continue;
+		snprintf(text, sizeof(text), "%s: %.*s", name(d), n, (const char *)a.data);
+		/* A guest's text is for a terminal in the end. */
+		for (unsigned char *p = (unsigned char *)text; *p; p++)
+			if (*p < 0x20 || *p == 0x7f)
+				*p = '?';
+		if (!d->warnings)
+			d->warnings = js_array();
+		js_push(d->warnings, json_object_new_string(text));
+		log_info("distro", "%s", text);
+	}
+}
+
+struct json_object *distro_take_warnings(struct service *s, const char *id)
+{
+	struct distro *d = find(s, id);
+
+	return d ? take_ptr(d->warnings) : NULL;
 }
 
 static void started(void *ctx, const struct wire_msg *m, const struct err *e)
@@ -260,14 +312,16 @@ static void started(void *ctx, const struct wire_msg *m, const struct err *e)
 	if (!e && wire_get_u32(m, WSLX_A_PORT, 0) != 0) {
 		d->state = DISTRO_RUNNING;
 		d->port = wire_get_u32(m, WSLX_A_PORT, 0);
+		keep_warnings(d, m);
 		watch_idle(d);
 		log_debug("distro", "%s runs", name(d));
+		vm_mark(d->m->vm, VM_MARK_DISTRO);
 		finish_wants(d, NULL);
 		if (d->stop_asked)
 			distro_stop(d->s, d->id, NULL, NULL);
 		return;
 	}
-	if (e && e->code == -EPIPE && s->vm)
+	if (e && e->code == -EPIPE)
 		return; /* init will connect again and say whether it started */
 	if (!e)
 		err_set(&none, -EPROTO, "init named no port");
@@ -275,21 +329,82 @@ static void started(void *ctx, const struct wire_msg *m, const struct err *e)
 	idle_check(s);
 }
 
+/* What this distribution may use; a machine of its own has its memory and processors by itself. */
+static void send_limits(struct wire_w *w, const struct distro_conf *c)
+{
+	if (c->isolation == ISOLATION_SHARED) {
+		if (c->memory)
+			wire_u64(w, WSLX_A_MEM_MAX, c->memory);
+		if (c->cpus_percent)
+			wire_u32(w, WSLX_A_CPU_PERCENT, (uint32_t)c->cpus_percent);
+	}
+	if (c->swap != NO_SWAP_LIMIT)
+		wire_u64(w, WSLX_A_SWAP_MAX, c->swap);
+	wire_u32(w, WSLX_A_TASKS_MAX, (uint32_t)c->tasks);
+	if (c->read_bytes)
+		wire_u64(w, WSLX_A_READ_BYTES, c->read_bytes);
+	if (c->write_bytes)
+		wire_u64(w, WSLX_A_WRITE_BYTES, c->write_bytes);
+	if (c->read_ops)
+		wire_u32(w, WSLX_A_READ_OPS, (uint32_t)c->read_ops);
+	if (c->write_ops)
+		wire_u32(w, WSLX_A_WRITE_OPS, (uint32_t)c->write_ops);
+}
+
+/* Where the host sees a distribution's files. */
+static void host_root(const struct service *s, const struct reg_entry *reg, char *buf, size_t cap)
+{
+	snprintf(buf, cap, "%s/mnt/%s", s->runtime_dir, reg->name);
+}
+
+/* It may run programs of the host: whoever is to run them. It starts without when that fails. */
+static void allow_interop(struct distro *d, const struct reg_entry *reg)
+{
+	uint32_t port = WSLX_PORT_INTEROP + (uint32_t)vm_lun(d->m->vm, d->id);
+	struct err e = {0};
+	int fd;
+
+	bool allowed = d->conf.interop < 0 ? d->m->set.interop : d->conf.interop;
+
+	if (d->interop || !allowed)
+		return;
+	fd = vm_listen(d->m->vm, port);
+	if (fd < 0)
+		err_sys(&e, fd, "listen for it");
+	else
+		interop_new(d->s->loop, fd, port, reg->name, &d->interop, &e);
+	if (e.code)
+		log_warn("interop", "%s cannot run programs of the host: %s", reg->name, e.text);
+}
+
 static void send_start(struct distro *d, const struct reg_entry *reg)
 {
-	struct guestlink *g = vm_guest(d->s->vm);
-	char host[65] = "";
+	struct guestlink *g = vm_guest(d->m->vm);
+	const char *options = d->conf.mount_options;
+	char host[65] = "", root[PATH_MAX];
 	struct wire_w w;
 
+	allow_interop(d, reg);
 	gethostname(host, sizeof(host) - 1);
+	host_root(d->s, reg, root, sizeof(root));
 	guestlink_begin(g, &w, WSLX_START);
 	wire_str(&w, WSLX_A_DISTRO, d->id);
 	wire_str(&w, WSLX_A_NAME, reg->name);
-	wire_u32(&w, WSLX_A_LUN, (uint32_t)vm_lun(d->s->vm, d->id));
+	wire_u32(&w, WSLX_A_LUN, (uint32_t)vm_lun(d->m->vm, d->id));
 	wire_str(&w, WSLX_A_FSTYPE, "ext4");
-	wire_str(&w, WSLX_A_OPTIONS, "discard,errors=remount-ro");
+	wire_str(&w, WSLX_A_OPTIONS, *options ? options : "discard,errors=remount-ro");
 	wire_str(&w, WSLX_A_HOSTNAME, host);
 	wire_u32(&w, WSLX_A_UID, reg->uid);
+	wire_u32(&w, WSLX_A_DISK_TIMEOUT_MS, (uint32_t)d->m->set.mount_timeout_ms);
+	send_limits(&w, &d->conf);
+	wire_u32(&w, WSLX_A_TIMEOUT_MS, (uint32_t)d->m->set.start_timeout_ms);
+	host_facts_add(&w);
+	wire_str(&w, WSLX_A_HOST_ROOT, root);
+	wire_str(&w, WSLX_A_VM, vm_id(d->m->vm));
+	if (d->m->set.wsl_compat)
+		wire_u32(&w, WSLX_A_WSL_COMPAT, 1);
+	if (d->interop)
+		interop_add(d->interop, &w);
 	guestlink_send(g, &w, started, request(d));
 }
 
@@ -302,7 +417,7 @@ static void attached(void *ctx, const struct err *e)
 
 	if (!d)
 		return;
-	if (!e && (!reg || !vm_guest(s->vm))) {
+	if (!e && (!reg || !vm_guest(d->m->vm))) {
 		err_set(&gone, -EPIPE, "the virtual machine went away");
 		e = &gone;
 	}
@@ -315,8 +430,7 @@ static void attached(void *ctx, const struct err *e)
 	send_start(d, reg);
 }
 
-/* The disk, locked for as long as anybody has it open. */
-static int open_disk(const struct reg_entry *reg, struct err *e)
+int distro_open_disk(const struct reg_entry *reg, struct err *e)
 {
 	cleanup_close int fd = -EBADF;
 	char path[PATH_MAX];
@@ -336,34 +450,28 @@ static int open_disk(const struct reg_entry *reg, struct err *e)
 	return r < 0 ? r : take_fd(fd);
 }
 
-static void attach(struct distro *d)
+static void attach(struct distro *d, const struct reg_entry *reg)
 {
-	const struct reg_entry *reg = entry(d);
 	struct err e = {0};
 	struct request *q;
 	int fd, lun;
 
-	if (!reg) {
-		err_set(&e, -ENOENT, "it has been unregistered");
-		failed(d, &e, "open its disk");
-		return;
-	}
-	if (vm_lun(d->s->vm, d->id) >= 0 && vm_guest(d->s->vm)) {
+	if (vm_lun(d->m->vm, d->id) >= 0 && vm_guest(d->m->vm)) {
 		/* It could not leave the VM the last time. */
 		d->state = DISTRO_STARTING;
-		arm(d, d->s->set.start_timeout_ms);
+		arm(d, d->m->set.start_timeout_ms);
 		send_start(d, reg);
 		return;
 	}
-	fd = open_disk(reg, &e);
+	fd = distro_open_disk(reg, &e);
 	if (fd < 0) {
 		failed(d, &e, "open its disk");
 		return;
 	}
 	d->state = DISTRO_ATTACHING;
-	arm(d, d->s->set.start_timeout_ms);
+	arm(d, d->m->set.start_timeout_ms);
 	q = request(d);
-	lun = vm_attach(d->s->vm, d->id, fd, attached, q);
+	lun = vm_attach(d->m->vm, d->id, fd, attached, q);
 	if (lun < 0) {
 		free(q);
 		err_sys(&e, lun, "no room for another disk");
@@ -371,45 +479,63 @@ static void attach(struct distro *d)
 	}
 }
 
-static int boot(struct service *s, struct err *e)
+static struct machine *place(struct service *s, const char *id, const struct distro_conf *c)
 {
-	struct vm_env env = service_vm_env(s);
-	struct settings set;
-	struct vm_plan plan;
-	int r = settings_load(s->config, &set, e);
+	struct machine *m = machine_with_disk(s, id);
 
-	if (r < 0)
-		return r;
-	settings_done(&s->set);
-	s->set = set;
-	r = settings_plan(&s->set, s->data_dir, &plan, e);
-	if (r == 0)
-		r = vm_start(&env, &s->set, &plan, &s->vm, e);
-	return r < 0 ? err_wrap(e, r, "start the virtual machine") : 0;
+	return m ? m : machine_find(s, c->isolation == ISOLATION_VM ? id : "");
+}
+
+struct machine *distro_machine(struct service *s, const struct reg_entry *reg)
+{
+	struct distro *d = find(s, reg->id);
+	struct distro_conf c;
+
+	if (d && d->m)
+		return d->m;
+	distro_conf_load(s->config, reg->name, &c, NULL, NULL);
+	return place(s, reg->id, &c);
+}
+
+static void conf_warn(void *ctx, unsigned line, const char *text)
+{
+	struct service *s = ctx;
+
+	log_warn("distro", "%s:%u: %s", s->config, line, text);
 }
 
 /* Does what its state and its wants call for. */
 static void kick(struct distro *d)
 {
 	struct service *s = d->s;
+	const struct reg_entry *reg = entry(d);
 	struct err e = {0};
 
-	if (d->state != DISTRO_STOPPED) {
+	if (d->state != DISTRO_STOPPED)
 		return;
-	} else if (!d->wants) {
+	if (!d->wants) {
 		forget(d);
-	} else if (!s->vm) {
-		if (boot(s, &e) < 0) {
-			finish_wants(d, &e);
-			forget(d);
-		}
-	} else if (vm_state(s->vm) == VM_UP) {
-		attach(d);
+		return;
+	}
+	if (!reg) {
+		err_set(&e, -ENOENT, "it has been unregistered");
+	} else {
+		distro_conf_load(s->config, reg->name, &d->conf, conf_warn, s);
+		d->m = place(s, d->id, &d->conf);
+		if (!d->m)
+			machine_start(s, d->conf.isolation == ISOLATION_VM ? d->id : "", &d->conf,
+				&d->m, &e);
+	}
+	if (e.code) {
+		finish_wants(d, &e);
+		forget(d);
+	} else if (vm_state(d->m->vm) == VM_UP) {
+		attach(d, reg);
 	}
 	/* Otherwise the VM is on its way up or down, and its next state kicks us. */
 }
 
-static void kick_all(struct service *s)
+void distro_kick_all(struct service *s)
 {
 	for (struct distro *d = s->distros, *next; d; d = next) {
 		next = d->next;
@@ -427,6 +553,13 @@ void distro_want(struct service *s, const struct reg_entry *reg, distro_ready fn
 	*ret = NULL;
 	if (d->state == DISTRO_RUNNING) {
 		fn(ctx, d->port, NULL);
+		return;
+	}
+	if (d->reserved) {
+		struct err e = {0};
+
+		err_set(&e, -EBUSY, "it is busy (%s)", d->reserved);
+		fn(ctx, 0, &e);
 		return;
 	}
 	w = malloc(sizeof(*w));
@@ -457,6 +590,38 @@ void distro_want_cancel(struct distro_want *w)
 	free(w);
 }
 
+struct autostart {
+	struct distro_want *want;
+	char name[REG_NAME_MAX + 1];
+};
+
+static void autostarted(void *ctx, uint32_t port, const struct err *e)
+{
+	struct autostart *a = ctx;
+
+	if (e)
+		log_warn("distro", "start %s by itself: %s", a->name, e->text);
+	free(a);
+}
+
+void distro_autostart(struct service *s)
+{
+	for (unsigned i = 0; i < registry_count(s->reg); i++) {
+		const struct reg_entry *reg = registry_at(s->reg, i);
+		struct autostart *a;
+		struct distro_conf c;
+
+		distro_conf_load(s->config, reg->name, &c, NULL, NULL);
+		if (!c.autostart)
+			continue;
+		a = calloc(1, sizeof(*a));
+		if (!a)
+			abort();
+		strcpy(a->name, reg->name);
+		distro_want(s, reg, autostarted, a, &a->want);
+	}
+}
+
 /* Its processes have ended, its disk is in use yet: the disk stays, with what is unwritten, and serves the next start. */
 static void still_mounted(struct distro *d, const struct err *e)
 {
@@ -469,7 +634,7 @@ static void stop_answered(void *ctx, const struct wire_msg *m, const struct err 
 	struct service *s = ((struct request *)ctx)->s;
 	struct distro *d = answered(ctx, DISTRO_STOPPING);
 
-	if (!d || (e && e->code == -EPIPE && s->vm))
+	if (!d || (e && e->code == -EPIPE))
 		return; /* init will connect again and say whether it stopped */
 	if (e && e->code != -ENOENT)
 		log_warn("distro", "stop %s: %s", name(d), e->text);
@@ -482,7 +647,7 @@ static void stop_answered(void *ctx, const struct wire_msg *m, const struct err 
 
 static void send_stop(struct distro *d)
 {
-	struct guestlink *g = vm_guest(d->s->vm);
+	struct guestlink *g = vm_guest(d->m->vm);
 	struct wire_w w;
 
 	if (!g)
@@ -557,17 +722,36 @@ void distro_release(struct service *s, const char *id)
 	forget(d);
 }
 
-enum distro_state distro_state(const struct service *s, const char *id)
+int distro_reserve(struct service *s, const char *id, const char *state, struct err *e)
+{
+	struct distro *d = get(s, id);
+
+	if (d->reserved)
+		return err_set(e, -EBUSY, "it is busy (%s)", d->reserved);
+	if (d->state != DISTRO_STOPPED || d->wants)
+		return err_set(e, -EBUSY, "it is running; 'wslx --terminate %s' stops it", name(d));
+	d->reserved = state;
+	return 0;
+}
+
+void distro_unreserve(struct service *s, const char *id)
 {
 	struct distro *d = find(s, id);
 
-	return d ? d->state : DISTRO_STOPPED;
+	if (!d)
+		return;
+	d->reserved = NULL;
+	forget(d);
 }
 
-const char *distro_state_name(enum distro_state st)
+const char *distro_state_text(const struct service *s, const char *id)
 {
-	switch (st) {
-	case DISTRO_STOPPED: return "Stopped";
+	struct distro *d = find(s, id);
+
+	if (!d)
+		return "Stopped";
+	switch (d->state) {
+	case DISTRO_STOPPED: return d->reserved ? d->reserved : "Stopped";
 	case DISTRO_ATTACHING:
 	case DISTRO_STARTING: return "Starting";
 	case DISTRO_RUNNING: return "Running";
@@ -577,33 +761,77 @@ const char *distro_state_name(enum distro_state st)
 	return "?";
 }
 
-bool distro_any(const struct service *s)
+enum distro_state distro_state(const struct service *s, const char *id)
+{
+	struct distro *d = find(s, id);
+
+	return d ? d->state : DISTRO_STOPPED;
+}
+
+bool distro_active(const struct service *s, const char *id)
+{
+	struct distro *d = find(s, id);
+
+	return d && (d->state != DISTRO_STOPPED || d->wants);
+}
+
+bool distro_in_use(const struct service *s, const char *id)
+{
+	struct distro *d = find(s, id);
+
+	return d && (d->busy || d->holds);
+}
+
+struct guestlink *distro_guest(const struct service *s, const char *id)
+{
+	struct distro *d = find(s, id);
+
+	return d && d->state == DISTRO_RUNNING ? vm_guest(d->m->vm) : NULL;
+}
+
+bool distro_any(const struct service *s, const struct machine *m)
 {
 	for (struct distro *d = s->distros; d; d = d->next)
-		if (d->state != DISTRO_STOPPED || d->wants)
+		if ((!m || d->m == m) && (d->state != DISTRO_STOPPED || d->wants))
 			return true;
 	return false;
 }
 
-/* HELLO: what runs, says the guest; what we thought ran and does not, has ended. */
-static void vm_up(void *ctx, const struct wire_msg *m)
+/* One of those found running in a machine. */
+static struct distro *found(struct machine *m, const char *id)
 {
-	struct service *s = ctx;
+	struct distro *d = get(m->s, id);
+	const struct reg_entry *reg = entry(d);
+
+	if (!d->m) {
+		d->m = m;
+		if (reg)
+			distro_conf_load(m->s->config, reg->name, &d->conf, NULL, NULL);
+	}
+	return d;
+}
+
+/* HELLO: what runs, says the guest; what we thought ran and does not, has ended. */
+void distro_vm_up(struct machine *m, const struct wire_msg *msg)
+{
+	struct service *s = m->s;
 	struct distro *d = NULL;
 	struct wire_attr a;
 	bool seen[VM_LUNS] = {false};
 	char id[65];
 
-	for (size_t pos = 0; wire_next(m, &pos, &a);) {
+	for (size_t pos = 0; wire_next(msg, &pos, &a);) {
 		struct wire_msg one = {.attrs = a.data - sizeof(struct wslx_attr),
 			.len = sizeof(struct wslx_attr) + ALIGN_UP((size_t)a.len, 4)};
 
 		if (a.tag == WSLX_A_DISTRO) {
 			int lun = wire_get_str(&one, WSLX_A_DISTRO, id, sizeof(id)) > 0
-					  ? vm_lun(s->vm, id)
+					  ? vm_lun(m->vm, id)
 					  : -1;
 
-			d = lun >= 0 ? get(s, id) : NULL;
+			d = lun >= 0 ? found(m, id) : NULL;
+			if (d && d->m != m)
+				d = NULL;
 			if (!d)
 				continue;
 			seen[lun] = true;
@@ -620,27 +848,46 @@ static void vm_up(void *ctx, const struct wire_msg *m)
 			}
 		} else if (a.tag == WSLX_A_COUNT && d) {
 			d->busy = wire_get_u32(&one, WSLX_A_COUNT, 1) != 0;
+		} else if (a.tag == WSLX_A_SERVICES && d) {
+			d->services = wire_get_u32(&one, WSLX_A_SERVICES, 0) != 0;
 		}
 	}
 	for (d = s->distros; d; d = d->next)
-		watch_idle(d);
+		if (d->m == m)
+			watch_idle(d);
 	for (int lun = 0; lun < VM_LUNS; lun++) {
-		if (seen[lun] || !*vm_lun_id(s->vm, lun))
-			continue;
-		d = find(s, vm_lun_id(s->vm, lun));
+		if (seen[lun] || !*vm_lun_id(m->vm, lun) || *vm_lun_id(m->vm, lun) == '.')
+			continue; /* '.': the disk of no distribution */
+		d = find(s, vm_lun_id(m->vm, lun));
 		if (d && d->state == DISTRO_STARTING && entry(d))
 			send_start(d, entry(d)); /* the first one was lost with the connection */
 		else if (!d || d->state == DISTRO_STOPPED)
-			stop_unknown(d ? d : get(s, vm_lun_id(s->vm, lun)));
+			stop_unknown(found(m, vm_lun_id(m->vm, lun)));
 		else if (d->state == DISTRO_RUNNING || d->state == DISTRO_STOPPING)
 			detach(d);
 	}
-	kick_all(s);
+	distro_kick_all(s);
 }
 
-static void vm_event(void *ctx, const struct wire_msg *m)
+/* First-run set-up is done, once and for all. */
+static void set_up_done(struct distro *d, const struct wire_msg *m)
 {
-	struct service *s = ctx;
+	const struct reg_entry *reg = entry(d);
+	struct reg_entry fresh;
+	struct err e = {0};
+
+	if (!reg || !reg->run_oobe)
+		return;
+	fresh = *reg;
+	fresh.run_oobe = false;
+	fresh.uid = wire_get_u32(m, WSLX_A_UID, reg->uid);
+	if (registry_update(d->s->reg, &fresh, &e) < 0)
+		log_warn("distro", "%s has been set up: %s", name(d), e.text);
+}
+
+void distro_vm_event(struct machine *machine, const struct wire_msg *m)
+{
+	struct service *s = machine->s;
 	struct distro *d;
 	char id[65], text[200];
 	struct err e = {0};
@@ -648,16 +895,21 @@ static void vm_event(void *ctx, const struct wire_msg *m)
 	if (wire_get_str(m, WSLX_A_DISTRO, id, sizeof(id)) <= 0)
 		return;
 	d = find(s, id);
-	if (!d)
-		return;
+	if (!d || d->m != machine)
+		return; /* a machine has no say in what runs in another */
 	switch (m->type) {
 	case WSLX_BUSY:
 		d->busy = wire_get_u32(m, WSLX_A_COUNT, 1) != 0;
+		d->services = wire_get_u32(m, WSLX_A_SERVICES, 0) != 0;
 		watch_idle(d);
 		break;
+	case WSLX_OOBE_RESULT: set_up_done(d, m); break;
 	case WSLX_EXITED:
 		wire_get_str(m, WSLX_A_TEXT, text, sizeof(text));
-		log_warn("distro", "%s ended by itself: %s", name(d), text);
+		if (wire_get_u32(m, WSLX_A_ORDERLY, 0))
+			log_info("distro", "%s has stopped: %s", name(d), text);
+		else
+			log_warn("distro", "%s ended by itself: %s", name(d), text);
 		err_set(&e, m->error ? -(int)m->error : -EIO, "%s", text);
 		if (d->state == DISTRO_RUNNING || d->state == DISTRO_STOPPING) {
 			if (m->error == EBUSY)
@@ -674,38 +926,22 @@ static void vm_event(void *ctx, const struct wire_msg *m)
 	}
 }
 
-static void vm_end(void *ctx, const char *why, bool planned)
+void distro_vm_gone(struct machine *m, const char *why, bool was_up, bool planned)
 {
-	struct service *s = ctx;
-	bool was_up = *vm_kernel_release(s->vm);
 	struct err e = {0};
 
-	snprintf(s->last_end, sizeof(s->last_end), "%s", why);
-	if (!planned)
-		log_warn("vm", "the virtual machine ended: %s", why);
-	s->vm = NULL; /* frees itself */
 	err_set(&e, -EIO, "%s: %s",
 		was_up ? "the virtual machine ended" : "start the virtual machine", why);
-	for (struct distro *d = s->distros, *next; d; d = next) {
+	for (struct distro *d = m->s->distros, *next; d; d = next) {
 		next = d->next;
+		if (d->m != m)
+			continue;
 		if (d->state != DISTRO_STOPPED)
 			set_stopped(d, NULL);
+		d->m = NULL;
 		/* Wants that the VM's planned end only delays are served by a new one. */
 		if (!planned)
 			finish_wants(d, &e);
 		forget(d);
 	}
-	service_vm_ended(s);
-	kick_all(s);
-}
-
-const struct vm_ops service_vm_ops = {vm_up, vm_event, vm_end};
-
-struct vm_env service_vm_env(struct service *s)
-{
-	return (struct vm_env){.loop = s->loop,
-		.runtime_dir = s->runtime_dir,
-		.data_dir = s->data_dir,
-		.ops = &service_vm_ops,
-		.ctx = s};
 }

@@ -9,7 +9,7 @@
 #include "lib/base/err.h"
 #include "lib/base/io.h"
 
-enum { MAX_OUT = 1 << 20, MAX_REQUEST = 4096 };
+enum { MAX_OUT = 1 << 20, MAX_REQUEST = 32768 };
 
 struct request {
 	struct request *next;

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "daemon/distro.h"
+#include "daemon/machine.h"
 #include "daemon/service.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
@@ -132,7 +133,7 @@ static void more_descriptors(void)
 static int set_up(struct service *s, struct err *e)
 {
 	cleanup_close int fd = -EBADF;
-	struct vm_env env;
+	struct settings set;
 	int r = xdg_runtime(s->runtime_dir, sizeof(s->runtime_dir), e);
 
 	if (r == 0)
@@ -144,17 +145,18 @@ static int set_up(struct service *s, struct err *e)
 	if (r == 0)
 		r = registry_open(s->data_dir, &s->reg, e);
 	if (r == 0)
-		r = settings_load(s->config, &s->set, e);
+		r = settings_load(s->config, &set, e);
 	if (r < 0)
 		return r;
+	s->service_idle_ms = set.service_idle_ms;
+	settings_done(&set);
 	registry_recover(s->reg);
 	r = loop_new(&s->loop);
 	if (r == 0)
 		r = idle_init(s);
 	if (r < 0)
 		return err_sys(e, r, "create the event loop");
-	env = service_vm_env(s);
-	vm_adopt(&env, &s->vm);
+	machine_adopt_all(s);
 	fd = listen_socket(s, e);
 	if (fd < 0)
 		return fd;
@@ -219,14 +221,14 @@ int main(int argc, char **argv)
 	}
 	tell_starter(&o, "ok");
 	notify_state("READY=1");
+	distro_autostart(&s);
 	idle_check(&s);
 	r = loop_run(s.loop);
 	notify_state("STOPPING=1");
 	for (unsigned i = 0; i < ARRAY_LEN(src); i++)
 		loop_src_free(src[i]);
 	ctl_server_free(s.srv);
-	vm_free(s.vm);
+	machine_free_all(&s);
 	registry_free(s.reg);
-	settings_done(&s.set);
 	return r < 0;
 }

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* What clients can ask of wslxd (lib/ctl). Names of distributions do not mind case. */
 #include "daemon/distro.h"
+#include "daemon/machine.h"
 #include "daemon/service.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "daemon/diag.h"
 #include "daemon/status.h"
 
 static void m_hello(void *ctx, struct ctl_call *call, struct json_object *params)
@@ -16,7 +19,7 @@ static void m_hello(void *ctx, struct ctl_call *call, struct json_object *params
 	ctl_reply(call, js_set_u64(o, "pid", (uint64_t)getpid()), NULL);
 }
 
-static const struct reg_entry *named(
+const struct reg_entry *service_named(
 	struct service *s, struct ctl_call *call, struct json_object *params)
 {
 	const char *name = js_str(params, "name", "");
@@ -36,16 +39,21 @@ static void m_list(void *ctx, struct ctl_call *call, struct json_object *params)
 	struct service *s = ctx;
 	const struct reg_entry *def = registry_default(s->reg);
 	struct json_object *list = js_array();
+	char disk[PATH_MAX];
 
 	for (unsigned i = 0; i < registry_count(s->reg); i++) {
 		const struct reg_entry *reg = registry_at(s->reg, i);
 		struct json_object *o = js_set_str(js_object(), "name", reg->name);
 
 		js_set_str(o, "id", reg->id);
-		js_set_str(o, "state", distro_state_name(distro_state(s, reg->id)));
+		js_set_str(o, "state", distro_state_text(s, reg->id));
 		js_set_bool(o, "default", reg == def);
 		js_set_str(o, "dir", reg->dir);
 		js_set_u64(o, "uid", reg->uid);
+		if (registry_disk(reg, false, disk, sizeof(disk)) == 0)
+			js_set_str(o, "disk", disk);
+		js_set_str(o, "flavor", reg->flavor);
+		js_set_str(o, "os_version", reg->version);
 		js_push(list, o);
 	}
 	ctl_reply(call, js_set(js_object(), "distributions", list), NULL);
@@ -54,7 +62,7 @@ static void m_list(void *ctx, struct ctl_call *call, struct json_object *params)
 static void m_set_default(void *ctx, struct ctl_call *call, struct json_object *params)
 {
 	struct service *s = ctx;
-	const struct reg_entry *reg = named(s, call, params);
+	const struct reg_entry *reg = service_named(s, call, params);
 	struct err e = {0};
 
 	if (!reg)
@@ -103,7 +111,7 @@ static void terminated(void *ctx, const struct err *e)
 static void m_terminate(void *ctx, struct ctl_call *call, struct json_object *params)
 {
 	struct service *s = ctx;
-	const struct reg_entry *reg = named(s, call, params);
+	const struct reg_entry *reg = service_named(s, call, params);
 
 	if (reg)
 		distro_stop(s, reg->id, terminated, waiting(s, call, reg->id));
@@ -118,6 +126,8 @@ static void unregister(void *ctx, const struct err *stop_error)
 	struct err e = stop_error ? *stop_error : (struct err){0};
 	struct reg_entry gone;
 
+	if (!e.code && reg)
+		distro_reserve(s, reg->id, "Uninstalling", &e);
 	if (!e.code && !reg)
 		err_set(&e, -ENOENT, "it was unregistered by somebody else meanwhile");
 	if (e.code) {
@@ -126,24 +136,28 @@ static void unregister(void *ctx, const struct err *stop_error)
 	}
 	gone = *reg;
 	gone.dir = strdup(reg->dir);
-	if (!gone.dir)
+	gone.disk = reg->disk ? strdup(reg->disk) : NULL;
+	if (!gone.dir || (reg->disk && !gone.disk))
 		abort();
 	if (registry_pending(s->reg, &gone, &e) == 0) {
-		if (registry_remove(s->reg, gone.id, &e) == 0)
+		if (registry_remove(s->reg, gone.id, &e) == 0 && !gone.disk)
+			/* of one registered where it is, nothing is ours */
 			registry_remove_files(&gone, false, &e);
 		if (!e.code)
 			registry_settled(s->reg, gone.id);
 	}
+	distro_unreserve(s, gone.id);
 	if (e.code)
 		err_wrap(&e, e.code, "unregister %s", gone.name);
 	free(gone.dir);
+	free(gone.disk);
 	waiting_end(w, &e);
 }
 
 static void m_unregister(void *ctx, struct ctl_call *call, struct json_object *params)
 {
 	struct service *s = ctx;
-	const struct reg_entry *reg = named(s, call, params);
+	const struct reg_entry *reg = service_named(s, call, params);
 
 	if (reg)
 		distro_stop(s, reg->id, unregister, waiting(s, call, reg->id));
@@ -152,47 +166,68 @@ static void m_unregister(void *ctx, struct ctl_call *call, struct json_object *p
 struct shutdown_wait {
 	struct shutdown_wait *next;
 	struct ctl_call *call;
+	uint64_t last; /* of the machines whose end it waits for */
+	pid_t pid;     /* or the process of the one */
 };
 
 void service_vm_ended(struct service *s)
 {
-	while (s->shutdowns) {
-		struct shutdown_wait *w = s->shutdowns;
+	for (struct shutdown_wait **p = &s->shutdowns, *w; (w = *p);) {
+		bool lives = false;
 
-		s->shutdowns = w->next;
+		for (struct machine *m = s->machines; m; m = m->next)
+			lives |= w->pid ? vm_pid(m->vm) == w->pid : m->serial <= w->last;
+		if (lives) {
+			p = &w->next;
+			continue;
+		}
+		*p = w->next;
 		ctl_reply(w->call, NULL, NULL);
 		free(w);
 	}
 }
 
+void service_wait_vm_end(struct service *s, struct ctl_call *call, pid_t pid)
+{
+	struct shutdown_wait *w = malloc(sizeof(*w));
+
+	if (!w)
+		abort();
+	*w = (struct shutdown_wait){s->shutdowns, call, s->machine_serial, pid};
+	s->shutdowns = w;
+}
+
 static void m_shutdown(void *ctx, struct ctl_call *call, struct json_object *params)
 {
 	struct service *s = ctx;
-	struct shutdown_wait *w;
 
-	if (!s->vm) {
+	if (!s->machines) {
 		ctl_reply(call, NULL, NULL);
 		return;
 	}
-	w = malloc(sizeof(*w));
-	if (!w)
-		abort();
-	*w = (struct shutdown_wait){s->shutdowns, call};
-	s->shutdowns = w;
-	if (js_bool(params, "force", false))
-		vm_kill(s->vm, "it was ended by force");
-	else
-		vm_shutdown(s->vm);
+	service_wait_vm_end(s, call, 0);
+	for (struct machine *m = s->machines; m; m = m->next) {
+		if (js_bool(params, "force", false))
+			vm_kill(m->vm, "it was ended by force");
+		else
+			vm_shutdown(m->vm);
+	}
 }
 
 /* A client lost its session: is the VM with this process gone, and why? */
 static void m_vm_end(void *ctx, struct ctl_call *call, struct json_object *params)
 {
 	struct service *s = ctx;
-	bool running = s->vm && (uint64_t)vm_pid(s->vm) == js_u64(params, "pid", 0);
-	struct json_object *o = js_set_bool(js_object(), "running", running);
+	uint64_t pid = js_u64(params, "pid", 0);
+	const char *why = "";
+	bool running = false;
 
-	ctl_reply(call, js_set_str(o, "why", s->last_end), NULL);
+	for (struct machine *m = s->machines; m; m = m->next)
+		running |= (uint64_t)vm_pid(m->vm) == pid;
+	for (unsigned i = 0; i < SERVICE_ENDS; i++)
+		if ((uint64_t)s->ends[i].pid == pid)
+			why = s->ends[i].why;
+	ctl_reply(call, js_set_str(js_set_bool(js_object(), "running", running), "why", why), NULL);
 }
 
 static const struct js_field f_name[] = {{"name", JS_STR, .required = true, .max = 255}};
@@ -200,10 +235,26 @@ static const struct js_field f_hello[] = {{"version", JS_STR, .max = 64}};
 static const struct js_field f_open[] = {
 	{"distribution", JS_STR, .max = 255}, {"connections", JS_U64, .required = true, .max = 4}};
 static const struct js_field f_import[] = {{"name", JS_STR, .required = true, .max = 255},
-	{"dir", JS_STR, .required = true, .max = 3800}, {"uid", JS_U64, .max = UINT32_MAX - 1},
-	{"size", JS_U64, .max = 1ull << 44}};
+	{"dir", JS_STR, .max = 3800}, {"uid", JS_U64, .max = UINT32_MAX - 1},
+	{"size", JS_U64, .max = 1ull << 44}, {"vhd", JS_BOOL}};
+static const struct js_field f_move[] = {{"name", JS_STR, .required = true, .max = 255},
+	{"dir", JS_STR, .required = true, .max = 3800}};
+static const struct js_field f_resize[] = {{"name", JS_STR, .required = true, .max = 255},
+	{"size", JS_U64, .required = true, .max = 1ull << 44}};
+static const struct js_field f_clone[] = {{"name", JS_STR, .required = true, .max = 255},
+	{"new_name", JS_STR, .required = true, .max = 255}, {"dir", JS_STR, .max = 3800}};
+static const struct js_field f_rename[] = {{"name", JS_STR, .required = true, .max = 255},
+	{"new_name", JS_STR, .required = true, .max = 255}};
+static const struct js_field f_set_user[] = {{"name", JS_STR, .required = true, .max = 255},
+	{"uid", JS_U64, .required = true, .max = UINT32_MAX - 1}};
+static const struct js_field f_in_place[] = {{"name", JS_STR, .required = true, .max = 255},
+	{"disk", JS_STR, .required = true, .max = 3800}, {"uid", JS_U64, .max = UINT32_MAX - 1}};
+static const struct js_field f_export[] = {{"name", JS_STR, .required = true, .max = 255},
+	{"format", JS_STR, .required = true, .max = 16}};
 static const struct js_field f_pid[] = {{"pid", JS_U64, .required = true}};
 static const struct js_field f_shutdown[] = {{"force", JS_BOOL}};
+static const struct js_field f_vm[] = {{"vm", JS_STR, .max = 32}};
+static const struct js_field f_vcpu[] = {{"vm", JS_STR, .max = 32}, {"vcpu", JS_U64, .max = 1023}};
 
 #define METHOD(...)                                                                                \
 	{                                                                                          \
@@ -216,11 +267,25 @@ const struct ctl_method service_methods[] = {
 	METHOD("open", session_open, FIELDS(f_open)),
 	METHOD("list", m_list),
 	METHOD("import", import_method, FIELDS(f_import), .nfds = 1),
+	METHOD("move", move_method, FIELDS(f_move)),
+	METHOD("resize", resize_method, FIELDS(f_resize)),
+	METHOD("compact", compact_method, FIELDS(f_name)),
+	METHOD("clone", clone_method, FIELDS(f_clone)),
+	METHOD("rename", rename_method, FIELDS(f_rename)),
+	METHOD("set-user", set_user_method, FIELDS(f_set_user)),
+	METHOD("import-in-place", import_in_place_method, FIELDS(f_in_place)),
+	METHOD("export", export_method, FIELDS(f_export), .nfds = 1),
 	METHOD("unregister", m_unregister, FIELDS(f_name)),
 	METHOD("terminate", m_terminate, FIELDS(f_name)),
 	METHOD("set-default", m_set_default, FIELDS(f_name)),
 	METHOD("shutdown", m_shutdown, FIELDS(f_shutdown)),
 	METHOD("status", status_method),
 	METHOD("vm-end", m_vm_end, FIELDS(f_pid)),
+	METHOD("diag-list", diag_list),
+	METHOD("diag-timeline", diag_timeline, FIELDS(f_vm)),
+	METHOD("diag-registers", diag_registers, FIELDS(f_vcpu)),
+	METHOD("diag-dump", diag_dump, FIELDS(f_vm), .nfds = 1),
+	METHOD("diag-reclaim", diag_reclaim, FIELDS(f_vm)),
+	METHOD("diag-kill", diag_kill, FIELDS(f_vm)),
 };
 const unsigned service_nmethods = ARRAY_LEN(service_methods);

@@ -29,6 +29,7 @@ struct registry {
 static void entry_free(struct reg_entry *e)
 {
 	free(e->dir);
+	free(e->disk);
 	free(e);
 }
 DEFINE_CLEANUP(struct reg_entry, entry_free)
@@ -41,8 +42,9 @@ static struct reg_entry *entry_copy(const struct reg_entry *from)
 		return NULL;
 	*e = *from;
 	e->dir = strdup(from->dir);
-	if (!e->dir) {
-		free(e);
+	e->disk = from->disk ? strdup(from->disk) : NULL;
+	if (!e->dir || (from->disk && !e->disk)) {
+		entry_free(e);
 		return NULL;
 	}
 	return e;
@@ -73,22 +75,36 @@ static struct json_object *entry_to_json(const struct reg_entry *e)
 	js_set_str(o, "name", e->name);
 	js_set_str(o, "dir", e->dir);
 	js_set_bool(o, "own_dir", e->own_dir);
+	if (e->disk)
+		js_set_str(o, "disk", e->disk);
+	if (e->flavor[0])
+		js_set_str(o, "flavor", e->flavor);
+	if (e->version[0])
+		js_set_str(o, "os_version", e->version);
+	if (e->run_oobe)
+		js_set_bool(o, "run_oobe", true);
 	return js_set_u64(o, "uid", e->uid);
 }
 
 static int entry_from_json(struct json_object *o, struct reg_entry **ret)
 {
-	struct reg_entry e = {
-		.own_dir = js_bool(o, "own_dir", false), .uid = (uint32_t)js_u64(o, "uid", 0)};
+	struct reg_entry e = {.own_dir = js_bool(o, "own_dir", false),
+		.uid = (uint32_t)js_u64(o, "uid", 0),
+		.run_oobe = js_bool(o, "run_oobe", false)};
 	const char *id = js_str(o, "id", ""), *name = js_str(o, "name", "");
-	const char *dir = js_str(o, "dir", "");
-	cleanup_free char *copy = strdup(dir);
+	const char *dir = js_str(o, "dir", ""), *disk = js_str(o, "disk", NULL);
+	cleanup_free char *copy = strdup(dir), *disk_copy = disk ? strdup(disk) : NULL;
 
-	if (!id_ok(id) || !registry_name_ok(name) || dir[0] != '/')
+	if (!id_ok(id) || !registry_name_ok(name) || dir[0] != '/' || (disk && disk[0] != '/'))
 		return -EBADMSG;
 	strcpy(e.id, id);
 	strcpy(e.name, name);
+	snprintf(e.flavor, sizeof(e.flavor), "%s", js_str(o, "flavor", ""));
+	snprintf(e.version, sizeof(e.version), "%s", js_str(o, "os_version", ""));
 	e.dir = copy;
+	e.disk = disk_copy;
+	if (disk && !disk_copy)
+		return -ENOMEM;
 	*ret = copy ? entry_copy(&e) : NULL;
 	return *ret ? 0 : -ENOMEM;
 }
@@ -254,6 +270,35 @@ int registry_remove(struct registry *r, const char *id, struct err *e)
 	return 0;
 }
 
+int registry_update(struct registry *r, const struct reg_entry *entry, struct err *e)
+{
+	const struct reg_entry *same = registry_find(r, entry->name);
+	struct reg_entry *at = NULL, *fresh, old;
+	int rc;
+
+	for (unsigned i = 0; i < r->count; i++)
+		if (strcmp(r->entries[i]->id, entry->id) == 0)
+			at = r->entries[i];
+	if (!at)
+		return err_set(e, -ENOENT, "no such distribution");
+	if (same && same != at)
+		return err_set(e, -EEXIST, "a distribution named '%s' exists already", entry->name);
+	fresh = entry_copy(entry);
+	if (!fresh)
+		return err_sys(e, -ENOMEM, "register");
+	old = *at;
+	*at = *fresh;
+	*fresh = old;
+	rc = save(r, e);
+	if (rc < 0) {
+		old = *at;
+		*at = *fresh;
+		*fresh = old;
+	}
+	entry_free(fresh);
+	return rc;
+}
+
 int registry_set_default(struct registry *r, const char *id, struct err *e)
 {
 	char old[37];
@@ -271,7 +316,9 @@ int registry_set_default(struct registry *r, const char *id, struct err *e)
 
 int registry_disk(const struct reg_entry *entry, bool partial, char *buf, size_t cap)
 {
-	int n = snprintf(buf, cap, "%s/ext4.img%s", entry->dir, partial ? ".part" : "");
+	int n = entry->disk && !partial
+			? snprintf(buf, cap, "%s", entry->disk)
+			: snprintf(buf, cap, "%s/ext4.img%s", entry->dir, partial ? ".part" : "");
 
 	return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : 0;
 }
@@ -318,7 +365,8 @@ int registry_remove_files(const struct reg_entry *entry, bool only_partial, stru
 {
 	char path[PATH_MAX];
 
-	for (int partial = only_partial; partial < 2; partial++)
+	/* A disk that was registered where it is stays there. */
+	for (int partial = only_partial || entry->disk; partial < 2; partial++)
 		if (registry_disk(entry, partial, path, sizeof(path)) == 0 && unlink(path) < 0 &&
 			errno != ENOENT && errno != ENOTDIR)
 			return err_sys(e, -errno, "remove %s", path);
@@ -329,28 +377,41 @@ int registry_remove_files(const struct reg_entry *entry, bool only_partial, stru
 	return 0;
 }
 
+/* A disk is somebody's when an entry's disk is this file; the entry in a note may be another one. */
+static bool disk_is_registered(const struct registry *r, const struct reg_entry *entry)
+{
+	char disk[PATH_MAX], other[PATH_MAX];
+
+	if (registry_disk(entry, false, disk, sizeof(disk)) < 0)
+		return true;
+	for (unsigned i = 0; i < r->count; i++)
+		if (registry_disk(r->entries[i], false, other, sizeof(other)) == 0 &&
+			strcmp(disk, other) == 0)
+			return true;
+	return false;
+}
+
 static void recover_one(struct registry *r, const char *name)
 {
 	cleanup(entry_freep) struct reg_entry *entry = NULL;
 	cleanup_js struct json_object *o = NULL;
 	cleanup_free char *text = NULL;
-	char path[PATH_MAX], disk[PATH_MAX];
+	char path[PATH_MAX];
 	struct err e = {0};
 	size_t len;
 
 	snprintf(path, sizeof(path), "%s/pending/%s", r->dir, name);
 	if (id_ok(name) && io_read_file(path, REG_FILE_MAX, &text, &len) == 0 &&
 		js_parse(text, len, &o) == 0 && entry_from_json(o, &entry) == 0) {
-		if (registry_by_id(r, entry->id)) {
-			if (registry_disk(entry, true, disk, sizeof(disk)) == 0)
-				unlink(disk);
-		} else if (registry_remove_files(entry, false, &e) < 0) {
-			log_warn("registry", "clean up after an interrupted import: %s", e.text);
+		bool used = disk_is_registered(r, entry);
+
+		if (registry_remove_files(entry, used, &e) < 0) {
+			log_warn("registry", "clean up after an interrupted operation: %s", e.text);
 			return;
-		} else {
-			log_info("registry", "removed what an interrupted import left in %s",
-				entry->dir);
 		}
+		if (!used)
+			log_info("registry", "removed what an interrupted operation left in %s",
+				entry->dir);
 	}
 	/* A note that makes no sense (or a temporary file of one) can only be dropped. */
 	unlink(path);

@@ -23,6 +23,10 @@ struct reg_entry {
 	char *dir;    /* owned; holds the disk */
 	bool own_dir; /* dir was made by us and goes with the distribution */
 	uint32_t uid; /* default user */
+	/* Owned: a disk file that was registered where it is, and is not ours to remove; NULL: ext4.img in dir. */
+	char *disk;
+	char flavor[64], version[64]; /* os-release(5): ID, VERSION_ID; "" */
+	bool run_oobe;		      /* its first interactive start runs oobe.command */
 };
 
 struct registry;
@@ -42,6 +46,8 @@ const struct reg_entry *registry_default(const struct registry *r); /* NULL: the
 /* entry is copied. The first one becomes the default. */
 int registry_add(struct registry *r, const struct reg_entry *entry, struct err *e);
 int registry_remove(struct registry *r, const char *id, struct err *e);
+/* Replaces the entry of the same id; pointers to it stay good, what they point to changes. */
+int registry_update(struct registry *r, const struct reg_entry *entry, struct err *e);
 int registry_set_default(struct registry *r, const char *id, struct err *e);
 
 /* Letters, digits, '.', '_' and '-', not starting with '-' or '.'. */
@@ -54,10 +60,11 @@ void registry_new_id(char id[37]);
 /* Notes that the files of entry come or go, durably; registry_settled() removes the note. */
 int registry_pending(struct registry *r, const struct reg_entry *entry, struct err *e);
 void registry_settled(struct registry *r, const char *id);
-/* Removes the files of entry: the partial disk, the disk (unless only_partial), and the folder if
- * ours and empty. */
+/* Removes the files of entry: the partial disk, the disk (unless only_partial or not ours), and the
+ * folder if ours and empty. */
 int registry_remove_files(const struct reg_entry *entry, bool only_partial, struct err *e);
-/* At start: for each note left, removes the files unless registered (then only a partial disk). */
+/* At start: for each note left, removes the files unless the disk is a registered one (then only a
+ * partial disk beside it). */
 void registry_recover(struct registry *r);
 
 #endif

@@ -5,6 +5,7 @@
  * distribution is not idle for as long as the client's own connection to us lives.
  */
 #include "daemon/distro.h"
+#include "daemon/machine.h"
 #include "daemon/service.h"
 
 #include <errno.h>
@@ -31,7 +32,8 @@ struct opening {
 	struct service *s;
 	struct ctl_call *call;
 	char id[37], name[REG_NAME_MAX + 1];
-	bool boots; /* no VM ran when it began */
+	bool boots; /* its VM did not run when it began */
+	struct json_object *result;
 	unsigned want, have;
 	struct distro_want *distro;
 	struct vm_connect *conn[MAX_CONNECTIONS];
@@ -69,6 +71,7 @@ static void opening_free(struct opening *o)
 		if (o->fd[i] >= 0)
 			close(o->fd[i]);
 	}
+	js_free(o->result);
 	free(o);
 }
 
@@ -81,18 +84,33 @@ static void opening_fail(struct opening *o, const struct err *e)
 	opening_free(o);
 }
 
+/* To those that are there; more is freed. */
+static void add_warnings(struct json_object *result, struct json_object *more)
+{
+	struct json_object *all = js_array(), *have = js_get(result, "warnings");
+
+	for (size_t i = 0; have && i < json_object_array_length(have); i++)
+		js_push(all, json_object_get(json_object_array_get_idx(have, i)));
+	for (size_t i = 0; more && i < json_object_array_length(more); i++)
+		js_push(all, json_object_get(json_object_array_get_idx(more, i)));
+	if (json_object_array_length(all))
+		js_set(result, "warnings", all);
+	else
+		js_free(all);
+	js_free(more);
+}
+
 static void opening_done(struct opening *o)
 {
-	struct json_object *result = js_set_str(js_object(), "name", o->name);
+	struct machine *m = machine_with_disk(o->s, o->id);
 	struct ctl_fds f = {.n = o->want};
 
-	js_set_str(result, "id", o->id);
-	js_set_u64(result, "vm", (uint64_t)vm_pid(o->s->vm));
-	if (o->boots && json_object_array_length(o->s->set.warnings))
-		js_set(result, "warnings", json_object_get(o->s->set.warnings));
+	add_warnings(o->result, distro_take_warnings(o->s, o->id));
 	for (unsigned i = 0; i < o->want; i++)
 		f.fd[i] = take_fd(o->fd[i]);
-	ctl_reply(o->call, result, &f);
+	if (m)
+		vm_mark(m->vm, VM_MARK_SESSION);
+	ctl_reply(o->call, take_ptr(o->result), &f);
 	opening_free(o);
 }
 
@@ -113,21 +131,42 @@ static void connected(void *ctx, int fd)
 		opening_done(o);
 }
 
+static struct json_object *describe(
+	const struct opening *o, const struct machine *m, const struct reg_entry *reg)
+{
+	struct json_object *result = js_set_str(js_object(), "name", o->name);
+
+	js_set_str(result, "id", o->id);
+	js_set_u64(result, "uid", reg->uid);
+	js_set_bool(result, "run_oobe", reg->run_oobe);
+	js_set_u64(result, "vm", (uint64_t)vm_pid(m->vm));
+	if (o->boots && json_object_array_length(m->set.warnings))
+		js_set(result, "warnings", json_object_get(m->set.warnings));
+	return result;
+}
+
 static void ready(void *ctx, uint32_t port, const struct err *e)
 {
 	struct opening *o = ctx;
+	const struct reg_entry *reg = registry_by_id(o->s->reg, o->id);
+	struct machine *m = reg ? distro_machine(o->s, reg) : NULL;
 	struct err lost = {0};
 
 	o->distro = NULL;
+	if (!e && !m) {
+		err_set(&lost, -ENOENT, "it was unregistered meanwhile");
+		e = &lost;
+	}
 	if (e) {
 		opening_fail(o, e);
 		return;
 	}
+	o->result = describe(o, m, reg);
 	for (unsigned i = 0; i < o->want; i++) {
 		int r;
 
 		o->slot[i] = (struct slot){o, i};
-		r = vm_connect(o->s->vm, port, connected, &o->slot[i], &o->conn[i]);
+		r = vm_connect(m->vm, port, connected, &o->slot[i], &o->conn[i]);
 		if (r < 0) {
 			err_sys(&lost, r, "connect to its init");
 			opening_fail(o, &lost);
@@ -174,7 +213,7 @@ void session_open(void *service, struct ctl_call *call, struct json_object *para
 	o->s = s;
 	o->call = call;
 	o->want = (unsigned)js_u64(params, "connections", 1);
-	o->boots = !s->vm;
+	o->boots = !distro_machine(s, reg);
 	strcpy(o->id, reg->id);
 	strcpy(o->name, reg->name);
 	for (unsigned i = 0; i < MAX_CONNECTIONS; i++)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "lib/base/attr.h"
 #include "lib/base/io.h"
@@ -16,43 +17,66 @@
 #define GIB ((uint64_t)1 << 30)
 
 enum { MAX_PROCESSORS = 64, MAX_TIME_MS = INT32_MAX };
+#define MAX_SWAP     (1024 * GIB)
+#define MAX_DISK     (16 * 1024 * GIB)
+#define DEFAULT_DISK (1024 * GIB)
 
 static const char *const engines[] = {"auto", "kvm", "soft", NULL};
+static const char *const reclaims[] = {"gradual", "dropCache", "disabled", NULL};
 
-#define TIME(sec, key, member)                                                                     \
+#define KEY(sec, key, kind, member, ...)                                                           \
 	{                                                                                          \
-		sec, key, CONF_INT, offsetof(struct settings, member), .min = -1,                  \
-								       .max = MAX_TIME_MS          \
+		sec, key, kind, offsetof(struct settings, member), __VA_ARGS__                     \
 	}
-#define TIMEOUT(sec, key, member)                                                                  \
-	{                                                                                          \
-		sec, key, CONF_INT, offsetof(struct settings, member), .min = 1,                   \
-								       .max = MAX_TIME_MS          \
-	}
+#define TIME(sec, key, member)	  KEY(sec, key, CONF_INT, member, .min = -1, .max = MAX_TIME_MS)
+#define TIMEOUT(sec, key, member) KEY(sec, key, CONF_INT, member, .min = 1, .max = MAX_TIME_MS)
+/* Comes with networking and with file sharing. */
 #define LATER(sec, key)                                                                            \
 	{                                                                                          \
 		sec, key, CONF_UNSUPPORTED                                                         \
 	}
+/* Has no meaning on a Linux host, or is always so: wslx.conf(5) says which. */
+#define NOTHING(sec, key)                                                                          \
+	{                                                                                          \
+		sec, key, CONF_IGNORED                                                             \
+	}
 
 static const struct conf_key keys[] = {
-	{"wsl2", "memory", CONF_SIZE, offsetof(struct settings, memory)},
-	{"wsl2", "processors", CONF_INT, offsetof(struct settings, processors), .min = 1,
-		.max = 4096},
-	{"wsl2", "kernel", CONF_STR, offsetof(struct settings, kernel)},
-	{"wsl2", "kernelCommandLine", CONF_STR, offsetof(struct settings, command_line)},
+	KEY("wsl2", "memory", CONF_SIZE, memory),
+	KEY("wsl2", "processors", CONF_INT, processors, .min = 1, .max = 4096),
+	KEY("wsl2", "swap", CONF_SIZE, swap, .max = MAX_SWAP),
+	KEY("wsl2", "swapFile", CONF_PATH, swap_file),
+	KEY("wsl2", "kernel", CONF_STR, kernel),
+	KEY("wsl2", "kernelCommandLine", CONF_STR, command_line),
+	KEY("wsl2", "kernelModules", CONF_PATH, modules),
+	KEY("wsl2", "loadKernelModules", CONF_STR, load_modules),
+	KEY("wsl2", "loadDefaultKernelModules", CONF_BOOL, load_default_modules),
+	KEY("wsl2", "isolateDistroCgroup", CONF_BOOL, isolate_cgroup),
+	KEY("wsl2", "safeMode", CONF_BOOL, safe_mode),
+	KEY("wsl2", "debugConsole", CONF_BOOL, debug_console),
+	KEY("wsl2", "debugConsoleLogFile", CONF_PATH, console_log),
+	KEY("wsl2", "earlyBootLogging", CONF_BOOL, early_boot_logging),
+	KEY("wsl2", "defaultVhdSize", CONF_SIZE, disk_size, .max = MAX_DISK),
+	KEY("wsl2", "crashDumpFolder", CONF_PATH, crash_folder),
+	KEY("wsl2", "maxCrashDumpCount", CONF_INT, max_crashes, .min = -1, .max = 10000),
 	TIME("wsl2", "vmIdleTimeout", vm_idle_ms),
 	TIMEOUT("wsl2", "kernelBootTimeout", boot_timeout_ms),
 	TIMEOUT("wsl2", "distributionStartTimeout", start_timeout_ms),
+	TIMEOUT("wsl2", "mountDeviceTimeout", mount_timeout_ms),
+	KEY("general", "distributionInstallPath", CONF_PATH, install_path),
 	TIME("general", "instanceIdleTimeout", instance_idle_ms),
-	{"wslx", "engine", CONF_CHOICE, offsetof(struct settings, engine), .choices = engines},
-	{"wslx", "initrd", CONF_STR, offsetof(struct settings, initrd)},
+	KEY("experimental", "autoMemoryReclaim", CONF_CHOICE, reclaim, .choices = reclaims),
+	KEY("wslx", "engine", CONF_CHOICE, engine, .choices = engines),
+	KEY("wslx", "initrd", CONF_STR, initrd),
 	TIME("wslx", "serviceIdleTimeout", service_idle_ms),
-	LATER("wsl2", "kernelModules"),
-	LATER("wsl2", "swap"),
-	LATER("wsl2", "swapFile"),
+	TIME("wslx", "clockCheckInterval", clock_check_ms),
+	{"distribution.", "", CONF_ELSEWHERE},	    /* daemon/distro-conf.c */
+	{"wslx", "distributionList", CONF_IGNORED}, /* cli/catalogue.c */
+	{"interop", "enabled", CONF_BOOL, offsetof(struct settings, interop)},
+	{"interop", "wslCompatibility", CONF_BOOL, offsetof(struct settings, wsl_compat)},
+
 	LATER("wsl2", "localhostForwarding"),
 	LATER("wsl2", "networkingMode"),
-	LATER("wsl2", "vmSwitch"),
 	LATER("wsl2", "macAddress"),
 	LATER("wsl2", "dhcp"),
 	LATER("wsl2", "dhcpTimeout"),
@@ -61,43 +85,32 @@ static const struct conf_key keys[] = {
 	LATER("wsl2", "dnsTunneling"),
 	LATER("wsl2", "firewall"),
 	LATER("wsl2", "autoProxy"),
-	LATER("wsl2", "nestedVirtualization"),
-	LATER("wsl2", "virtio"),
-	LATER("wsl2", "virtio9p"),
 	LATER("wsl2", "virtiofs"),
 	LATER("wsl2", "hostFileSystemAccess"),
-	LATER("wsl2", "gpuSupport"),
-	LATER("wsl2", "guiApplications"),
-	LATER("wsl2", "systemDistro"),
-	LATER("wsl2", "mountDeviceTimeout"),
-	LATER("wsl2", "debugConsole"),
-	LATER("wsl2", "debugConsoleLogFile"),
-	LATER("wsl2", "earlyBootLogging"),
-	LATER("wsl2", "kernelDebugPort"),
-	LATER("wsl2", "hardwarePerformanceCounters"),
-	LATER("wsl2", "defaultVhdSize"),
-	LATER("wsl2", "crashDumpFolder"),
-	LATER("wsl2", "maxCrashDumpCount"),
-	LATER("wsl2", "loadKernelModules"),
-	LATER("wsl2", "loadDefaultKernelModules"),
-	LATER("wsl2", "isolateDistroCgroup"),
-	LATER("wsl2", "safeMode"),
-	LATER("wsl2", "telemetry"),
-	LATER("general", "distributionInstallPath"),
-	LATER("experimental", "autoMemoryReclaim"),
-	LATER("experimental", "sparseVhd"),
+	LATER("experimental", "networkingMode"),
+	LATER("experimental", "dnsTunneling"),
+	LATER("experimental", "firewall"),
+	LATER("experimental", "autoProxy"),
 	LATER("experimental", "bestEffortDnsParsing"),
 	LATER("experimental", "dnsTunnelingIpAddress"),
 	LATER("experimental", "initialAutoProxyTimeout"),
 	LATER("experimental", "ignoredPorts"),
 	LATER("experimental", "hostAddressLoopback"),
-	LATER("experimental", "setVersionDebug"),
-	LATER("experimental", "swiotlb"),
-	LATER("experimental", "virtioFsAggregateShares"),
-	LATER("experimental", "networkingMode"),
-	LATER("experimental", "dnsTunneling"),
-	LATER("experimental", "firewall"),
-	LATER("experimental", "autoProxy"),
+
+	NOTHING("wsl2", "vmSwitch"),
+	NOTHING("wsl2", "nestedVirtualization"),
+	NOTHING("wsl2", "hardwarePerformanceCounters"),
+	NOTHING("wsl2", "virtio"),
+	NOTHING("wsl2", "virtio9p"),
+	NOTHING("wsl2", "gpuSupport"),
+	NOTHING("wsl2", "guiApplications"),
+	NOTHING("wsl2", "systemDistro"),
+	NOTHING("wsl2", "kernelDebugPort"),
+	NOTHING("wsl2", "telemetry"),
+	NOTHING("experimental", "sparseVhd"),
+	NOTHING("experimental", "setVersionDebug"),
+	NOTHING("experimental", "swiotlb"),
+	NOTHING("experimental", "virtioFsAggregateShares"),
 };
 
 struct warn_ctx {
@@ -114,6 +127,11 @@ static void add_warning(struct json_object *list, const char *text)
 	js_push(list, s);
 }
 
+void settings_warn(const struct settings *s, const char *text)
+{
+	add_warning(s->warnings, text);
+}
+
 static void warn(void *ctx, unsigned line, const char *text)
 {
 	struct warn_ctx *w = ctx;
@@ -124,6 +142,24 @@ static void warn(void *ctx, unsigned line, const char *text)
 		add_warning(w->list, full);
 }
 
+static void drop(char **s)
+{
+	free(*s);
+	*s = NULL;
+}
+
+/* Nothing that could keep the VM from starting. */
+static void make_safe(struct settings *s)
+{
+	drop(&s->kernel);
+	drop(&s->initrd);
+	drop(&s->command_line);
+	drop(&s->modules);
+	drop(&s->load_modules);
+	drop(&s->console_log);
+	s->swap = 0;
+}
+
 int settings_load(const char *path, struct settings *ret, struct err *e)
 {
 	cleanup_free char *text = NULL;
@@ -131,11 +167,18 @@ int settings_load(const char *path, struct settings *ret, struct err *e)
 	size_t len = 0;
 	int r;
 
-	*ret = (struct settings){.vm_idle_ms = 60000,
+	*ret = (struct settings){.swap = SWAP_DEFAULT,
+		.load_default_modules = true,
+		.isolate_cgroup = true,
+		.disk_size = DEFAULT_DISK,
+		.max_crashes = 10,
+		.vm_idle_ms = 60000,
 		.instance_idle_ms = 15000,
 		.service_idle_ms = 60000,
 		.boot_timeout_ms = 180000,
 		.start_timeout_ms = 120000,
+		.mount_timeout_ms = 10000,
+		.clock_check_ms = 60000,
 		.warnings = w.list};
 	r = io_read_file(path, CONF_MAX_FILE, &text, &len);
 	if (r == -ENOENT || r == -ENOTDIR)
@@ -145,6 +188,15 @@ int settings_load(const char *path, struct settings *ret, struct err *e)
 		return err_sys(e, r, "%s", path);
 	}
 	conf_apply(text, len, keys, ARRAY_LEN(keys), ret, warn, &w);
+	if (ret->safe_mode)
+		make_safe(ret);
+	if (ret->load_modules && !ret->modules) {
+		char full[4400];
+
+		snprintf(full, sizeof(full),
+			"%s: wsl2.loadKernelModules is ignored: kernelModules names no disk", path);
+		add_warning(ret->warnings, full);
+	}
 	return 0;
 }
 
@@ -153,6 +205,12 @@ void settings_done(struct settings *s)
 	free(s->kernel);
 	free(s->initrd);
 	free(s->command_line);
+	free(s->swap_file);
+	free(s->modules);
+	free(s->load_modules);
+	free(s->console_log);
+	free(s->crash_folder);
+	free(s->install_path);
 	js_free(s->warnings);
 	*s = (struct settings){0};
 }
@@ -194,6 +252,7 @@ static int plan_size(struct settings *s, struct vm_plan *p, struct err *e)
 			"memory is set to %" PRIu64
 			" MiB, at least 64 are needed; raise 'memory' in wslx.conf",
 			p->memory / MIB);
+	p->swap = s->swap == SWAP_DEFAULT ? ALIGN_UP(p->memory / 4, GIB) : s->swap;
 	p->processors = s->processors ? (unsigned)s->processors
 				      : MIN(host_processors(), (unsigned)MAX_PROCESSORS);
 	/* More than the host has is slow, but what one asks for may be a test of just that. */
@@ -218,6 +277,7 @@ static int plan_boot_files(
 	const char *env_kernel = getenv("WSLX_KERNEL"), *env_initrd = getenv("WSLX_INITRD");
 	const char *kernel = env_kernel && *env_kernel ? env_kernel : s->kernel;
 	const char *initrd = env_initrd && *env_initrd ? env_initrd : s->initrd;
+	struct stat st;
 	char ours[4000];
 
 	snprintf(ours, sizeof(ours), "%s/kernel", data_dir);
@@ -235,6 +295,12 @@ static int plan_boot_files(
 		return err_sys(e, -errno, "kernel %s%s", p->kernel,
 			kernel ? ""
 			       : " (set 'kernel' in wslx.conf, or install one with ./dev setup)");
+	if (s->modules && (stat(s->modules, &st) < 0 || access(s->modules, R_OK) < 0))
+		return err_sys(e, -errno, "kernelModules %s", s->modules);
+	if (s->modules && !S_ISREG(st.st_mode))
+		return err_set(e, -EINVAL,
+			"kernelModules %s: a disk image is needed, as mke2fs -d makes one of a folder",
+			s->modules);
 	if (!readable(p->initrd))
 		return err_sys(e, -errno, "initial file system %s", p->initrd);
 	return 0;
@@ -245,6 +311,33 @@ int settings_plan(struct settings *s, const char *data_dir, struct vm_plan *ret,
 	int r = plan_size(s, ret, e);
 
 	return r < 0 ? r : plan_boot_files(s, data_dir, ret, e);
+}
+
+uint64_t settings_disk_size(const char *path)
+{
+	uint64_t size = DEFAULT_DISK;
+	struct settings s;
+
+	if (settings_load(path, &s, NULL) == 0) {
+		size = s.disk_size;
+		settings_done(&s);
+	}
+	return size;
+}
+
+void settings_new_dir(const char *path, const char *data_dir, const char *id, char *buf, size_t cap)
+{
+	struct settings s;
+
+	if (settings_load(path, &s, NULL) < 0) {
+		snprintf(buf, cap, "%s/distributions/%s", data_dir, id);
+		return;
+	}
+	if (s.install_path)
+		snprintf(buf, cap, "%s/%s", s.install_path, id);
+	else
+		snprintf(buf, cap, "%s/distributions/%s", data_dir, id);
+	settings_done(&s);
 }
 
 const char *settings_engine_name(int engine)

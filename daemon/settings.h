@@ -3,19 +3,33 @@
 #ifndef WSLX_DAEMON_SETTINGS_H
 #define WSLX_DAEMON_SETTINGS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "lib/base/err.h"
 #include "lib/json/json.h"
 
 enum settings_engine { ENGINE_AUTO, ENGINE_KVM, ENGINE_SOFT };
+enum settings_reclaim { RECLAIM_GRADUAL, RECLAIM_DROP, RECLAIM_OFF };
+
+#define SWAP_DEFAULT UINT64_MAX /* a quarter of memory, in whole GiB */
 
 struct settings {
 	uint64_t memory;				       /* bytes; 0: not set */
 	int64_t processors;				       /* 0: not set */
+	uint64_t swap;					       /* bytes; 0: none; SWAP_DEFAULT */
+	uint64_t disk_size;				       /* of new disks, bytes */
 	char *kernel, *initrd, *command_line;		       /* owned; NULL: not set */
+	char *swap_file, *modules, *load_modules;	       /* the same */
+	char *console_log, *crash_folder, *install_path;       /* the same */
+	int64_t max_crashes;				       /* negative: none are kept */
 	int64_t vm_idle_ms, instance_idle_ms, service_idle_ms; /* negative: never */
-	int64_t boot_timeout_ms, start_timeout_ms;
+	int64_t boot_timeout_ms, start_timeout_ms, mount_timeout_ms;
+	int64_t clock_check_ms; /* negative: only when the host's clock was set */
+	bool load_default_modules, isolate_cgroup, safe_mode;
+	bool debug_console, early_boot_logging;
 	int engine;		      /* enum settings_engine */
+	bool interop, wsl_compat;     /* [interop] */
+	int reclaim;		      /* enum settings_reclaim */
 	struct json_object *warnings; /* array of strings: "FILE:LINE: what" */
 };
 
@@ -23,17 +37,27 @@ struct settings {
  * wrong inside is in warnings. */
 int settings_load(const char *path, struct settings *ret, struct err *e);
 void settings_done(struct settings *s);
+/* One more for its warnings, which clients show. */
+void settings_warn(const struct settings *s, const char *text);
 
 /*
  * What a VM gets from these settings on this host: memory and processors with their defaults and
  * checked against it, kernel and initrd found. data_dir: where our own kernel may be.
  */
 struct vm_plan {
-	uint64_t memory;
+	uint64_t memory, swap;
 	unsigned processors;
 	char kernel[4096], initrd[4096];
 };
 int settings_plan(struct settings *s, const char *data_dir, struct vm_plan *ret, struct err *e);
+
+/* How large a new disk is, by the file as it is now; disks are sparse. */
+uint64_t settings_disk_size(const char *path);
+
+/* The folder that distribution id gets when nobody names one: in distributionInstallPath by the file as
+ * it is now, or in data_dir. */
+void settings_new_dir(
+	const char *path, const char *data_dir, const char *id, char *buf, size_t cap);
 
 const char *settings_engine_name(int engine);
 

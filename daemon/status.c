@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 #include "daemon/distro.h"
+#include "daemon/machine.h"
 #include "daemon/service.h"
 #include "lib/base/io.h"
 #include "lib/base/proc.h"
@@ -136,6 +137,7 @@ void status_method(void *service, struct ctl_call *call, struct json_object *par
 {
 	struct service *s = service;
 	const struct reg_entry *def = registry_default(s->reg);
+	const struct machine *m = machine_find(s, "") ? machine_find(s, "") : s->machines;
 	struct status *st = calloc(1, sizeof(*st));
 	struct settings set;
 	struct err e = {0};
@@ -166,15 +168,15 @@ void status_method(void *service, struct ctl_call *call, struct json_object *par
 	}
 	if (e.code)
 		js_set_str(st->o, "problem", e.text);
-	if (s->last_end[0])
-		js_set_str(st->o, "last_end", s->last_end);
-	if (s->vm) {
-		struct json_object *vm = js_set_str(js_object(), "state", state_name(s->vm));
+	if (s->nends)
+		js_set_str(st->o, "last_end", s->ends[(s->nends - 1) % SERVICE_ENDS].why);
+	if (m) {
+		struct json_object *vm = js_set_str(js_object(), "state", state_name(m->vm));
 
-		js_set_u64(vm, "pid", (uint64_t)vm_pid(s->vm));
-		js_set_str(vm, "kernel", vm_kernel_release(s->vm));
+		js_set_u64(vm, "pid", (uint64_t)vm_pid(m->vm));
+		js_set_str(vm, "kernel", vm_kernel_release(m->vm));
 		js_set(st->o, "vm", vm);
-		vm_query(s->vm, vmm_said, st);
+		vm_query(m->vm, vmm_said, st);
 		return;
 	}
 	if (start_probe(st, engine, &e) < 0) {

@@ -85,6 +85,59 @@ TEST(changes_are_there_after_a_restart)
 	gone();
 }
 
+TEST(what_is_known_of_a_distribution_is_kept)
+{
+	struct reg_entry a = make("a"), b = make("b");
+	char disk[128], path[256];
+	struct err e = {0};
+
+	fresh();
+	snprintf(disk, sizeof(disk), "%s/my.img", dir);
+	strcpy(a.flavor, "debian");
+	strcpy(a.version, "12");
+	a.run_oobe = true;
+	b.disk = disk; /* registered where it is */
+	b.own_dir = false;
+	b.dir = dir;
+	struct registry *r = open_it();
+	REQUIRE(r && registry_add(r, &a, &e) == 0 && registry_add(r, &b, &e) == 0);
+	registry_free(r);
+	r = open_it();
+	REQUIRE(r != NULL);
+	const struct reg_entry *found = registry_find(r, "a");
+	REQUIRE(found != NULL);
+	CHECK_STR(found->flavor, "debian");
+	CHECK_STR(found->version, "12");
+	CHECK(found->run_oobe && !found->disk);
+	found = registry_find(r, "b");
+	REQUIRE(found != NULL && found->disk);
+	CHECK(!found->run_oobe && !found->flavor[0]);
+	CHECK_EQ(registry_disk(found, false, path, sizeof(path)), 0);
+	CHECK_STR(path, disk);
+	touch(disk, "not ours");
+	CHECK_EQ(registry_remove_files(found, false, &e), 0);
+	CHECK_EQ(access(disk, F_OK), 0);
+	registry_free(r);
+	gone();
+}
+
+/* Entries as they were written before there was more to know. */
+TEST(an_old_file_is_read)
+{
+	char path[128];
+
+	fresh();
+	snprintf(path, sizeof(path), "%s/registry.json", dir);
+	touch(path, "{\"version\":1,\"default\":\"" ID "\",\"distributions\":[{\"id\":\"" ID
+		    "\",\"name\":\"x\",\"dir\":\"/x\",\"own_dir\":true,\"uid\":7}]}");
+	struct registry *r = open_it();
+	REQUIRE(r && registry_count(r) == 1);
+	CHECK_EQ(registry_at(r, 0)->uid, 7);
+	CHECK(!registry_at(r, 0)->disk && !registry_at(r, 0)->run_oobe);
+	registry_free(r);
+	gone();
+}
+
 TEST(a_change_that_cannot_be_saved_has_not_happened)
 {
 	struct reg_entry a = make("a"), b = make("b");

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include "daemon/settings.h"
+#include "lib/base/attr.h"
 #include "lib/base/io.h"
 
 static char path[64];
@@ -28,8 +29,22 @@ TEST(no_file_means_defaults)
 	CHECK_EQ(s.vm_idle_ms, 60000);
 	CHECK_EQ(s.instance_idle_ms, 15000);
 	CHECK_EQ(s.engine, ENGINE_AUTO);
+	CHECK(!s.interop && !s.wsl_compat);
 	CHECK_EQ(warnings(&s), 0);
 	settings_done(&s);
+}
+
+TEST(programs_of_the_host_are_allowed_by_saying_so)
+{
+	struct settings s;
+	struct err e = {0};
+
+	write_conf("[interop]\nenabled=true\nenabled=perhaps\nwslCompatibility=1\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	CHECK(s.interop && s.wsl_compat);
+	CHECK_EQ(warnings(&s), 1);
+	settings_done(&s);
+	unlink(path);
 }
 
 TEST(a_wslconfig_works_and_its_problems_are_told_with_their_line)
@@ -37,7 +52,7 @@ TEST(a_wslconfig_works_and_its_problems_are_told_with_their_line)
 	struct settings s;
 	struct err e = {0};
 
-	write_conf("[wsl2]\nmemory=2GB\nprocessors=1\nvmIdleTimeout=-1\nswap=0\n"
+	write_conf("[wsl2]\nmemory=2GB\nprocessors=1\nvmIdleTimeout=-1\nipv6=true\n"
 		   "kernelCommandLine = a=b c\nvmIdleTimeout=soon\n[wslx]\nengine=soft\n"
 		   "[general]\ninstanceIdleTimeout=1000\n");
 	REQUIRE(settings_load(path, &s, &e) == 0);
@@ -48,8 +63,124 @@ TEST(a_wslconfig_works_and_its_problems_are_told_with_their_line)
 	CHECK_EQ(s.engine, ENGINE_SOFT);
 	CHECK_STR(s.command_line, "a=b c");
 	REQUIRE(warnings(&s) == 2);
-	CHECK(strstr(js_text(s.warnings), ":5: wsl2.swap is not supported yet") != NULL);
+	CHECK(strstr(js_text(s.warnings), ":5: wsl2.ipv6 is not supported yet") != NULL);
 	CHECK(strstr(js_text(s.warnings), ":7: bad value for wsl2.vmIdleTimeout") != NULL);
+	settings_done(&s);
+	unlink(path);
+}
+
+TEST(keys_that_mean_nothing_here_are_accepted)
+{
+	struct settings s;
+	struct err e = {0};
+
+	write_conf(
+		"[wsl2]\nvmSwitch=x\nnestedVirtualization=true\ngpuSupport=false\ntelemetry=false\n"
+		"guiApplications=true\nvirtio=true\n[experimental]\nsparseVhd=true\nswiotlb=64MB\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	CHECK_EQ(warnings(&s), 0);
+	settings_done(&s);
+	unlink(path);
+}
+
+TEST(the_settings_of_the_vm_are_read)
+{
+	struct settings s;
+	struct vm_plan p;
+	struct err e = {0};
+
+	setenv("HOME", "/home/me", 1);
+	write_conf(
+		"[wsl2]\nswap=3GB\nswapFile=~/swap\ndebugConsole=true\ndebugConsoleLogFile=/tmp/c.log\n"
+		"earlyBootLogging=true\nmountDeviceTimeout=700\ndefaultVhdSize=64GB\n"
+		"crashDumpFolder=/tmp/crashes\nmaxCrashDumpCount=-1\nisolateDistroCgroup=false\n"
+		"loadDefaultKernelModules=false\n[general]\ndistributionInstallPath=/srv/d\n"
+		"[experimental]\nautoMemoryReclaim=dropcache\n[wslx]\nclockCheckInterval=500\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	CHECK_EQ(warnings(&s), 0);
+	CHECK_EQ(s.swap, 3ull << 30);
+	CHECK_STR(s.swap_file, "/home/me/swap");
+	CHECK(s.debug_console && s.early_boot_logging && !s.isolate_cgroup &&
+		!s.load_default_modules);
+	CHECK_STR(s.console_log, "/tmp/c.log");
+	CHECK_EQ(s.mount_timeout_ms, 700);
+	CHECK_EQ(s.disk_size, 64ull << 30);
+	CHECK_EQ(settings_disk_size(path), 64ull << 30);
+	CHECK_STR(s.crash_folder, "/tmp/crashes");
+	CHECK_EQ(s.max_crashes, -1);
+	CHECK_STR(s.install_path, "/srv/d");
+	CHECK_EQ(s.reclaim, RECLAIM_DROP);
+	CHECK_EQ(s.clock_check_ms, 500);
+	settings_done(&s);
+
+	/* A quarter of memory, in whole GiB, unless the file says otherwise. */
+	write_conf("[wsl2]\nmemory=128MB\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	settings_plan(&s, "/nowhere", &p, &e);
+	CHECK_EQ(p.swap, 1ull << 30);
+	settings_done(&s);
+	write_conf("[wsl2]\nmemory=128MB\nswap=0\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	settings_plan(&s, "/nowhere", &p, &e);
+	CHECK_EQ(p.swap, 0);
+	settings_done(&s);
+	unlink(path);
+}
+
+TEST(bad_values_are_told_with_their_line)
+{
+	static const char *const said[] = {":2: bad value for wsl2.swap: '9000TB'",
+		":3: bad value for wsl2.swapFile: 'here'",
+		":4: bad value for wsl2.debugConsole: 'loud'",
+		":5: bad value for wsl2.maxCrashDumpCount: '-2'",
+		":6: bad value for wsl2.mountDeviceTimeout: '0'",
+		":7: bad value for wsl2.crashDumpFolder: 'C:/dumps'",
+		":9: bad value for experimental.autoMemoryReclaim: 'always'",
+		"loadKernelModules is ignored: kernelModules names no disk"};
+	struct settings s;
+	struct err e = {0};
+
+	write_conf("[wsl2]\nswap=9000TB\nswapFile=here\ndebugConsole=loud\nmaxCrashDumpCount=-2\n"
+		   "mountDeviceTimeout=0\ncrashDumpFolder=C:/dumps\n[experimental]\n"
+		   "autoMemoryReclaim=always\n[wsl2]\nloadKernelModules=tun\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	CHECK_EQ(warnings(&s), ARRAY_LEN(said));
+	for (size_t i = 0; i < ARRAY_LEN(said); i++)
+		CHECK(strstr(json_object_get_string(json_object_array_get_idx(s.warnings, i)),
+			      said[i]) != NULL);
+	CHECK_EQ(s.swap, SWAP_DEFAULT);
+	CHECK_EQ(s.max_crashes, 10);
+	settings_done(&s);
+	unlink(path);
+}
+
+TEST(safe_mode_leaves_out_what_could_keep_it_from_starting)
+{
+	struct settings s;
+	struct err e = {0};
+
+	write_conf(
+		"[wsl2]\nkernel=/bad\nkernelCommandLine=init=/bad\nkernelModules=/bad\nswap=1GB\n"
+		"safeMode=true\nmemory=512MB\n[wslx]\ninitrd=/bad\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	CHECK(!s.kernel && !s.command_line && !s.modules && !s.initrd);
+	CHECK_EQ(s.swap, 0);
+	CHECK_EQ(s.memory, 512ull << 20);
+	settings_done(&s);
+	unlink(path);
+}
+
+TEST(a_folder_of_modules_is_no_disk)
+{
+	struct settings s;
+	struct vm_plan p;
+	struct err e = {0};
+
+	write_conf(
+		"[wsl2]\nmemory=128MB\nkernel=/dev/null\nkernelModules=/tmp\n[wslx]\ninitrd=/dev/null\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	CHECK_EQ(settings_plan(&s, "/nowhere", &p, &e), -EINVAL);
+	CHECK(strstr(e.text, "kernelModules /tmp: a disk image is needed") != NULL);
 	settings_done(&s);
 	unlink(path);
 }

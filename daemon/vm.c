@@ -21,8 +21,10 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "daemon/upkeep.h"
 #include "daemon/vm-internal.h"
 #include "daemon/vmlog.h"
+#include "daemon/vmopts.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/proc.h"
@@ -31,7 +33,8 @@
 enum {
 	RECONNECT_MS = 30000, /* init has this long to say HELLO again */
 	SHUTDOWN_MS = 10000,  /* for processes to end after SIGTERM */
-	POWEROFF_MS = 30000,  /* and for the VM to be off */
+	POWEROFF_MS =
+		90000, /* and for the VM to be off: systemd takes its time on a slow machine */
 };
 
 struct vm {
@@ -48,10 +51,13 @@ struct vm {
 	struct loop_src *listen_src;
 	struct guestlink *guest;
 	struct ctl_async *ctl;
+	struct upkeep *upkeep;
 	struct loop_src *deadline;
 	char release[65];
 	char disks[VM_LUNS][37]; /* distribution id by LUN; "" free */
 	char why[512];		 /* of an end that we caused */
+	char console[PATH_MAX];
+	uint64_t marks[VM_MARKS], boot_us;
 	bool planned;
 	bool shutdown_asked; /* while init was on its way back to us */
 };
@@ -61,15 +67,28 @@ static void run_path(const struct vm *vm, const char *name, char *buf, size_t ca
 	snprintf(buf, cap, "%s/%s", vm->dir, name);
 }
 
+/* Where its logs are, which stay when it has gone. */
+static void log_path(const struct vm *vm, char *buf, size_t cap)
+{
+	snprintf(buf, cap, "%s/log%s%s", vm->env.data_dir, vm->env.owner[0] ? "/" : "",
+		vm->env.owner);
+}
+
 static int save_state(const struct vm *vm)
 {
 	cleanup_js struct json_object *o = js_object();
-	struct json_object *disks = js_array();
+	struct json_object *disks = js_array(), *marks = js_array();
 	char path[PATH_MAX];
 	const char *text;
 
 	js_set_u64(o, "pid", (uint64_t)vm->pid);
 	js_set_u64(o, "start_time", vm->start_time);
+	js_set_str(o, "owner", vm->env.owner);
+	js_set_str(o, "console", vm->console);
+	js_set_u64(o, "boot_us", vm->boot_us);
+	for (unsigned i = 0; i < VM_MARKS; i++)
+		js_push(marks, json_object_new_uint64(vm->marks[i]));
+	js_set(o, "marks", marks);
 	js_set(o, "disks", disks);
 	for (unsigned i = 0; i < VM_LUNS; i++)
 		if (vm->disks[i][0])
@@ -104,6 +123,7 @@ static void release_links(struct vm *vm)
 {
 	vm->guest = guestlink_free(vm->guest);
 	vm->ctl = ctl_async_free(vm->ctl);
+	vm->upkeep = upkeep_free(vm->upkeep);
 	stop_listening(vm);
 }
 
@@ -123,15 +143,17 @@ void vm_free(struct vm *vm)
 static void vm_exited(void *ctx, int fd, uint32_t revents)
 {
 	struct vm *vm = ctx;
-	char why[512];
+	char why[512], logs[PATH_MAX - 64];
 	int status = 0;
 
 	if (vm->child && waitpid(vm->pid, &status, WNOHANG) != vm->pid)
 		status = 0;
-	if (vm->why[0])
+	if (vm->why[0]) {
 		snprintf(why, sizeof(why), "%s", vm->why);
-	else
-		vmlog_reason(vm->env.data_dir, vm->child, status, why, sizeof(why));
+	} else {
+		log_path(vm, logs, sizeof(logs));
+		vmlog_reason(logs, vm->console, vm->child, status, why, sizeof(why));
+	}
 	vm->exit_src = loop_src_free(vm->exit_src);
 	release_links(vm);
 	remove_dir(vm->dir);
@@ -191,10 +213,13 @@ static void on_hello(void *ctx, const struct wire_msg *m)
 	if (wire_get_str(m, WSLX_A_TEXT, vm->release, sizeof(vm->release)) <= 0)
 		strcpy(vm->release, "unknown");
 	connect_control(vm);
+	vm->boot_us = wire_get_u64(m, WSLX_A_BOOT_US, 0);
+	vm_mark(vm, VM_MARK_HELLO);
 	if (vm->state == VM_STOPPING)
 		return;
 	arm(vm, -1);
 	vm->state = VM_UP;
+	upkeep_up(vm->upkeep);
 	if (vm->shutdown_asked) {
 		vm_shutdown(vm);
 		return;
@@ -264,6 +289,15 @@ static int listen_guest(struct vm *vm)
 			       &vm->listen_src);
 }
 
+/* swap: bytes that it is still to get. */
+static void start_upkeep(struct vm *vm, uint64_t swap)
+{
+	char vsock[PATH_MAX];
+
+	run_path(vm, "vsock", vsock, sizeof(vsock));
+	vm->upkeep = upkeep_new(vm->env.loop, vm, vm->env.set, swap, vsock, vm->env.data_dir);
+}
+
 static int vm_new(const struct vm_env *env, const char *dir, struct vm **ret)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
@@ -295,30 +329,34 @@ static int watch_process(struct vm *vm)
 }
 
 /* Starts wslx-vmm, which begins only after its state has been written down. */
-static int spawn(
-	struct vm *vm, const struct settings *set, const struct vm_plan *plan, struct err *e)
+static int spawn(struct vm *vm, const struct vm_plan *plan, struct err *e)
 {
-	char prog[PATH_MAX], vsock[PATH_MAX], control[PATH_MAX], serial[PATH_MAX];
-	char mem[24], cpus[16], cmdline[4600];
+	const struct settings *set = vm->env.set;
+	char prog[PATH_MAX], vsock[PATH_MAX], control[PATH_MAX], serial[PATH_MAX + 8];
+	char logs[PATH_MAX - 64], mem[24], cpus[16], cmdline[4600], modules[PATH_MAX + 8];
 	cleanup_close int log = -EBADF, gate = -EBADF;
 	int r = proc_find("wslx-vmm", "vmm", "WSLX_VMM", prog, sizeof(prog), e);
 
 	if (r < 0)
 		return r;
-	log = vmlog_open(vm->env.data_dir, serial, sizeof(serial), e);
+	r = vmopts_cmdline(set, cmdline, sizeof(cmdline), e);
+	if (r < 0)
+		return r;
+	log_path(vm, logs, sizeof(logs));
+	log = vmlog_open(logs, set->console_log, vm->console, sizeof(vm->console), e);
 	if (log < 0)
 		return log;
+	snprintf(serial, sizeof(serial), "file:%s", vm->console);
+	snprintf(modules, sizeof(modules), "%s,ro", set->modules ? set->modules : "");
 	run_path(vm, "vsock", vsock, sizeof(vsock));
 	run_path(vm, "control", control, sizeof(control));
 	snprintf(mem, sizeof(mem), "%llu", (unsigned long long)(plan->memory >> 20));
 	snprintf(cpus, sizeof(cpus), "%u", plan->processors);
-	snprintf(cmdline, sizeof(cmdline), "quiet console=ttyS0%s%s", set->command_line ? " " : "",
-		set->command_line ? set->command_line : "");
 
 	const char *argv[] = {prog, "--kernel", plan->kernel, "--initrd", plan->initrd, "--cmdline",
 		cmdline, "--memory", mem, "--cpus", cpus, "--engine",
 		settings_engine_name(set->engine), "--serial", serial, "--vsock", vsock,
-		"--control", control, "--balloon", NULL};
+		"--control", control, "--balloon", set->modules ? "--disk" : NULL, modules, NULL};
 	struct proc_spawn s = {.argv = argv,
 		.std = {-1, log, log},
 		.keep = -1,
@@ -329,6 +367,8 @@ static int spawn(
 	if (vm->pid < 0)
 		return vm->pid;
 	vm->child = true;
+	if (set->modules)
+		strcpy(vm->disks[VMOPTS_MODULES_LUN], UPKEEP_MODULES_DISK);
 	vm->start_time = proc_start_time(vm->pid);
 	r = watch_process(vm);
 	if (r == 0)
@@ -341,8 +381,7 @@ static int spawn(
 	return write(gate, "", 1) == 1 ? 0 : err_sys(e, -errno, "start wslx-vmm");
 }
 
-int vm_start(const struct vm_env *env, const struct settings *set, const struct vm_plan *plan,
-	struct vm **ret, struct err *e)
+int vm_start(const struct vm_env *env, const struct vm_plan *plan, struct vm **ret, struct err *e)
 {
 	cleanup(vm_freep) struct vm *vm = NULL;
 	char dir[PATH_MAX];
@@ -356,23 +395,27 @@ int vm_start(const struct vm_env *env, const struct settings *set, const struct 
 		r = listen_guest(vm);
 	if (r < 0)
 		err_sys(e, r, "listen for the guest in %s", dir);
-	if (r == 0)
-		r = spawn(vm, set, plan, e);
+	if (r == 0) {
+		vm->marks[VM_MARK_ASKED] = loop_now();
+		start_upkeep(vm, plan->swap);
+		r = spawn(vm, plan, e);
+	}
 	if (r < 0) {
 		remove_dir(dir);
 		return r;
 	}
-	arm(vm, set->boot_timeout_ms);
+	arm(vm, env->set->boot_timeout_ms);
 	*ret = take_ptr(vm);
 	return 0;
 }
 
-static int adopt_one(const struct vm_env *env, const char *dir, struct vm **ret)
+static int adopt(const struct vm_env *env, const char *dir,
+	bool (*accept)(void *ctx, const char *owner), struct vm **ret)
 {
 	cleanup(vm_freep) struct vm *vm = NULL;
 	cleanup_js struct json_object *o = NULL;
 	cleanup_free char *text = NULL;
-	struct json_object *disks;
+	struct json_object *disks, *marks;
 	char path[PATH_MAX];
 	size_t len;
 	int r = vm_new(env, dir, &vm);
@@ -389,6 +432,11 @@ static int adopt_one(const struct vm_env *env, const char *dir, struct vm **ret)
 	vm->start_time = js_u64(o, "start_time", 0);
 	if (vm->pid <= 0 || !vm->start_time || proc_start_time(vm->pid) != vm->start_time)
 		return -ESRCH;
+	snprintf(vm->console, sizeof(vm->console), "%s", js_str(o, "console", ""));
+	vm->boot_us = js_u64(o, "boot_us", 0);
+	marks = js_get(o, "marks");
+	for (size_t i = 0; marks && i < VM_MARKS && i < json_object_array_length(marks); i++)
+		vm->marks[i] = json_object_get_uint64(json_object_array_get_idx(marks, i));
 	disks = js_get(o, "disks");
 	for (size_t i = 0; disks && i < json_object_array_length(disks); i++) {
 		struct json_object *d = json_object_array_get_idx(disks, i);
@@ -401,36 +449,25 @@ static int adopt_one(const struct vm_env *env, const char *dir, struct vm **ret)
 	if (r < 0)
 		return r;
 	/* From here on the process is certainly the one: what cannot be used is ended. */
-	r = *ret ? -EBUSY : listen_guest(vm);
+	r = accept(env->ctx, js_str(o, "owner", "")) ? listen_guest(vm) : -EBUSY;
 	if (r < 0) {
 		send_signal(vm, SIGKILL);
 		return r;
 	}
+	start_upkeep(vm, 0);
 	arm(vm, RECONNECT_MS);
 	*ret = take_ptr(vm);
 	return 0;
 }
 
-int vm_adopt(const struct vm_env *env, struct vm **ret)
+int vm_adopt(const struct vm_env *env, const char *dir,
+	bool (*accept)(void *ctx, const char *owner), struct vm **ret)
 {
-	struct dirent *de;
-	DIR *d = opendir(env->runtime_dir);
+	int r = adopt(env, dir, accept, ret);
 
-	*ret = NULL;
-	while (d && (de = readdir(d))) {
-		char dir[PATH_MAX];
-
-		if (strncmp(de->d_name, "vm-", 3) != 0)
-			continue;
-		snprintf(dir, sizeof(dir), "%s/%s", env->runtime_dir, de->d_name);
-		if (adopt_one(env, dir, ret) < 0)
-			remove_dir(dir);
-		else
-			log_info("vm", "found a running virtual machine (process %d)", (*ret)->pid);
-	}
-	if (d)
-		closedir(d);
-	return *ret != NULL;
+	if (r < 0)
+		remove_dir(dir);
+	return r;
 }
 
 enum vm_state vm_state(const struct vm *vm)
@@ -446,6 +483,35 @@ pid_t vm_pid(const struct vm *vm)
 const char *vm_kernel_release(const struct vm *vm)
 {
 	return vm->release;
+}
+
+const char *vm_id(const struct vm *vm)
+{
+	return strrchr(vm->dir, '/') + strlen("/vm-");
+}
+
+const char *vm_console(const struct vm *vm)
+{
+	return vm->console;
+}
+
+void vm_mark(struct vm *vm, enum vm_mark mark)
+{
+	if (vm->marks[mark])
+		return;
+	vm->marks[mark] = loop_now();
+	if (mark == VM_MARK_SESSION)
+		save_state(vm); /* the others with it */
+}
+
+uint64_t vm_marked(const struct vm *vm, enum vm_mark mark)
+{
+	return vm->marks[mark];
+}
+
+uint64_t vm_boot_us(const struct vm *vm)
+{
+	return vm->boot_us;
 }
 
 struct guestlink *vm_guest(struct vm *vm)
@@ -464,6 +530,14 @@ int vm_lun(const struct vm *vm, const char *id)
 const char *vm_lun_id(const struct vm *vm, int lun)
 {
 	return vm->disks[lun];
+}
+
+int vm_listen(const struct vm *vm, uint32_t port)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/vsock_%u", vm->dir, port);
+	return io_unix_listen(path, 64);
 }
 
 struct pending {
@@ -580,6 +654,24 @@ void vm_shutdown(struct vm *vm)
 	guestlink_send(vm->guest, &w, shutdown_done, NULL);
 }
 
+void vm_call(struct vm *vm, const char *method, struct json_object *params, struct ctl_fds *f,
+	ctl_done_fn done, void *ctx)
+{
+	struct err e = {0};
+
+	if (vm->state == VM_UP)
+		connect_control(vm);
+	if (vm->ctl) {
+		ctl_async_call(vm->ctl, method, params, f, done, ctx);
+		return;
+	}
+	js_free(params);
+	if (f)
+		ctl_fds_close(f);
+	err_set(&e, -EPIPE, "wslx-vmm does not answer on its control socket");
+	done(ctx, NULL, &e);
+}
+
 struct query {
 	void (*fn)(void *ctx, struct json_object *result);
 	void *ctx;
@@ -597,15 +689,10 @@ void vm_query(struct vm *vm, void (*fn)(void *ctx, struct json_object *result), 
 {
 	struct query *q = malloc(sizeof(*q));
 
-	if (vm->state == VM_UP)
-		connect_control(vm);
-	if (!q || !vm->ctl) {
-		free(q);
-		fn(ctx, NULL);
-		return;
-	}
+	if (!q)
+		abort();
 	*q = (struct query){fn, ctx};
-	ctl_async_call(vm->ctl, "status", NULL, NULL, query_done, q);
+	vm_call(vm, "status", NULL, NULL, query_done, q);
 }
 
 struct loop *vm_loop(struct vm *vm)

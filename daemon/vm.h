@@ -13,6 +13,7 @@
 #include "daemon/guestlink.h"
 #include "daemon/settings.h"
 #include "lib/base/loop.h"
+#include "lib/ctl/client.h"
 
 struct vm;
 
@@ -30,16 +31,18 @@ struct vm_ops {
 struct vm_env {
 	struct loop *loop;
 	const char *runtime_dir, *data_dir; /* borrowed */
+	const struct settings *set;	    /* borrowed; of this VM */
+	const char *owner;		    /* borrowed; the distribution it is for, "": shared */
 	const struct vm_ops *ops;
 	void *ctx;
 };
 
-/* Starts a VM by these settings. */
-int vm_start(const struct vm_env *env, const struct settings *set, const struct vm_plan *plan,
-	struct vm **ret, struct err *e);
-/* Looks for a VM that an earlier service left running: 1 and *ret (STARTING), or 0. What is left of
- * VMs that are gone or cannot be used is ended and removed. */
-int vm_adopt(const struct vm_env *env, struct vm **ret);
+/* Starts a VM by env's settings. */
+int vm_start(const struct vm_env *env, const struct vm_plan *plan, struct vm **ret, struct err *e);
+/* The VM that an earlier service left in this folder, STARTING. When it is gone, or accept says no
+ * to its owner, what is left of it is ended and removed. */
+int vm_adopt(const struct vm_env *env, const char *dir,
+	bool (*accept)(void *ctx, const char *owner), struct vm **ret);
 /* Lets go of it without ending it. */
 void vm_free(struct vm *vm);
 
@@ -57,6 +60,9 @@ int vm_lun(const struct vm *vm, const char *id);
 /* The distribution whose disk is this LUN; "". */
 const char *vm_lun_id(const struct vm *vm, int lun);
 
+/* Where connections from the guest to this port arrive: a listening socket, or a negative errno. */
+int vm_listen(const struct vm *vm, uint32_t port);
+
 /* Requests to init: guestlink_begin() and _send() on this. NULL when it is not connected. */
 struct guestlink *vm_guest(struct vm *vm);
 
@@ -72,6 +78,20 @@ void vm_shutdown(struct vm *vm);
 /* Ends it at once; why is what on_end will say. */
 void vm_kill(struct vm *vm, const char *why);
 
+/* What names it to users, as long as it lives: letters and digits. */
+const char *vm_id(const struct vm *vm);
+/* The file with what its console says. */
+const char *vm_console(const struct vm *vm);
+
+/* When a VM first got so far: CLOCK_MONOTONIC, ns; 0: not yet. */
+enum vm_mark { VM_MARK_ASKED, VM_MARK_HELLO, VM_MARK_DISTRO, VM_MARK_SESSION, VM_MARKS };
+void vm_mark(struct vm *vm, enum vm_mark mark); /* now, unless it was there before */
+uint64_t vm_marked(const struct vm *vm, enum vm_mark mark);
+uint64_t vm_boot_us(const struct vm *vm); /* from the kernel's start to init, as init says */
+
+/* A control call to wslx-vmm (vmm/control.h). params and f are taken over; both may be NULL. */
+void vm_call(struct vm *vm, const char *method, struct json_object *params, struct ctl_fds *f,
+	ctl_done_fn done, void *ctx);
 /* The VMM's own "status", as its control method answers; result NULL when it does not. */
 void vm_query(struct vm *vm, void (*fn)(void *ctx, struct json_object *result), void *ctx);
 
