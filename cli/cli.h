@@ -21,11 +21,20 @@ struct verb {
 int verb_run(int argc, char **argv);
 int verb_list(int argc, char **argv);
 int verb_import(int argc, char **argv);
+int verb_install(int argc, char **argv);
+int verb_set_version(int argc, char **argv);
+int verb_set_default_version(int argc, char **argv);
+int verb_update(int argc, char **argv);
+int verb_uninstall(int argc, char **argv);
+int verb_manage(int argc, char **argv);
+int verb_import_in_place(int argc, char **argv);
+int verb_export(int argc, char **argv);
 int verb_unregister(int argc, char **argv);
 int verb_terminate(int argc, char **argv);
 int verb_shutdown(int argc, char **argv);
 int verb_set_default(int argc, char **argv);
 int verb_status(int argc, char **argv);
+int verb_diag(int argc, char **argv);
 int verb_version(int argc, char **argv);
 int verb_help(int argc, char **argv);
 
@@ -44,6 +53,9 @@ int service_call(const char *intent, const char *method, struct json_object *par
 
 /* For verbs with one argument, the distribution's name. */
 int name_verb(int argc, char **argv, const char *method, const char *intent);
+
+/* path, made absolute by the working directory; -ENAMETOOLONG. */
+int absolute_path(const char *path, char *buf, size_t cap);
 
 /* Writes out what stdout still buffers; EX_OURS and a message when that fails (a full disk). */
 int finish_output(void);

@@ -133,3 +133,17 @@ int name_verb(int argc, char **argv, const char *method, const char *intent)
 	snprintf(what, sizeof(what), "%s %s", intent, argv[1]);
 	return service_call(what, method, js_set_str(js_object(), "name", argv[1]), NULL);
 }
+
+int absolute_path(const char *path, char *buf, size_t cap)
+{
+	char cwd[PATH_MAX];
+	int n;
+
+	if (path[0] == '/')
+		n = snprintf(buf, cap, "%s", path);
+	else if (!getcwd(cwd, sizeof(cwd)))
+		return -errno;
+	else
+		n = snprintf(buf, cap, "%s/%s", cwd, path);
+	return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : 0;
+}

@@ -1,50 +1,35 @@
 /* SPDX-License-Identifier: MIT */
-/* wslx --import NAME DIR FILE|-: a new distribution from a root file system archive. */
+/*
+ * wslx --import NAME DIR FILE|-: a new distribution from a root file system archive, a container image or a disk image.
+ * wslx --import-in-place NAME FILE: from a disk image, which stays where it is.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "cli/cli.h"
+#include "cli/progress.h"
 #include "lib/base/cleanup.h"
 #include "lib/conf/conf.h"
 
-struct progress {
-	bool show, shown;
-	unsigned long long total; /* bytes of the archive; 0: unknown */
-};
-
 static void show(void *ctx, struct json_object *event)
 {
-	struct progress *p = ctx;
-	unsigned long long n = js_u64(event, "bytes", 0);
-
-	if (!p->show)
-		return;
-	p->shown = true;
-	if (p->total)
-		fprintf(stderr, "\rimporting: %llu %%", n >= p->total ? 100 : n * 100 / p->total);
-	else
-		fprintf(stderr, "\rimporting: %llu MiB", n >> 20);
+	progress_show(ctx, js_u64(event, "bytes", 0), js_u64(event, "total", 0),
+		js_u64(event, "files", 0));
 }
 
-static int absolute(const char *path, char *buf, size_t cap)
+/* A folder can only be a container image. */
+static bool is_layout(int dir)
 {
-	char cwd[PATH_MAX];
-	int n;
-
-	if (path[0] == '/')
-		n = snprintf(buf, cap, "%s", path);
-	else if (!getcwd(cwd, sizeof(cwd)))
-		return -errno;
-	else
-		n = snprintf(buf, cap, "%s/%s", cwd, path);
-	return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : 0;
+	return faccessat(dir, "oci-layout", F_OK, 0) == 0;
 }
 
-static int open_archive(const char *file, struct progress *p, struct err *e)
+static int open_archive(const char *file, struct err *e)
 {
 	cleanup_close int fd = strcmp(file, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
 						      : open(file, O_RDONLY | O_CLOEXEC);
@@ -52,54 +37,119 @@ static int open_archive(const char *file, struct progress *p, struct err *e)
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_sys(e, -errno, "open %s", file);
-	if (S_ISDIR(st.st_mode))
-		return err_set(e, -EISDIR, "%s is a folder, not an archive", file);
+	if (S_ISDIR(st.st_mode) && !is_layout(fd))
+		return err_set(e, -EISDIR,
+			"%s is a folder, not an archive, and not an OCI image layout either", file);
 	if (isatty(fd))
 		return err_set(e, -EINVAL, "the archive cannot be typed in");
-	if (S_ISREG(st.st_mode))
-		p->total = (unsigned long long)st.st_size;
 	return take_fd(fd);
+}
+
+/* With --vhd, a raw disk is as good. */
+static bool is_vhdx(int fd)
+{
+	char magic[8];
+
+	return pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
+	       memcmp(magic, "vhdxfile", sizeof(magic)) == 0;
+}
+
+static bool ends_in(const char *s, const char *end)
+{
+	size_t n = strlen(s), k = strlen(end);
+
+	return n >= k && !strcasecmp(s + n - k, end);
+}
+
+struct args {
+	const char *pos[3]; /* name, folder, file */
+	uint64_t size;
+	bool vhd;
+};
+
+static int parse(int argc, char **argv, struct args *a)
+{
+	unsigned n = 0;
+
+	for (int i = 1; i < argc; i++) {
+		const char *s = argv[i], *value = i + 1 < argc ? argv[i + 1] : "";
+
+		if (!strcmp(s, "--vhd")) {
+			a->vhd = true;
+		} else if (!strcmp(s, "--version")) {
+			/* Accepted because scripts for WSL say so: there is only this version. */
+			if (strcmp(value, "2") != 0)
+				return usage_error(
+					"--import: version '%s' is not supported; 2 is", value);
+			i++;
+		} else if (!strcmp(s, "--size")) {
+			if (conf_size(value, &a->size) < 0 || a->size == 0)
+				return usage_error("--import: bad size '%s'", value);
+			i++;
+		} else if ((s[0] == '-' && s[1] == '-') || n == 3) {
+			return usage_error("--import: unexpected argument '%s'", s);
+		} else {
+			a->pos[n++] = s;
+		}
+	}
+	if (n != 3)
+		return usage_error("--import needs a name, a folder and an archive");
+	return 0;
 }
 
 int verb_import(int argc, char **argv)
 {
 	cleanup(ctl_client_freep) struct ctl_client *c = NULL;
 	cleanup_close int fd = -EBADF;
-	struct progress p = {.show = isatty(STDERR_FILENO)};
+	struct progress p;
 	struct json_object *params;
-	uint64_t size = 0;
+	struct args a = {0};
 	char dir[PATH_MAX];
 	struct err e = {0};
-	int r;
+	int r = parse(argc, argv, &a);
 
-	/* Accepted because scripts for WSL say so: there is only this version. */
-	if (argc == 6 && !strcmp(argv[4], "--version") && !strcmp(argv[5], "2"))
-		argc = 4;
-	if (argc == 6 && !strcmp(argv[4], "--size")) {
-		if (conf_size(argv[5], &size) < 0 || size == 0)
-			return usage_error("--import: bad size '%s'", argv[5]);
-		argc = 4;
-	}
-	if (argc != 4)
-		return usage_error("--import needs a name, a folder and an archive");
-	if (absolute(argv[2], dir, sizeof(dir)) < 0)
-		return fail("import: %s: path too long", argv[2]);
-	fd = open_archive(argv[3], &p, &e);
+	if (r)
+		return r;
+	/* As WSL has it: a disk is imported as a disk only when told so. */
+	if (!a.vhd && (ends_in(a.pos[2], ".vhdx") || ends_in(a.pos[2], ".vhd")))
+		return fail("import %s: %s is a virtual disk; import it with --vhd", a.pos[0],
+			a.pos[2]);
+	if (absolute_path(a.pos[1], dir, sizeof(dir)) < 0)
+		return fail("import: %s: path too long", a.pos[1]);
+	fd = open_archive(a.pos[2], &e);
 	if (fd < 0)
-		return fail("import %s: %s", argv[1], e.text);
+		return fail("import %s: %s", a.pos[0], e.text);
 	if (service_connect(&c, &e) < 0)
-		return fail("import %s: %s", argv[1], e.text);
-	params = js_set_str(js_set_str(js_object(), "name", argv[1]), "dir", dir);
-	if (size)
-		js_set_u64(params, "size", size);
+		return fail("import %s: %s", a.pos[0], e.text);
+	params = js_set_str(js_set_str(js_object(), "name", a.pos[0]), "dir", dir);
+	if (a.size)
+		js_set_u64(params, "size", a.size);
+	if (a.vhd && is_vhdx(fd))
+		js_set_bool(params, "vhd", true);
 	struct ctl_req req = {.method = "import",
 		.params = params,
 		.fds = &fd,
 		.nfds = 1,
 		.on_event = show,
 		.ctx = &p};
+	progress_begin(&p, "importing");
 	r = ctl_call(c, &req, NULL, &e);
-	if (p.shown)
-		fputs(r < 0 ? "\n" : "\rimporting: done \n", stderr);
+	progress_end(&p, r == 0);
 	return r < 0 ? fail("%s", e.text) : 0;
+}
+
+int verb_import_in_place(int argc, char **argv)
+{
+	cleanup_free char *path = NULL;
+	struct json_object *params;
+	char what[512];
+
+	if (argc != 3)
+		return usage_error("--import-in-place needs a name and a disk image");
+	snprintf(what, sizeof(what), "import %s", argv[1]);
+	path = realpath(argv[2], NULL);
+	if (!path)
+		return fail("%s: %s: %s", what, argv[2], strerror(errno));
+	params = js_set_str(js_set_str(js_object(), "name", argv[1]), "disk", path);
+	return service_call(what, "import-in-place", params, NULL);
 }

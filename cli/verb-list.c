@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* wslx --list [-v|--verbose] [-q|--quiet] [--running] [--all] [--json] */
+/* wslx --list [-v|--verbose] [-q|--quiet] [--running] [--all] [--online] [--json] */
 #include <stdio.h>
 #include <string.h>
+#include "cli/catalogue.h"
 #include "cli/cli.h"
 
 struct flags {
-	bool verbose, quiet, running, all, json;
+	bool verbose, quiet, running, all, json, online;
 };
 
 static int parse(int argc, char **argv, struct flags *f)
@@ -21,6 +22,8 @@ static int parse(int argc, char **argv, struct flags *f)
 			f->running = true;
 		else if (!strcmp(a, "--all"))
 			f->all = true;
+		else if (!strcmp(a, "-o") || !strcmp(a, "--online"))
+			f->online = true;
 		else if (!strcmp(a, "--json"))
 			f->json = true;
 		else
@@ -30,7 +33,45 @@ static int parse(int argc, char **argv, struct flags *f)
 		return usage_error("--list: --quiet and --verbose exclude each other");
 	if (f->all && f->running)
 		return usage_error("--list: --all and --running exclude each other");
+	if (f->online && (f->verbose || f->all || f->running))
+		return usage_error("--list: --online goes with --quiet and --json only");
 	return 0;
+}
+
+static int print_online(const struct flags *f)
+{
+	cleanup(catalogue_freep) struct catalogue *c = NULL;
+	cleanup_js struct json_object *out = js_array();
+	struct err e = {0};
+	int width = 4;
+
+	if (catalogue_load(&c, &e) < 0)
+		return fail("list what can be installed: %s", e.text);
+	for (unsigned i = 0; i < c->n; i++)
+		width = MAX(width, (int)strlen(c->entry[i].name) + 4);
+	if (!f->json && !f->quiet)
+		printf("These can be installed with 'wslx --install NAME':\n\n  %-*sFRIENDLY NAME\n",
+			width, "NAME");
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct catalogue_entry *en = &c->entry[i];
+
+		if (f->json) {
+			struct json_object *o = js_set_str(js_object(), "name", en->name);
+
+			js_set_str(
+				js_set_str(o, "friendly_name", en->friendly), "flavor", en->flavor);
+			js_set_bool(o, "default", en == catalogue_find(c, NULL));
+			js_push(out, js_set_str(o, "source", en->url ? en->url : en->mirror));
+		} else if (f->quiet) {
+			printf("%s\n", en->name);
+		} else {
+			printf("%c %-*s%s\n", en == catalogue_find(c, NULL) ? '*' : ' ', width,
+				en->name, en->friendly);
+		}
+	}
+	if (f->json)
+		printf("%s\n", json_object_to_json_string_ext(out, JSON_C_TO_STRING_PRETTY));
+	return finish_output();
 }
 
 static bool shown(const struct flags *f, struct json_object *o)
@@ -70,6 +111,8 @@ int verb_list(int argc, char **argv)
 	int width = 4, r = parse(argc, argv, &f);
 	size_t n;
 
+	if (r == 0 && f.online)
+		return print_online(&f);
 	if (r == 0)
 		r = service_call("list distributions", "list", NULL, &reply);
 	if (r)
