@@ -9,6 +9,7 @@ guest.h): programs run on this host, as this user. The environment makes it misb
     FAKE_NO_HELLO=1       never connect to the host
     FAKE_BOOT_DELAY=S     seconds until HELLO
     FAKE_ORDERLY=PATH     make this file when the host asks for a shutdown
+    FAKE_THAWS=1          a file system that is frozen is not for long
 """
 import argparse
 import array
@@ -27,6 +28,7 @@ import threading
 import time
 
 HELLO, START, STOP, SHUTDOWN, STAT = 1, 16, 17, 18, 19
+FREEZE, THAW = 120, 121
 BUSY, EXITED = 32, 33
 EXEC, ATTACH, STARTED, EXIT, FAILED = 48, 49, 50, 51, 52
 SIGNAL_SEND, RESIZE = 56, 57
@@ -396,6 +398,13 @@ class Vm:
             if d:
                 d.kill()
             self.send(pack(STOP, REPLY, m.id, 0 if d else errno.ENOENT, ("DISTRO", m.get("DISTRO"))))
+        elif m.type == FREEZE:
+            d = self.distros.get(m.get("DISTRO"))
+            self.send(pack(FREEZE, REPLY, m.id, 0 if d else errno.ENOENT, ("DISTRO", m.get("DISTRO")), ("COOKIE", 7)))
+        elif m.type == THAW:
+            lasted = m.get("COOKIE", 0) == 7 and "FAKE_THAWS" not in os.environ
+            self.send(pack(THAW, REPLY, m.id, 0 if lasted else errno.ETIMEDOUT, ("DISTRO", m.get("DISTRO")),
+                           ("TEXT", "it was frozen for too long")))
         elif m.type == SHUTDOWN:
             for d in self.distros.values():
                 d.kill()

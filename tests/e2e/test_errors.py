@@ -65,15 +65,15 @@ def test_output_that_cannot_be_written(wslx):
 
 def test_warnings_name_file_and_line_and_change_nothing_else(fresh):
     fresh.configure()
-    fresh.conf.write_text(fresh.conf.read_text() + "[wsl2]\nbogusKey=1\nvmIdleTimeout=soon\nswap=1GB\n")
+    fresh.conf.write_text(fresh.conf.read_text() + "[wsl2]\nbogusKey=1\nvmIdleTimeout=soon\nipv6=true\nvmSwitch=x\n")
     lines = len(fresh.conf.read_text().splitlines())
     p = fresh.run("-d", "deb", "--", "echo", "hi")
     assert (p.returncode, p.stdout) == (0, "hi\n")
     err = p.stderr.splitlines()
     assert len(err) == 3 and all(e.startswith(f"wslx: warning: {fresh.conf}:") for e in err), p.stderr
-    assert f":{lines - 2}: unknown key 'wsl2.bogusKey'" in err[0]
-    assert f":{lines - 1}: bad value for wsl2.vmIdleTimeout: 'soon'" in err[1]
-    assert f":{lines}: wsl2.swap is not supported yet" in err[2]
+    assert f":{lines - 3}: unknown key 'wsl2.bogusKey'" in err[0]
+    assert f":{lines - 2}: bad value for wsl2.vmIdleTimeout: 'soon'" in err[1]
+    assert f":{lines - 1}: wsl2.ipv6 is not supported yet" in err[2]
     assert fresh.run("-d", "deb", "--", "true").stderr == ""  # said once, when it took effect
 
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Importing: archives good and bad. A refused one leaves nothing behind."""
+import gzip
+import hashlib
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -216,3 +219,105 @@ def test_what_is_imported_is_what_was_packed(empty):
     # A folder's size depends on its file system.
     strip = lambda text: [line for line in text.splitlines() if " d " not in line]
     assert strip(inside) == strip(host)
+
+
+def layout(w, name="layout"):
+    """An OCI image layout in a folder: two layers, the second takes a file of the first away."""
+    def put(data):
+        digest = hashlib.sha256(data).hexdigest()
+        (d / "blobs/sha256" / digest).write_bytes(data)
+        return {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": f"sha256:{digest}", "size": len(data)}
+
+    d = w.tmp / name
+    (d / "blobs/sha256").mkdir(parents=True)
+    one = archive(w.tmp / "one.tar", lambda t: (add(t, "./etc/gone", b"x"), add(t, "./etc/stays", b"x"))).read_bytes()
+    two = archive(w.tmp / "two.tar", lambda t: (add(t, "etc/.wh.gone", b""), add(t, "etc/new", b"x")), root=False).read_bytes()
+    layers = [put(gzip.compress(one)), put(two)]
+    config = put(json.dumps({"os": "linux", "architecture": "amd64"}).encode())
+    manifest = put(json.dumps({"schemaVersion": 2, "config": config, "layers": layers}).encode())
+    (d / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
+    (d / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    return d
+
+
+def etc_of(disk):
+    p = subprocess.run(["debugfs", "-R", "ls -p /etc", disk], capture_output=True, text=True, check=True)
+    return {line.split("/")[5] for line in p.stdout.splitlines() if line.count("/") > 5} - {".", ".."}
+
+
+def test_container_images(empty):
+    """An OCI layout: the folder, an archive of it, and that in a pipe."""
+    w, d = empty, layout(empty)
+    subprocess.run(["tar", "-C", d, "-cf", w.tmp / "layout.tar", "."], check=True)
+    w.ok("--import", "folder", w.tmp / "folder", d)
+    w.ok("--import", "archive", w.tmp / "archive", w.tmp / "layout.tar")
+    with open(w.tmp / "layout.tar", "rb") as f:
+        p = w.popen("--import", "pipe", w.tmp / "pipe", "-", stdin=subprocess.PIPE)
+        assert p.communicate(f.read(), timeout=60 * SCALE)[1] == b"" and p.returncode == 0
+    for name in "folder", "archive", "pipe":
+        assert etc_of(w.tmp / name / "ext4.img") == {"os-release", "stays", "new"}
+        assert sorted(p.name for p in (w.tmp / name).iterdir()) == ["ext4.img"]
+        assert w.list()[name]["flavor"] == "test"
+    blob = max((d / "blobs/sha256").iterdir(), key=lambda p: p.stat().st_size)
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.write_bytes(data)
+    refused(w, d, "layer")
+    (d / "oci-layout").unlink()
+    refused(w, d, "folder")
+
+
+def test_disks_that_cannot_be_imported(empty):
+    w = empty
+    w.ok("-l")
+    for what, at, magic in (("VHDX", 0, b"vhdxfile"), ("partition table", 512, b"EFI PART"), ("xfs", 0, b"XFSB")):
+        (w.tmp / "disk").write_bytes((bytes(at) + magic).ljust(1 << 20, b"\0"))
+        refused(w, w.tmp / "disk", what)
+    subprocess.run(["mke2fs", "-q", "-F", w.tmp / "disk", "8M"], check=True)
+    refused(w, w.tmp / "disk", "not a root file system")
+
+
+def test_in_place(empty):
+    """A disk is a distribution where it lies, and lies there still when the distribution is gone."""
+    w = empty
+    w.import_deb()
+    w.ok("--export", "deb", w.tmp / "my.img")
+    w.ok("--import-in-place", "mine", w.tmp / "my.img")
+    assert w.list()["mine"]["disk"] == str(w.tmp / "my.img")
+    w.fails(125, "--import-in-place", "again", w.tmp / "my.img", says="is a distribution's disk already")
+    w.fails(125, "--import-in-place", "again", w.tmp / "disk-deb/ext4.img", says="is a distribution's disk already")
+    w.fails(125, "--import-in-place", "again", w.tmp / "no.img", says="No such file")
+    w.fails(125, "--import-in-place", "deb", w.tmp / "my.img", says="exists already")
+    w.ok("-d", "mine", "--", "true")
+    w.ok("--terminate", "mine")
+    w.kill(w.service_pid())  # it is in the registry's file, too
+    assert w.list()["mine"]["disk"] == str(w.tmp / "my.img")
+    # Copies of it are the service's own.
+    w.ok("--manage", "mine", "--clone", "copy", "--location", w.tmp / "clone")
+    w.ok("--unregister", "copy")
+    assert not (w.tmp / "clone").exists() and (w.tmp / "my.img").exists()
+    w.ok("--unregister", "mine")
+    assert (w.tmp / "my.img").exists() and "mine" not in w.list()
+    w.ok("--import-in-place", "mine", w.tmp / "my.img")
+    w.ok("--manage", "mine", "--move", w.tmp / "moved")
+    assert w.list()["mine"]["disk"] == str(w.tmp / "moved/ext4.img") and (w.tmp / "my.img").exists()
+    w.ok("--unregister", "mine")
+    assert not (w.tmp / "moved").exists()
+    w.ok("--import-in-place", "again", w.tmp / "my.img")
+
+
+def test_what_a_distribution_says_of_itself(empty):
+    def extra(t):
+        add(t, "./usr/lib/os-release", b"ID=odd\nVERSION_ID='9'\n", mode=0o644)
+        add(t, "./etc/wsl-distribution.conf", b"[oobe]\ndefaultUid=1234\n", mode=0o644)
+    w, file = empty, archive(empty.tmp / "a.tar", extra)
+    w.ok("--import", "a", w.tmp / "a", file)
+    assert (w.list()["a"]["flavor"], w.list()["a"]["uid"]) == ("test", 1234)
+    entry = json.loads((w.data / "registry.json").read_text())["distributions"][0]
+    assert entry["flavor"] == "test" and "run_oobe" not in entry
+    # A first run that makes its user says so itself.
+    file = archive(w.tmp / "b.tar", lambda t: add(t, "./etc/wsl-distribution.conf",
+                                                  b"[oobe]\ncommand=/bin/setup\ndefaultUid=1000\n", mode=0o644))
+    w.ok("--import", "b", w.tmp / "b", file)
+    assert w.list()["b"]["uid"] == 0
+    assert json.loads((w.data / "registry.json").read_text())["distributions"][1]["run_oobe"] is True

@@ -11,6 +11,13 @@ import pytest
 from conftest import FAKE, SCALE, real_only, wait_for
 
 
+@real_only
+def test_shell_type(wslx):
+    for kind, shell in (("standard", "bash"), ("login", "-bash")):
+        assert wslx.ok("-d", "deb", "--shell-type", kind, "--", "echo $0") == f"{shell}\n"
+    assert wslx.ok("-d", "deb", "--shell-type", "none", "--", "echo", "$0") == "$0\n"
+
+
 def test_exit_status_is_the_programs_own(wslx):
     for status in (0, 1, 7, 255):
         assert wslx.run("-d", "deb", "--", "sh", "-c", f"exit {status}").returncode == status

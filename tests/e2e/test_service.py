@@ -445,3 +445,30 @@ def test_threads_of_clients(fresh):
         t.join()
     assert not errors
     assert fresh.sh("echo fine") == "fine\n"
+
+
+@fake_only
+@pytest.mark.parametrize("how", ["terminate", "shutdown", "kill"])
+def test_wslx_interop_without_a_guest_ends_with_whoever_started_it(fresh, how):
+    """The fake's init never connects to it."""
+    def running():
+        found = []
+        for d in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{d}/cmdline", "rb") as f, open(f"/proc/{d}/environ", "rb") as e:
+                    if b"/wslx-interop\0" in f.read() and f"{fresh.run_dir}".encode() in e.read() and alive(int(d)):
+                        found.append(int(d))
+            except OSError:
+                pass
+        return found
+    fresh.sh("true")
+    assert not running()
+    fresh.ok("--shutdown")
+    fresh.configure(interop_enabled="true")
+    fresh.sh("true")
+    assert len(running()) == 1
+    if how == "kill":
+        fresh.kill(fresh.service_pid())
+    else:
+        fresh.ok(f"--{how}", *(["deb"] if how == "terminate" else []))
+    wait_for("wslx-interop to end", lambda: not running())

@@ -10,9 +10,10 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def module(depends):
+def module(depends, aliases=()):
     """An ELF64 file with the sections "", .shstrtab and .modinfo."""
     info = b"license=GPL\0depends=" + ",".join(depends).encode() + b"\0name=x\0"
+    info += b"".join(b"alias=" + a.encode() + b"\0" for a in aliases)
     names = b"\0.shstrtab\0.modinfo\0"
     shoff = 64 + len(names) + len(info)
     head = b"\x7fELF\x02\x01\x01" + b"\0" * 9 + struct.pack("<HHIQQQIHHHHHH", 1, 62, 1, 0, 0, shoff, 0, 64, 0, 0, 64, 3, 1)
@@ -70,6 +71,16 @@ def test_builtin_and_optional_are_left_out(kernel):
     (kernel / "list").write_text("inside  # built in\n-absent\n\na # twice\na\n")
     assert make(kernel, "--list", f"{kernel}/list").returncode == 0
     assert entries(kernel / "out")["modules/order"][1] == b"a.ko\n"
+
+
+def test_what_is_loaded_on_demand_has_an_index(kernel):
+    (kernel / "kernel/lib/modules/1.0/kernel/x/e.ko").write_bytes(module(["c-d"], ["net-pf-9", "fs-e*"]))
+    (kernel / "list").write_text("+e\na\n+absent\n+inside\n+a\n")
+    assert make(kernel, "--list", f"{kernel}/list").returncode == 0
+    e = entries(kernel / "out")
+    assert e["modules/order"][1] == b"a.ko\n"
+    assert e["modules/index"][1] == b"e b.ko c-d.ko e.ko\nnet_pf_9 b.ko c-d.ko e.ko\nfs_e* b.ko c-d.ko e.ko\nb b.ko\nc_d b.ko c-d.ko\n"
+    assert {"modules/b.ko", "modules/c-d.ko", "modules/e.ko"} < set(e)
 
 
 @pytest.mark.parametrize("name,message", [("absent", "module absent"), ("lost", "module nowhere"), ("loop1", "each other")])

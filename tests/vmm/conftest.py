@@ -138,10 +138,11 @@ def folder():
 
 @pytest.fixture
 def start(folder):
-    """start(SCRIPT, wslx-vmm options...) boots a guest whose init runs SCRIPT, then powers off; add: FILE=PATH for it."""
+    """start(SCRIPT, wslx-vmm options...) boots a guest whose init runs SCRIPT, then powers off; add: FILE=PATH for it;
+    modules: more of the kernel's."""
     machines = []
 
-    def run(script, *args, name="vm", add=()):
+    def run(script, *args, name="vm", add=(), modules=()):
         initrd = f"{folder}/initrd"
         if script is not None:
             init = f"{folder}/init"
@@ -151,7 +152,8 @@ def start(folder):
             subprocess.run([sys.executable, f"{ROOT}/tools/mkinitramfs", "--kernel", os.path.dirname(kernels[-1]), "--init", init,
                             "--add", "/bin/busybox=bin/busybox", "--add", "busybox=@bin/sh", "--module", "virtio_pci",
                             "--module", "virtio_scsi", "--module", "sd_mod", "--module", "virtio_balloon",
-                            *(x for a in add for x in ("--add", a)), "-o", initrd], check=True)
+                            *(x for m in modules for x in ("--module", m)), *(x for a in add for x in ("--add", a)),
+                            "-o", initrd], check=True)
         machines.append(Vm(folder, initrd, *args, name=name))
         return machines[-1]
 

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""Several distributions, several machines, limits: what wslx.conf's [distribution.NAME] says."""
+import time
+
+import pytest
+
+from conftest import real_only, wait_for
+
+pytestmark = real_only
+
+
+def second(w, name="two"):
+    w.ok("--manage", "deb", "--clone", name, timeout=60)
+
+
+def test_two_in_one_machine_see_only_their_own(fresh):
+    w = fresh
+    second(w)
+    w.sh("echo one > /mark; (sleep 1000 &)")
+    w.ok("-d", "two", "--", "echo two > /mark; (sleep 2000 &)")
+    assert len(w.vmm_pids()) == 1
+    assert w.sh("cat /mark; pgrep -a sleep | cut -d' ' -f2-") == "one\nsleep 1000\n"
+    assert w.ok("-d", "two", "--", "cat /mark; pgrep -a sleep | cut -d' ' -f2-") == "two\nsleep 2000\n"
+    for name in ("deb", "two"):
+        assert w.ok("-d", name, "--", "ls /dev | grep -c '^sd' || true") == "0\n"
+
+
+def test_isolation_vm_has_a_machine_of_its_own(fresh):
+    w = fresh
+    second(w)
+    w.configure(**{"distribution.two_isolation": "vm\nmemory=300MB\nprocessors=1"})
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    one, two = w.sh(boot), w.ok("-d", "two", "--", boot)
+    assert one != two
+    assert len(w.vmm_pids()) == 2
+    assert w.ok("-d", "two", "--", "nproc") == "1\n"
+    total = int(w.ok("-d", "two", "--", "awk '/MemTotal/{print $2}' /proc/meminfo"))
+    assert 150 << 10 < total < 300 << 10
+    # Its machine ends with it; the other one's goes on.
+    w.ok("--terminate", "two", timeout=60)
+    wait_for("its machine to end", lambda: len(w.vmm_pids()) == 1, 30)
+    assert w.sh(boot) == one
+    assert w.ok("-d", "two", "--", boot) != two
+    w.ok("--shutdown", timeout=60)
+    assert not w.vmm_pids()
+
+
+def test_machines_are_found_again_by_a_new_service(fresh):
+    w = fresh
+    second(w)
+    w.configure(**{"distribution.two_isolation": "vm"})
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    before = [w.sh(boot), w.ok("-d", "two", "--", boot)]
+    w.kill(w.service_pid())
+    assert [w.sh(boot), w.ok("-d", "two", "--", boot)] == before
+    w.ok("--shutdown", timeout=60)
+    assert not w.vmm_pids()
+
+
+def test_a_machine_that_dies_takes_only_its_own_distribution(fresh):
+    w = fresh
+    second(w)
+    w.configure(**{"distribution.two_isolation": "vm"})
+    w.sh("true")
+    first = w.vmm_pids()
+    p = w.popen("-d", "two", "--", "echo up; sleep 1000", text=True)
+    assert p.stdout.readline() == "up\n"
+    (other,) = set(w.vmm_pids()) - set(first)
+    stay = w.popen("-d", "deb", "--", "echo up; read x; echo $x", text=True, stdin=-1)
+    assert stay.stdout.readline() == "up\n"
+    w.kill(other)
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == 125 and "its virtual machine ended" in err
+    assert stay.communicate("still here\n", timeout=60)[0] == "still here\n"
+    assert w.ok("-d", "two", "--", "echo again") == "again\n"
+
+
+def test_memory_limit(fresh):
+    w = fresh
+    w.configure(**{"distribution.deb_memory": "128MB\nswap=0"})
+    # dd takes a block's size at once; what runs beside it takes some MiB.
+    assert w.run("-d", "deb", "--", "dd if=/dev/zero of=/dev/null bs=110M count=1", timeout=60).returncode == 0
+    assert w.run("-d", "deb", "--", "dd if=/dev/zero of=/dev/null bs=134M count=1", timeout=60).returncode == 137
+    assert w.sh("echo alive") == "alive\n"
+
+
+def test_processor_limit(fresh):
+    w = fresh
+    w.configure(**{"distribution.deb_processors": "0.25"})
+    # Two busy loops for some seconds; time used and time passed, in microseconds, both as the guest sees them.
+    script = """
+        now() { echo $(awk '/usage_usec/{print $2}' /sys/fs/cgroup/cpu.stat) $(awk '{print $1 * 1000000}' /proc/uptime); }
+        (while :; do :; done) & a=$!
+        (while :; do :; done) & b=$!
+        sleep 1
+        set -- $(now)
+        sleep 8
+        set -- $@ $(now)
+        kill $a $b
+        echo $(($3 - $1)) $(($4 - $2))
+        """
+    used, passed = map(int, w.sh(script, timeout=60).split())
+    assert 0.20 < used / passed < 0.25 * 1.05, (used, passed)
+
+
+def test_fork_bomb_leaves_the_neighbour_alone(fresh):
+    w = fresh
+    second(w)
+    w.configure(**{"distribution.deb_tasks": "200"})
+    w.ok("-d", "two", "--", "true")
+    p = w.popen("-d", "deb", "-e", "bash", "-c", "f() { f | f & }; f; sleep 1000")
+    try:
+        for _ in range(5):
+            assert w.ok("-d", "two", "--", "echo fine", timeout=60) == "fine\n"
+    finally:
+        p.kill()
+        p.communicate()
+    w.ok("--terminate", "deb", timeout=60)
+    assert w.sh("echo back") == "back\n"
+
+
+def test_full_memory_leaves_the_neighbour_alone(fresh):
+    w = fresh
+    second(w)
+    keeper = w.popen("-d", "two", "--", "echo up; read x; echo $x", text=True, stdin=-1)
+    assert keeper.stdout.readline() == "up\n"
+    hog = w.run("-d", "deb", "--", "tail /dev/zero", timeout=300)
+    assert hog.returncode == 137
+    assert keeper.communicate("alive\n", timeout=60)[0] == "alive\n"
+    assert w.sh("echo back") == "back\n"
+
+
+def test_full_disk_leaves_the_neighbour_alone(fresh):
+    w = fresh
+    second(w)
+    w.ok("--manage", "two", "--resize", "1GB", timeout=120)
+    assert w.ok("-d", "two", "--", "cat /dev/zero > /fill 2>/dev/null; df --output=avail / | tail -1; rm /fill",
+                timeout=300).strip() == "0"
+    assert w.sh("echo x > /f && cat /f") == "x\n"
+
+
+def test_stopped_init_does_not_hold_up_the_others(fresh):
+    w = fresh
+    second(w)
+    w.ok("-d", "two", "--", "true")
+    # Root of a distribution cannot stop its pid 1 from inside; what hangs is a process that ignores all it can.
+    p = w.popen("-d", "deb", "--", "trap '' TERM HUP INT; echo up; while :; do :; done", text=True)
+    assert p.stdout.readline() == "up\n"
+    w.ok("--terminate", "deb", timeout=60)
+    assert p.wait(60) != 0
+    assert w.ok("-d", "two", "--", "echo fine") == "fine\n"
+
+
+def test_autostart(fresh):
+    w = fresh
+    w.configure(**{"distribution.DEB_autostart": "true\nkeepAlive=always"})
+    if w.service_pid():
+        w.kill(w.service_pid())
+    assert "deb" in w.list()  # starts the service, nothing else
+    wait_for("it to run", lambda: w.list()["deb"]["state"] == "Running", 30)
+
+
+@pytest.mark.parametrize("policy", ["idle", "always"])
+def test_keep_alive(fresh, policy):
+    w = fresh
+    w.configure(general_instanceIdleTimeout="500", **{"distribution.deb_keepAlive": policy})
+    w.sh("true")
+    if policy == "idle":
+        wait_for("it to stop", lambda: w.list()["deb"]["state"] == "Stopped", 30)
+        return
+    # Nothing tells of an event that must not come: several times as long as it would take.
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        assert w.list()["deb"]["state"] == "Running"
+        time.sleep(0.2)
