@@ -12,18 +12,15 @@
 #include "lib/base/xdg.h"
 #include "lib/conf/conf.h"
 
-#define DEBIAN(name, friendly, def, suite)                                                         \
+/* Where a suite's packages are, mmdebstrap(1) knows. */
+#define SUITE(name, friendly, def, suite, components, keyring)                                     \
 	"{\"Name\": \"" name "\", \"FriendlyName\": \"" friendly "\", \"Default\": " def           \
-	", \"Suite\": \"" suite "\", \"Mirror\": \"http://deb.debian.org/debian\", "               \
-	"\"Components\": \"main\", "                                                               \
-	"\"Keyring\": \"/usr/share/keyrings/debian-archive-keyring.gpg\", "                        \
+	", \"Suite\": \"" suite "\", \"Components\": \"" components "\", "                         \
+	"\"Keyring\": \"/usr/share/keyrings/" keyring "-archive-keyring.gpg\", "                   \
 	"\"Include\": \"ca-certificates,less,procps,iproute2,kmod,sudo\"}"
+#define DEBIAN(name, friendly, def, suite) SUITE(name, friendly, def, suite, "main", "debian")
 #define UBUNTU(name, friendly, def, suite)                                                         \
-	"{\"Name\": \"" name "\", \"FriendlyName\": \"" friendly "\", \"Default\": " def           \
-	", \"Suite\": \"" suite "\", \"Mirror\": \"http://archive.ubuntu.com/ubuntu\", "           \
-	"\"Components\": \"main universe\", "                                                      \
-	"\"Keyring\": \"/usr/share/keyrings/ubuntu-archive-keyring.gpg\", "                        \
-	"\"Include\": \"ca-certificates,less,procps,iproute2,kmod,sudo\"}"
+	SUITE(name, friendly, def, suite, "main universe", "ubuntu")
 
 static const char built_in[] =
 	"{\"Default\": \"Debian\", \"MadeDistributions\": {"
@@ -87,7 +84,7 @@ static void add_made(struct catalogue *c, const char *flavor, struct json_object
 		.include = js_str(o, "Include", "")};
 
 	if (c->n < CATALOGUE_MAX && word(e.name) && printable(e.friendly) && word(e.suite) &&
-		word(e.mirror) && word(e.components) && printable(e.keyring) &&
+		(!*e.mirror || word(e.mirror)) && word(e.components) && printable(e.keyring) &&
 		printable(e.include))
 		c->entry[c->n++] = e;
 }

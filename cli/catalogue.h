@@ -5,9 +5,11 @@
  * here:
  *
  *	{"MadeDistributions": {"Debian": [{"Name": "Debian-12", "FriendlyName": "Debian 12 (bookworm)",
- *		"Default": true, "Suite": "bookworm", "Mirror": "http://deb.debian.org/debian",
+ *		"Default": true, "Suite": "bookworm", "Mirror": "http://mirror.example/debian",
  *		"Components": "main", "Keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
  *		"Include": "ca-certificates,less"}]}}
+ *
+ * Without "Mirror" it is mmdebstrap's own.
  */
 #ifndef WSLX_CLI_CATALOGUE_H
 #define WSLX_CLI_CATALOGUE_H

@@ -193,7 +193,8 @@ static int make(const struct catalogue_entry *en, int out, struct err *e)
 	argv[n++] = "--customize-hook=rm -f \"$1/etc/hostname\" \"$1/etc/resolv.conf\"";
 	argv[n++] = en->suite;
 	argv[n++] = "-";
-	argv[n++] = en->mirror;
+	if (*en->mirror)
+		argv[n++] = en->mirror;
 	return run(argv, out, e) < 0 ? err_wrap(e, e->code, "make %s", en->name) : 0;
 }
 

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/progress.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include "lib/base/attr.h"
 #include "lib/base/loop.h"
+#include "lib/json/json.h"
+
+struct progress {
+	const char *what;
+	bool show, shown;
+	uint64_t next_ns;
+};
 
 enum { REDRAW_MS = 100, BAR_MAX = 40, TEXT = 48 /* what stands beside the bar, at most */ };
-
-void progress_begin(struct progress *p, const char *what)
-{
-	*p = (struct progress){.what = what, .show = isatty(STDERR_FILENO)};
-}
 
 static unsigned bar_width(void)
 {
@@ -23,8 +26,11 @@ static unsigned bar_width(void)
 	return ws.ws_col > (unsigned)TEXT ? MIN(ws.ws_col - (unsigned)TEXT, (unsigned)BAR_MAX) : 0;
 }
 
-void progress_show(struct progress *p, uint64_t done, uint64_t total, uint64_t files)
+static void show(void *ctx, struct json_object *event)
 {
+	uint64_t done = js_u64(event, "bytes", 0), total = js_u64(event, "total", 0);
+	uint64_t files = js_u64(event, "files", 0);
+	struct progress *p = ctx;
 	uint64_t now = loop_now();
 	unsigned width = bar_width(), full;
 
@@ -50,9 +56,20 @@ void progress_show(struct progress *p, uint64_t done, uint64_t total, uint64_t f
 	fflush(stderr);
 }
 
-void progress_end(struct progress *p, bool good)
+int progress_call(struct ctl_client *c, const char *what, const char *method,
+	struct json_object *params, int fd, struct json_object **ret, struct err *e)
 {
-	if (p->shown)
-		fprintf(stderr, good ? "\r%s: done\033[K\n" : "\n", p->what);
-	p->shown = false;
+	struct progress p = {.what = what, .show = isatty(STDERR_FILENO)};
+	struct ctl_req req = {.method = method,
+		.params = params,
+		.fds = &fd,
+		.nfds = fd >= 0,
+		.on_event = show,
+		.ctx = &p};
+	int r = ctl_call(c, &req, ret, e);
+
+	/* The line is left complete, so that something else can be printed. */
+	if (p.shown)
+		fprintf(stderr, r == 0 ? "\r%s: done\033[K\n" : "\n", what);
+	return r;
 }

@@ -193,17 +193,11 @@ static void close_target(struct target *t)
 		close(t->fd);
 }
 
-static void show(void *ctx, struct json_object *event)
-{
-	progress_show(ctx, js_u64(event, "bytes", 0), js_u64(event, "total", 0),
-		js_u64(event, "files", 0));
-}
-
 static int export_to(const struct args *a, struct target *t, uint64_t *ret_skipped, struct err *e)
 {
 	cleanup(ctl_client_freep) struct ctl_client *c = NULL;
-	cleanup_js struct json_object *reply = NULL, *params = NULL;
-	struct progress p;
+	cleanup_js struct json_object *reply = NULL;
+	struct json_object *params;
 	int r = service_connect(&c, e);
 
 	if (r == 0)
@@ -211,20 +205,12 @@ static int export_to(const struct args *a, struct target *t, uint64_t *ret_skipp
 	if (r < 0)
 		return err_wrap(e, r, "export %s", a->name);
 	params = js_set_str(js_set_str(js_object(), "name", a->name), "format", a->format);
-	struct ctl_req req = {.method = "export",
-		.params = take_ptr(params),
-		.fds = &t->fd,
-		.nfds = 1,
-		.on_event = show,
-		.ctx = &p};
-	progress_begin(&p, "exporting");
-	r = ctl_call(c, &req, &reply, e);
+	r = progress_call(c, "exporting", "export", params, t->fd, &reply, e);
 	if (r == 0) {
 		r = publish(t, e);
 		if (r < 0)
 			err_wrap(e, r, "export %s", a->name);
 	}
-	progress_end(&p, r == 0);
 	*ret_skipped = js_u64(reply, "skipped", 0);
 	return r;
 }

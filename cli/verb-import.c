@@ -17,12 +17,6 @@
 #include "lib/base/cleanup.h"
 #include "lib/conf/conf.h"
 
-static void show(void *ctx, struct json_object *event)
-{
-	progress_show(ctx, js_u64(event, "bytes", 0), js_u64(event, "total", 0),
-		js_u64(event, "files", 0));
-}
-
 /* A folder can only be a container image. */
 static bool is_layout(int dir)
 {
@@ -101,7 +95,6 @@ int verb_import(int argc, char **argv)
 {
 	cleanup(ctl_client_freep) struct ctl_client *c = NULL;
 	cleanup_close int fd = -EBADF;
-	struct progress p;
 	struct json_object *params;
 	struct args a = {0};
 	char dir[PATH_MAX];
@@ -126,15 +119,7 @@ int verb_import(int argc, char **argv)
 		js_set_u64(params, "size", a.size);
 	if (a.vhd && is_vhdx(fd))
 		js_set_bool(params, "vhd", true);
-	struct ctl_req req = {.method = "import",
-		.params = params,
-		.fds = &fd,
-		.nfds = 1,
-		.on_event = show,
-		.ctx = &p};
-	progress_begin(&p, "importing");
-	r = ctl_call(c, &req, NULL, &e);
-	progress_end(&p, r == 0);
+	r = progress_call(c, "importing", "import", params, fd, NULL, &e);
 	return r < 0 ? fail("%s", e.text) : 0;
 }
 

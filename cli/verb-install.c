@@ -116,18 +116,11 @@ static void name_of(const char *file, char *buf, size_t cap)
 		snprintf(buf, cap, "distribution");
 }
 
-static void show(void *ctx, struct json_object *event)
-{
-	progress_show(ctx, js_u64(event, "bytes", 0), js_u64(event, "total", 0),
-		js_u64(event, "files", 0));
-}
-
 static int import(struct ctl_client *c, const char *name, const struct args *a, int fd,
 	struct json_object **ret)
 {
 	struct json_object *params = js_set_str(js_object(), "name", name);
 	char dir[PATH_MAX];
-	struct progress p;
 	struct err e = {0};
 	int r;
 
@@ -140,15 +133,7 @@ static int import(struct ctl_client *c, const char *name, const struct args *a, 
 	}
 	if (a->size)
 		js_set_u64(params, "size", a->size);
-	struct ctl_req req = {.method = "import",
-		.params = params,
-		.fds = &fd,
-		.nfds = 1,
-		.on_event = show,
-		.ctx = &p};
-	progress_begin(&p, "installing");
-	r = ctl_call(c, &req, ret, &e);
-	progress_end(&p, r == 0);
+	r = progress_call(c, "installing", "import", params, fd, ret, &e);
 	return r < 0 ? fail("install %s: %s", name, e.text) : 0;
 }
 

@@ -61,7 +61,10 @@ static int print_online(const struct flags *f)
 			js_set_str(
 				js_set_str(o, "friendly_name", en->friendly), "flavor", en->flavor);
 			js_set_bool(o, "default", en == catalogue_find(c, NULL));
-			js_push(out, js_set_str(o, "source", en->url ? en->url : en->mirror));
+			js_push(out, js_set_str(o, "source",
+					     en->url	   ? en->url
+					     : *en->mirror ? en->mirror
+							   : "mmdebstrap"));
 		} else if (f->quiet) {
 			printf("%s\n", en->name);
 		} else {

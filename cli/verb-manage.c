@@ -10,28 +10,17 @@
 #include "lib/conf/conf.h"
 #include "lib/wire/msg.h"
 
-static void show(void *ctx, struct json_object *event)
-{
-	progress_show(ctx, js_u64(event, "bytes", 0), js_u64(event, "total", 0), 0);
-}
-
 /* A call that takes its time. */
 static int long_call(const char *what, const char *method, struct json_object *params)
 {
 	cleanup(ctl_client_freep) struct ctl_client *c = NULL;
-	struct progress p;
-	struct ctl_req req = {.method = method, .params = params, .on_event = show, .ctx = &p};
 	struct err e = {0};
-	int r;
 
 	if (service_connect(&c, &e) < 0) {
 		js_free(params);
 		return fail("%s: %s", what, e.text);
 	}
-	progress_begin(&p, what);
-	r = ctl_call(c, &req, NULL, &e);
-	progress_end(&p, r == 0);
-	return r < 0 ? fail("%s", e.text) : 0;
+	return progress_call(c, what, method, params, -1, NULL, &e) < 0 ? fail("%s", e.text) : 0;
 }
 
 static struct json_object *named(const char *name)

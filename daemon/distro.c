@@ -1,21 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon/distro.h"
-
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#include "daemon/distro-conf.h"
-#include "daemon/host-facts.h"
+#include "daemon/distro-internal.h"
 #include "daemon/interop.h"
-#include "daemon/machine.h"
 #include "lib/base/log.h"
-#include "lib/image/image.h"
 
 /* systemd has its services end within STOP_MS on hardware, and the guest allows it more on a slow machine. */
 enum { STOP_MS = 8000, STOP_DEADLINE_MS = 120000 };
@@ -34,29 +24,9 @@ struct stop_wait {
 	void *ctx;
 };
 
-struct distro {
-	struct distro *next;
-	struct service *s;
-	char id[37];
-	enum distro_state state;
-	struct machine *m;	 /* it is in, or waits for; NULL: none */
-	struct distro_conf conf; /* as of its start */
-	uint32_t port;
-	bool busy;		      /* the guest says that programs run in it */
-	bool services;		      /* ... and that services do */
-	struct json_object *warnings; /* of its last start; NULL: none, or told already */
-	unsigned holds;
-	bool stop_asked;      /* while it was starting */
-	const char *reserved; /* static; NULL: it is not */
-	struct distro_want *wants;
-	struct stop_wait *stops;
-	struct loop_src *timer;	 /* idle while RUNNING; start and stop deadlines */
-	struct interop *interop; /* from its START on; NULL: not allowed */
-};
-
 static void kick(struct distro *d);
 
-static struct distro *find(const struct service *s, const char *id)
+struct distro *distro_find(const struct service *s, const char *id)
 {
 	struct distro *d = s->distros;
 
@@ -65,20 +35,19 @@ static struct distro *find(const struct service *s, const char *id)
 	return d;
 }
 
-/* What the registry says of it; NULL when it has just been unregistered. */
-static const struct reg_entry *entry(const struct distro *d)
+const struct reg_entry *distro_entry(const struct distro *d)
 {
 	return registry_by_id(d->s->reg, d->id);
 }
 
-static const char *name(const struct distro *d)
+const char *distro_name(const struct distro *d)
 {
-	const struct reg_entry *e = entry(d);
+	const struct reg_entry *e = distro_entry(d);
 
 	return e ? e->name : d->id;
 }
 
-static void arm(struct distro *d, int64_t ms)
+void distro_arm(struct distro *d, int64_t ms)
 {
 	loop_timer_arm(d->timer, ms < 0 ? 0 : loop_now() + (uint64_t)ms * 1000000u + 1);
 }
@@ -97,7 +66,7 @@ static void timer(void *ctx)
 	case DISTRO_RUNNING:
 		if (in_use(d))
 			break;
-		log_debug("distro", "%s is idle", name(d));
+		log_debug("distro", "%s is idle", distro_name(d));
 		distro_stop(d->s, d->id, NULL, NULL);
 		break;
 	case DISTRO_ATTACHING:
@@ -113,7 +82,7 @@ static void timer(void *ctx)
 
 static struct distro *get(struct service *s, const char *id)
 {
-	struct distro *d = find(s, id);
+	struct distro *d = distro_find(s, id);
 
 	if (d)
 		return d;
@@ -146,10 +115,10 @@ static void forget(struct distro *d)
 	free(d);
 }
 
-static void watch_idle(struct distro *d)
+void distro_watch_idle(struct distro *d)
 {
 	if (d->state == DISTRO_RUNNING)
-		arm(d, in_use(d) ? -1 : d->m->set.instance_idle_ms);
+		distro_arm(d, in_use(d) ? -1 : d->m->set.instance_idle_ms);
 }
 
 static void finish_list(struct distro_want *list, uint32_t port, const struct err *e)
@@ -169,7 +138,7 @@ static void finish_list(struct distro_want *list, uint32_t port, const struct er
 	}
 }
 
-static void finish_wants(struct distro *d, const struct err *e)
+void distro_finish_wants(struct distro *d, const struct err *e)
 {
 	finish_list(take_ptr(d->wants), d->port, e);
 }
@@ -193,19 +162,13 @@ static void set_stopped(struct distro *d, const struct err *e)
 	d->interop = interop_free(d->interop);
 	d->port = 0;
 	d->busy = d->services = d->stop_asked = false;
-	arm(d, -1);
+	distro_arm(d, -1);
 	finish_stops(d, e);
 }
 
-/* Callbacks of requests name the distribution by id: it may be gone when they come. */
-struct request {
-	struct service *s;
-	char id[37];
-};
-
-static struct request *request(struct distro *d)
+struct distro_request *distro_request(struct distro *d)
 {
-	struct request *q = malloc(sizeof(*q));
+	struct distro_request *q = malloc(sizeof(*q));
 
 	if (!q)
 		abort();
@@ -214,10 +177,10 @@ static struct request *request(struct distro *d)
 	return q;
 }
 
-static struct distro *answered(void *ctx, enum distro_state in)
+struct distro *distro_answered(void *ctx, enum distro_state in)
 {
-	struct request *q = ctx;
-	struct distro *d = find(q->s, q->id);
+	struct distro_request *q = ctx;
+	struct distro *d = distro_find(q->s, q->id);
 
 	free(q);
 	return d && d->state == in ? d : NULL;
@@ -225,13 +188,13 @@ static struct distro *answered(void *ctx, enum distro_state in)
 
 static void disk_gone(void *ctx, const struct err *e)
 {
-	struct service *s = ((struct request *)ctx)->s;
-	struct distro *d = answered(ctx, DISTRO_DETACHING);
+	struct service *s = ((struct distro_request *)ctx)->s;
+	struct distro *d = distro_answered(ctx, DISTRO_DETACHING);
 
 	if (!d)
 		return;
 	if (e)
-		log_warn("distro", "detach the disk of %s: %s", name(d), e->text);
+		log_warn("distro", "detach the disk of %s: %s", distro_name(d), e->text);
 	set_stopped(d, e);
 	kick(d);
 	idle_check(s);
@@ -248,12 +211,11 @@ static void detach(struct distro *d)
 		return;
 	}
 	d->state = DISTRO_DETACHING;
-	arm(d, STOP_DEADLINE_MS);
-	vm_detach(d->m->vm, lun, disk_gone, request(d));
+	distro_arm(d, STOP_DEADLINE_MS);
+	vm_detach(d->m->vm, lun, disk_gone, distro_request(d));
 }
 
-/* Starting it came to nothing: those who want it now are told, and it stops. */
-static void failed(struct distro *d, const struct err *e, const char *step)
+void distro_failed(struct distro *d, const struct err *e, const char *step)
 {
 	struct distro_want *wants = take_ptr(d->wants);
 	struct err wrapped = *e;
@@ -270,213 +232,11 @@ static void failed(struct distro *d, const struct err *e, const char *step)
 	}
 }
 
-static void keep_warnings(struct distro *d, const struct wire_msg *m)
-{
-	struct wire_attr a;
-	char text[400];
-
-	js_free(d->warnings);
-	d->warnings = NULL;
-	for (size_t pos = 0; wire_next(m, &pos, &a);) {
-		int n = (int)MIN(a.len, sizeof(text) - 1);
-
-		if (a.tag != WSLX_A_WARNING)
-			continue;
-		snprintf(text, sizeof(text), "%s: %.*s", name(d), n, (const char *)a.data);
-		/* A guest's text is for a terminal in the end. */
-		for (unsigned char *p = (unsigned char *)text; *p; p++)
-			if (*p < 0x20 || *p == 0x7f)
-				*p = '?';
-		if (!d->warnings)
-			d->warnings = js_array();
-		js_push(d->warnings, json_object_new_string(text));
-		log_info("distro", "%s", text);
-	}
-}
-
 struct json_object *distro_take_warnings(struct service *s, const char *id)
 {
-	struct distro *d = find(s, id);
+	struct distro *d = distro_find(s, id);
 
 	return d ? take_ptr(d->warnings) : NULL;
-}
-
-static void started(void *ctx, const struct wire_msg *m, const struct err *e)
-{
-	struct service *s = ((struct request *)ctx)->s;
-	struct distro *d = answered(ctx, DISTRO_STARTING);
-	struct err none = {0};
-
-	if (!d)
-		return;
-	if (!e && wire_get_u32(m, WSLX_A_PORT, 0) != 0) {
-		d->state = DISTRO_RUNNING;
-		d->port = wire_get_u32(m, WSLX_A_PORT, 0);
-		keep_warnings(d, m);
-		watch_idle(d);
-		log_debug("distro", "%s runs", name(d));
-		vm_mark(d->m->vm, VM_MARK_DISTRO);
-		finish_wants(d, NULL);
-		if (d->stop_asked)
-			distro_stop(d->s, d->id, NULL, NULL);
-		return;
-	}
-	if (e && e->code == -EPIPE)
-		return; /* init will connect again and say whether it started */
-	if (!e)
-		err_set(&none, -EPROTO, "init named no port");
-	failed(d, e ? e : &none, "mount its disk and start its init");
-	idle_check(s);
-}
-
-/* What this distribution may use; a machine of its own has its memory and processors by itself. */
-static void send_limits(struct wire_w *w, const struct distro_conf *c)
-{
-	if (c->isolation == ISOLATION_SHARED) {
-		if (c->memory)
-			wire_u64(w, WSLX_A_MEM_MAX, c->memory);
-		if (c->cpus_percent)
-			wire_u32(w, WSLX_A_CPU_PERCENT, (uint32_t)c->cpus_percent);
-	}
-	if (c->swap != NO_SWAP_LIMIT)
-		wire_u64(w, WSLX_A_SWAP_MAX, c->swap);
-	wire_u32(w, WSLX_A_TASKS_MAX, (uint32_t)c->tasks);
-	if (c->read_bytes)
-		wire_u64(w, WSLX_A_READ_BYTES, c->read_bytes);
-	if (c->write_bytes)
-		wire_u64(w, WSLX_A_WRITE_BYTES, c->write_bytes);
-	if (c->read_ops)
-		wire_u32(w, WSLX_A_READ_OPS, (uint32_t)c->read_ops);
-	if (c->write_ops)
-		wire_u32(w, WSLX_A_WRITE_OPS, (uint32_t)c->write_ops);
-}
-
-/* Where the host sees a distribution's files. */
-static void host_root(const struct service *s, const struct reg_entry *reg, char *buf, size_t cap)
-{
-	snprintf(buf, cap, "%s/mnt/%s", s->runtime_dir, reg->name);
-}
-
-/* It may run programs of the host: whoever is to run them. It starts without when that fails. */
-static void allow_interop(struct distro *d, const struct reg_entry *reg)
-{
-	uint32_t port = WSLX_PORT_INTEROP + (uint32_t)vm_lun(d->m->vm, d->id);
-	struct err e = {0};
-	int fd;
-
-	bool allowed = d->conf.interop < 0 ? d->m->set.interop : d->conf.interop;
-
-	if (d->interop || !allowed)
-		return;
-	fd = vm_listen(d->m->vm, port);
-	if (fd < 0)
-		err_sys(&e, fd, "listen for it");
-	else
-		interop_new(d->s->loop, fd, port, reg->name, &d->interop, &e);
-	if (e.code)
-		log_warn("interop", "%s cannot run programs of the host: %s", reg->name, e.text);
-}
-
-static void send_start(struct distro *d, const struct reg_entry *reg)
-{
-	struct guestlink *g = vm_guest(d->m->vm);
-	const char *options = d->conf.mount_options;
-	char host[65] = "", root[PATH_MAX];
-	struct wire_w w;
-
-	allow_interop(d, reg);
-	gethostname(host, sizeof(host) - 1);
-	host_root(d->s, reg, root, sizeof(root));
-	guestlink_begin(g, &w, WSLX_START);
-	wire_str(&w, WSLX_A_DISTRO, d->id);
-	wire_str(&w, WSLX_A_NAME, reg->name);
-	wire_u32(&w, WSLX_A_LUN, (uint32_t)vm_lun(d->m->vm, d->id));
-	wire_str(&w, WSLX_A_FSTYPE, "ext4");
-	wire_str(&w, WSLX_A_OPTIONS, *options ? options : "discard,errors=remount-ro");
-	wire_str(&w, WSLX_A_HOSTNAME, host);
-	wire_u32(&w, WSLX_A_UID, reg->uid);
-	wire_u32(&w, WSLX_A_DISK_TIMEOUT_MS, (uint32_t)d->m->set.mount_timeout_ms);
-	send_limits(&w, &d->conf);
-	wire_u32(&w, WSLX_A_TIMEOUT_MS, (uint32_t)d->m->set.start_timeout_ms);
-	host_facts_add(&w);
-	wire_str(&w, WSLX_A_HOST_ROOT, root);
-	wire_str(&w, WSLX_A_VM, vm_id(d->m->vm));
-	if (d->m->set.wsl_compat)
-		wire_u32(&w, WSLX_A_WSL_COMPAT, 1);
-	if (d->interop)
-		interop_add(d->interop, &w);
-	guestlink_send(g, &w, started, request(d));
-}
-
-static void attached(void *ctx, const struct err *e)
-{
-	struct service *s = ((struct request *)ctx)->s;
-	struct distro *d = answered(ctx, DISTRO_ATTACHING);
-	const struct reg_entry *reg = d ? entry(d) : NULL;
-	struct err gone = {0};
-
-	if (!d)
-		return;
-	if (!e && (!reg || !vm_guest(d->m->vm))) {
-		err_set(&gone, -EPIPE, "the virtual machine went away");
-		e = &gone;
-	}
-	if (e) {
-		failed(d, e, "attach its disk");
-		idle_check(s);
-		return;
-	}
-	d->state = DISTRO_STARTING;
-	send_start(d, reg);
-}
-
-int distro_open_disk(const struct reg_entry *reg, struct err *e)
-{
-	cleanup_close int fd = -EBADF;
-	char path[PATH_MAX];
-	struct stat st;
-	int r;
-
-	if (registry_disk(reg, false, path, sizeof(path)) < 0)
-		return err_set(e, -ENAMETOOLONG, "its path is too long");
-	fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_sys(e, -errno, "%s", path);
-	if (!S_ISREG(st.st_mode))
-		return err_set(e, -EINVAL, "%s is not a disk image", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return err_set(e, -EBUSY, "%s is in use by another program", path);
-	r = image_check(fd, path, e);
-	return r < 0 ? r : take_fd(fd);
-}
-
-static void attach(struct distro *d, const struct reg_entry *reg)
-{
-	struct err e = {0};
-	struct request *q;
-	int fd, lun;
-
-	if (vm_lun(d->m->vm, d->id) >= 0 && vm_guest(d->m->vm)) {
-		/* It could not leave the VM the last time. */
-		d->state = DISTRO_STARTING;
-		arm(d, d->m->set.start_timeout_ms);
-		send_start(d, reg);
-		return;
-	}
-	fd = distro_open_disk(reg, &e);
-	if (fd < 0) {
-		failed(d, &e, "open its disk");
-		return;
-	}
-	d->state = DISTRO_ATTACHING;
-	arm(d, d->m->set.start_timeout_ms);
-	q = request(d);
-	lun = vm_attach(d->m->vm, d->id, fd, attached, q);
-	if (lun < 0) {
-		free(q);
-		err_sys(&e, lun, "no room for another disk");
-		failed(d, &e, "attach its disk");
-	}
 }
 
 static struct machine *place(struct service *s, const char *id, const struct distro_conf *c)
@@ -488,7 +248,7 @@ static struct machine *place(struct service *s, const char *id, const struct dis
 
 struct machine *distro_machine(struct service *s, const struct reg_entry *reg)
 {
-	struct distro *d = find(s, reg->id);
+	struct distro *d = distro_find(s, reg->id);
 	struct distro_conf c;
 
 	if (d && d->m)
@@ -508,7 +268,7 @@ static void conf_warn(void *ctx, unsigned line, const char *text)
 static void kick(struct distro *d)
 {
 	struct service *s = d->s;
-	const struct reg_entry *reg = entry(d);
+	const struct reg_entry *reg = distro_entry(d);
 	struct err e = {0};
 
 	if (d->state != DISTRO_STOPPED)
@@ -527,10 +287,10 @@ static void kick(struct distro *d)
 				&d->m, &e);
 	}
 	if (e.code) {
-		finish_wants(d, &e);
+		distro_finish_wants(d, &e);
 		forget(d);
 	} else if (vm_state(d->m->vm) == VM_UP) {
-		attach(d, reg);
+		distro_attach(d, reg);
 	}
 	/* Otherwise the VM is on its way up or down, and its next state kicks us. */
 }
@@ -577,7 +337,7 @@ void distro_want_cancel(struct distro_want *w)
 	if (!w)
 		return;
 	*w->slot = NULL;
-	if (!w->d) { /* finish_wants() has it */
+	if (!w->d) { /* distro_finish_wants() has it */
 		w->fn = NULL;
 		w->slot = NULL;
 		return;
@@ -631,13 +391,13 @@ static void still_mounted(struct distro *d, const struct err *e)
 
 static void stop_answered(void *ctx, const struct wire_msg *m, const struct err *e)
 {
-	struct service *s = ((struct request *)ctx)->s;
-	struct distro *d = answered(ctx, DISTRO_STOPPING);
+	struct service *s = ((struct distro_request *)ctx)->s;
+	struct distro *d = distro_answered(ctx, DISTRO_STOPPING);
 
 	if (!d || (e && e->code == -EPIPE))
 		return; /* init will connect again and say whether it stopped */
 	if (e && e->code != -ENOENT)
-		log_warn("distro", "stop %s: %s", name(d), e->text);
+		log_warn("distro", "stop %s: %s", distro_name(d), e->text);
 	if (e && e->code == -EBUSY)
 		still_mounted(d, e);
 	else
@@ -655,7 +415,7 @@ static void send_stop(struct distro *d)
 	guestlink_begin(g, &w, WSLX_STOP);
 	wire_str(&w, WSLX_A_DISTRO, d->id);
 	wire_u32(&w, WSLX_A_TIMEOUT_MS, STOP_MS);
-	guestlink_send(g, &w, stop_answered, request(d));
+	guestlink_send(g, &w, stop_answered, distro_request(d));
 }
 
 /*
@@ -665,13 +425,13 @@ static void send_stop(struct distro *d)
 static void stop_unknown(struct distro *d)
 {
 	d->state = DISTRO_STOPPING;
-	arm(d, STOP_DEADLINE_MS);
+	distro_arm(d, STOP_DEADLINE_MS);
 	send_stop(d);
 }
 
 void distro_stop(struct service *s, const char *id, distro_stopped fn, void *ctx)
 {
-	struct distro *d = find(s, id);
+	struct distro *d = distro_find(s, id);
 
 	if (!d || d->state == DISTRO_STOPPED) {
 		/* Waiting for the VM to come up: nothing runs, so those who want it are told. */
@@ -679,7 +439,7 @@ void distro_stop(struct service *s, const char *id, distro_stopped fn, void *ctx
 
 		err_set(&e, -ECANCELED, "it was stopped meanwhile");
 		if (d && fn) {
-			finish_wants(d, &e);
+			distro_finish_wants(d, &e);
 			forget(d);
 		}
 		if (fn)
@@ -699,7 +459,7 @@ void distro_stop(struct service *s, const char *id, distro_stopped fn, void *ctx
 	if (d->state != DISTRO_RUNNING)
 		return;
 	d->state = DISTRO_STOPPING;
-	arm(d, STOP_DEADLINE_MS);
+	distro_arm(d, STOP_DEADLINE_MS);
 	send_stop(d);
 }
 
@@ -708,17 +468,17 @@ void distro_hold(struct service *s, const char *id)
 	struct distro *d = get(s, id);
 
 	d->holds++;
-	watch_idle(d);
+	distro_watch_idle(d);
 }
 
 void distro_release(struct service *s, const char *id)
 {
-	struct distro *d = find(s, id);
+	struct distro *d = distro_find(s, id);
 
 	if (!d || !d->holds)
 		return;
 	d->holds--;
-	watch_idle(d);
+	distro_watch_idle(d);
 	forget(d);
 }
 
@@ -729,14 +489,15 @@ int distro_reserve(struct service *s, const char *id, const char *state, struct 
 	if (d->reserved)
 		return err_set(e, -EBUSY, "it is busy (%s)", d->reserved);
 	if (d->state != DISTRO_STOPPED || d->wants)
-		return err_set(e, -EBUSY, "it is running; 'wslx --terminate %s' stops it", name(d));
+		return err_set(
+			e, -EBUSY, "it is running; 'wslx --terminate %s' stops it", distro_name(d));
 	d->reserved = state;
 	return 0;
 }
 
 void distro_unreserve(struct service *s, const char *id)
 {
-	struct distro *d = find(s, id);
+	struct distro *d = distro_find(s, id);
 
 	if (!d)
 		return;
@@ -746,7 +507,7 @@ void distro_unreserve(struct service *s, const char *id)
 
 const char *distro_state_text(const struct service *s, const char *id)
 {
-	struct distro *d = find(s, id);
+	struct distro *d = distro_find(s, id);
 
 	if (!d)
 		return "Stopped";
@@ -763,28 +524,28 @@ const char *distro_state_text(const struct service *s, const char *id)
 
 enum distro_state distro_state(const struct service *s, const char *id)
 {
-	struct distro *d = find(s, id);
+	struct distro *d = distro_find(s, id);
 
 	return d ? d->state : DISTRO_STOPPED;
 }
 
 bool distro_active(const struct service *s, const char *id)
 {
-	struct distro *d = find(s, id);
+	struct distro *d = distro_find(s, id);
 
 	return d && (d->state != DISTRO_STOPPED || d->wants);
 }
 
 bool distro_in_use(const struct service *s, const char *id)
 {
-	struct distro *d = find(s, id);
+	struct distro *d = distro_find(s, id);
 
 	return d && (d->busy || d->holds);
 }
 
 struct guestlink *distro_guest(const struct service *s, const char *id)
 {
-	struct distro *d = find(s, id);
+	struct distro *d = distro_find(s, id);
 
 	return d && d->state == DISTRO_RUNNING ? vm_guest(d->m->vm) : NULL;
 }
@@ -801,7 +562,7 @@ bool distro_any(const struct service *s, const struct machine *m)
 static struct distro *found(struct machine *m, const char *id)
 {
 	struct distro *d = get(m->s, id);
-	const struct reg_entry *reg = entry(d);
+	const struct reg_entry *reg = distro_entry(d);
 
 	if (!d->m) {
 		d->m = m;
@@ -842,7 +603,7 @@ void distro_vm_up(struct machine *m, const struct wire_msg *msg)
 				send_stop(d);
 			} else {
 				d->state = DISTRO_RUNNING;
-				finish_wants(d, NULL);
+				distro_finish_wants(d, NULL);
 				if (d->stop_asked)
 					distro_stop(s, d->id, NULL, NULL);
 			}
@@ -854,13 +615,14 @@ void distro_vm_up(struct machine *m, const struct wire_msg *msg)
 	}
 	for (d = s->distros; d; d = d->next)
 		if (d->m == m)
-			watch_idle(d);
+			distro_watch_idle(d);
 	for (int lun = 0; lun < VM_LUNS; lun++) {
 		if (seen[lun] || !*vm_lun_id(m->vm, lun) || *vm_lun_id(m->vm, lun) == '.')
 			continue; /* '.': the disk of no distribution */
-		d = find(s, vm_lun_id(m->vm, lun));
-		if (d && d->state == DISTRO_STARTING && entry(d))
-			send_start(d, entry(d)); /* the first one was lost with the connection */
+		d = distro_find(s, vm_lun_id(m->vm, lun));
+		if (d && d->state == DISTRO_STARTING && distro_entry(d))
+			distro_send_start(d,
+				distro_entry(d)); /* the first one was lost with the connection */
 		else if (!d || d->state == DISTRO_STOPPED)
 			stop_unknown(found(m, vm_lun_id(m->vm, lun)));
 		else if (d->state == DISTRO_RUNNING || d->state == DISTRO_STOPPING)
@@ -872,7 +634,7 @@ void distro_vm_up(struct machine *m, const struct wire_msg *msg)
 /* First-run set-up is done, once and for all. */
 static void set_up_done(struct distro *d, const struct wire_msg *m)
 {
-	const struct reg_entry *reg = entry(d);
+	const struct reg_entry *reg = distro_entry(d);
 	struct reg_entry fresh;
 	struct err e = {0};
 
@@ -882,7 +644,7 @@ static void set_up_done(struct distro *d, const struct wire_msg *m)
 	fresh.run_oobe = false;
 	fresh.uid = wire_get_u32(m, WSLX_A_UID, reg->uid);
 	if (registry_update(d->s->reg, &fresh, &e) < 0)
-		log_warn("distro", "%s has been set up: %s", name(d), e.text);
+		log_warn("distro", "%s has been set up: %s", distro_name(d), e.text);
 }
 
 void distro_vm_event(struct machine *machine, const struct wire_msg *m)
@@ -894,22 +656,22 @@ void distro_vm_event(struct machine *machine, const struct wire_msg *m)
 
 	if (wire_get_str(m, WSLX_A_DISTRO, id, sizeof(id)) <= 0)
 		return;
-	d = find(s, id);
+	d = distro_find(s, id);
 	if (!d || d->m != machine)
 		return; /* a machine has no say in what runs in another */
 	switch (m->type) {
 	case WSLX_BUSY:
 		d->busy = wire_get_u32(m, WSLX_A_COUNT, 1) != 0;
 		d->services = wire_get_u32(m, WSLX_A_SERVICES, 0) != 0;
-		watch_idle(d);
+		distro_watch_idle(d);
 		break;
 	case WSLX_OOBE_RESULT: set_up_done(d, m); break;
 	case WSLX_EXITED:
 		wire_get_str(m, WSLX_A_TEXT, text, sizeof(text));
 		if (wire_get_u32(m, WSLX_A_ORDERLY, 0))
-			log_info("distro", "%s has stopped: %s", name(d), text);
+			log_info("distro", "%s has stopped: %s", distro_name(d), text);
 		else
-			log_warn("distro", "%s ended by itself: %s", name(d), text);
+			log_warn("distro", "%s ended by itself: %s", distro_name(d), text);
 		err_set(&e, m->error ? -(int)m->error : -EIO, "%s", text);
 		if (d->state == DISTRO_RUNNING || d->state == DISTRO_STOPPING) {
 			if (m->error == EBUSY)
@@ -918,7 +680,7 @@ void distro_vm_event(struct machine *machine, const struct wire_msg *m)
 				detach(d);
 		} else if (d->state == DISTRO_STARTING) {
 			/* No answer to START will come. */
-			failed(d, &e, "start its init");
+			distro_failed(d, &e, "start its init");
 			idle_check(s);
 		}
 		break;
@@ -941,7 +703,7 @@ void distro_vm_gone(struct machine *m, const char *why, bool was_up, bool planne
 		d->m = NULL;
 		/* Wants that the VM's planned end only delays are served by a new one. */
 		if (!planned)
-			finish_wants(d, &e);
+			distro_finish_wants(d, &e);
 		forget(d);
 	}
 }
