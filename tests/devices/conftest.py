@@ -40,6 +40,7 @@ def unix(path):
 class Machine:
     def __init__(self, folder, restore=None):
         self.folder = str(folder)
+        self.stuck = False
         self.log = open(self.path("log"), "wb")
         command = [os.path.join(ROOT, "build/vmm/wslx-vmm"), "--engine", os.environ.get("WSLX_TEST_ENGINE", "soft"),
                    "--serial", "file:" + self.path("serial"), "--vsock", self.path("v"), "--console", self.path("c"),
@@ -76,6 +77,13 @@ class Machine:
             except OSError:
                 pass
         return text
+
+    def state(self):
+        """Of a guest that no longer answers: what its processors do, and what it said last."""
+        try:
+            return json.dumps(self.control("registers"), indent=1) + "\n" + self.tail()
+        except (OSError, AssertionError, ValueError) as e:
+            return f"wslx-vmm: {e!r}\n{self.tail()}"
 
     def order(self, line):
         """Sends one order to the guest; its answer's lines."""
@@ -128,7 +136,10 @@ class Machine:
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        self.process.wait(LIMIT)
+        try:
+            self.process.wait(LIMIT)
+        finally:
+            self.process.kill()
         self.console.close()
         self.log.close()
 
@@ -141,3 +152,19 @@ def machine(tmp_path_factory):
     m = Machine(tmp_path_factory.mktemp("m"))
     yield m
     m.stop()
+
+
+@pytest.fixture(autouse=True)
+def answering(machine):
+    """What no longer answers is not asked again: each test would wait out its limit."""
+    if machine.stuck:
+        pytest.fail("the guest no longer answered an earlier test", pytrace=False)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    outcome = yield
+    if outcome.excinfo and issubclass(outcome.excinfo[0], (TimeoutError, subprocess.TimeoutExpired)):
+        machine = item.funcargs["machine"]
+        machine.stuck = True
+        item.add_report_section("call", "machine", machine.state())
