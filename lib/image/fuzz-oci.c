@@ -5,13 +5,10 @@
  */
 #include <archive.h>
 #include <archive_entry.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include "lib/base/attr.h"
 #include "lib/base/le.h"
-#include "lib/image/image.h"
+#include "lib/image/fuzz-rig.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -45,28 +42,11 @@ static void pack(int fd, const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const uint8_t id[16] = {1};
-	static int in = -1, out = -1;
-	struct image_import_opts io = {.size = 16 << 20, .spool_fd = -1};
-	struct image_facts facts = {0};
-	const struct image_write_opts o = {
-		.io = &io, .uuid = id, .hash_seed = id, .now = 1700000000, .facts = &facts};
-	struct err e = {0};
+	int in = fuzz_archive();
 
 	if (size < 3)
 		return 0;
-	if (in < 0) {
-		in = memfd_create("in", MFD_CLOEXEC);
-		out = memfd_create("out", MFD_CLOEXEC);
-	}
-	if (in < 0 || out < 0 || ftruncate(in, 0) < 0 || lseek(in, 0, SEEK_SET) < 0)
-		abort();
 	pack(in, data, size);
-	if (lseek(in, 0, SEEK_SET) < 0)
-		abort();
-	io.in_fd = in;
-	io.out_fd = out;
-	if (image_write(&o, &e) < 0 && !e.text[0])
-		abort(); /* every refusal has a reason */
+	fuzz_import(in);
 	return 0;
 }
