@@ -29,6 +29,8 @@ int verb_uninstall(int argc, char **argv);
 int verb_manage(int argc, char **argv);
 int verb_import_in_place(int argc, char **argv);
 int verb_export(int argc, char **argv);
+int verb_mount(int argc, char **argv);
+int verb_unmount(int argc, char **argv);
 int verb_unregister(int argc, char **argv);
 int verb_terminate(int argc, char **argv);
 int verb_shutdown(int argc, char **argv);

@@ -13,6 +13,8 @@ static const struct verb verbs[] = {
 	{"--export", NULL, verb_export},
 	{"--install", NULL, verb_install},
 	{"--manage", NULL, verb_manage},
+	{"--mount", NULL, verb_mount},
+	{"--unmount", NULL, verb_unmount},
 	{"--unregister", NULL, verb_unregister},
 	{"--terminate", "-t", verb_terminate},
 	{"--shutdown", NULL, verb_shutdown},

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "daemon/distro-internal.h"
 #include "daemon/interop.h"
+#include "daemon/volume.h"
 #include "lib/base/log.h"
 
 /* systemd has its services end within STOP_MS on hardware, and the guest allows it more on a slow machine. */
@@ -289,10 +290,10 @@ static void kick(struct distro *d)
 	if (e.code) {
 		distro_finish_wants(d, &e);
 		forget(d);
-	} else if (vm_state(d->m->vm) == VM_UP) {
+	} else if (vm_state(d->m->vm) == VM_UP && !volume_waits(d->m)) {
 		distro_attach(d, reg);
 	}
-	/* Otherwise the VM is on its way up or down, and its next state kicks us. */
+	/* Otherwise the VM is on its way up or down, and its next state kicks us; or volumes are being put back. */
 }
 
 void distro_kick_all(struct service *s)

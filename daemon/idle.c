@@ -7,6 +7,7 @@
 #include "daemon/distro.h"
 #include "daemon/machine.h"
 #include "daemon/service.h"
+#include "daemon/volume.h"
 #include "lib/base/attr.h"
 #include "lib/base/log.h"
 
@@ -20,7 +21,7 @@ static void arm(struct loop_src *timer, bool idle, bool *was, int64_t ms)
 
 static bool machine_is_idle(const struct machine *m)
 {
-	return vm_state(m->vm) == VM_UP && !distro_any(m->s, m);
+	return vm_state(m->vm) == VM_UP && !distro_any(m->s, m) && !volume_busy(m);
 }
 
 static bool service_is_idle(const struct service *s)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "daemon/distro-conf.h"
 #include "daemon/distro.h"
+#include "daemon/volume.h"
 #include "lib/base/log.h"
 
 struct machine *machine_find(const struct service *s, const char *owner)
@@ -51,7 +52,11 @@ static void machine_free(struct machine *m)
 
 static void on_up(void *ctx, const struct wire_msg *msg)
 {
-	distro_vm_up(ctx, msg);
+	struct machine *m = ctx;
+
+	volume_machine_up(m);
+	distro_vm_up(m, msg);
+	volume_advance(m->s);
 }
 
 static void on_event(void *ctx, const struct wire_msg *msg)
@@ -76,6 +81,7 @@ static void on_end(void *ctx, const char *why, bool planned)
 	/* The vm frees itself. Those who hear of it now find a new machine, or none. */
 	machine_remove(m);
 	distro_vm_gone(m, why, was_up, planned);
+	volume_machine_gone(m, why, planned);
 	machine_free(m);
 	service_vm_ended(s);
 	distro_kick_all(s);

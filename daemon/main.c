@@ -19,6 +19,7 @@
 #include "daemon/distro.h"
 #include "daemon/machine.h"
 #include "daemon/service.h"
+#include "daemon/volume.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/notify.h"
@@ -156,6 +157,9 @@ static int set_up(struct service *s, struct err *e)
 		r = idle_init(s);
 	if (r < 0)
 		return err_sys(e, r, "create the event loop");
+	r = volumes_open(s, e);
+	if (r < 0)
+		return r;
 	machine_adopt_all(s);
 	fd = listen_socket(s, e);
 	if (fd < 0)
@@ -229,6 +233,7 @@ int main(int argc, char **argv)
 		loop_src_free(src[i]);
 	ctl_server_free(s.srv);
 	machine_free_all(&s);
+	volumes_free(&s);
 	registry_free(s.reg);
 	return r < 0;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "daemon/diag.h"
 #include "daemon/status.h"
+#include "daemon/volume.h"
 
 static void m_hello(void *ctx, struct ctl_call *call, struct json_object *params)
 {
@@ -249,6 +250,11 @@ static const struct js_field f_set_user[] = {{"name", JS_STR, .required = true, 
 	{"uid", JS_U64, .required = true, .max = UINT32_MAX - 1}};
 static const struct js_field f_in_place[] = {{"name", JS_STR, .required = true, .max = 255},
 	{"disk", JS_STR, .required = true, .max = 3800}, {"uid", JS_U64, .max = UINT32_MAX - 1}};
+static const struct js_field f_mount[] = {{"disk", JS_STR, .required = true, .max = 3800},
+	{"vhdx", JS_BOOL}, {"bare", JS_BOOL}, {"name", JS_STR, .max = 255},
+	{"type", JS_STR, .max = VOLUME_TYPE_MAX}, {"options", JS_STR, .max = VOLUME_OPTIONS_MAX},
+	{"partition", JS_U64, .max = 255}};
+static const struct js_field f_unmount[] = {{"disk", JS_STR, .max = 3800}};
 static const struct js_field f_export[] = {{"name", JS_STR, .required = true, .max = 255},
 	{"format", JS_STR, .required = true, .max = 16}};
 static const struct js_field f_pid[] = {{"pid", JS_U64, .required = true}};
@@ -275,6 +281,8 @@ const struct ctl_method service_methods[] = {
 	METHOD("set-user", set_user_method, FIELDS(f_set_user)),
 	METHOD("import-in-place", import_in_place_method, FIELDS(f_in_place)),
 	METHOD("export", export_method, FIELDS(f_export), .nfds = 1),
+	METHOD("mount", volume_mount_method, FIELDS(f_mount), .nfds = 1),
+	METHOD("unmount", volume_unmount_method, FIELDS(f_unmount)),
 	METHOD("unregister", m_unregister, FIELDS(f_name)),
 	METHOD("terminate", m_terminate, FIELDS(f_name)),
 	METHOD("set-default", m_set_default, FIELDS(f_name)),

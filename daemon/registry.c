@@ -77,6 +77,8 @@ static struct json_object *entry_to_json(const struct reg_entry *e)
 	js_set_bool(o, "own_dir", e->own_dir);
 	if (e->disk)
 		js_set_str(o, "disk", e->disk);
+	if (e->vhdx)
+		js_set_str(o, "format", "vhdx");
 	if (e->flavor[0])
 		js_set_str(o, "flavor", e->flavor);
 	if (e->version[0])
@@ -90,12 +92,16 @@ static int entry_from_json(struct json_object *o, struct reg_entry **ret)
 {
 	struct reg_entry e = {.own_dir = js_bool(o, "own_dir", false),
 		.uid = (uint32_t)js_u64(o, "uid", 0),
-		.run_oobe = js_bool(o, "run_oobe", false)};
+		.run_oobe = js_bool(o, "run_oobe", false),
+		.vhdx = strcmp(js_str(o, "format", "raw"), "vhdx") == 0};
 	const char *id = js_str(o, "id", ""), *name = js_str(o, "name", "");
 	const char *dir = js_str(o, "dir", ""), *disk = js_str(o, "disk", NULL);
 	cleanup_free char *copy = strdup(dir), *disk_copy = disk ? strdup(disk) : NULL;
 
 	if (!id_ok(id) || !registry_name_ok(name) || dir[0] != '/' || (disk && disk[0] != '/'))
+		return -EBADMSG;
+	/* A disk in a format of a later version must not be taken for a raw one. */
+	if (!e.vhdx && strcmp(js_str(o, "format", "raw"), "raw") != 0)
 		return -EBADMSG;
 	strcpy(e.id, id);
 	strcpy(e.name, name);

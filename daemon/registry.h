@@ -25,6 +25,7 @@ struct reg_entry {
 	uint32_t uid; /* default user */
 	/* Owned: a disk file that was registered where it is, and is not ours to remove; NULL: ext4.img in dir. */
 	char *disk;
+	bool vhdx;		      /* which is a VHDX file; ours are raw */
 	char flavor[64], version[64]; /* os-release(5): ID, VERSION_ID; "" */
 	bool run_oobe;		      /* its first interactive start runs oobe.command */
 };

@@ -8,6 +8,7 @@
  *	session.c   connections for clients         import.c    new distributions
  *	manage.c    changes to them                 export.c    archives and disks of them
  *	methods.c   what clients can ask            idle.c      stopping what nobody uses
+ *	volume.c    disks mounted beside them       shell.c     shells in a machine itself
  */
 #ifndef WSLX_DAEMON_SERVICE_H
 #define WSLX_DAEMON_SERVICE_H
@@ -20,6 +21,7 @@
 
 struct distro;
 struct machine;
+struct volumes;
 
 /* Why the last virtual machines ended, for clients that lost theirs. */
 struct service_end {
@@ -40,6 +42,7 @@ struct service {
 	struct service_end ends[SERVICE_ENDS]; /* the last one at (nends - 1) % SERVICE_ENDS */
 	unsigned nends;
 	struct distro *distros;		 /* those that are not stopped, or wanted */
+	struct volumes *volumes;
 	struct shutdown_wait *shutdowns; /* calls that wait for VMs to end */
 	unsigned jobs;			 /* imports and the like under way */
 

@@ -12,6 +12,7 @@
 #include "daemon/distro.h"
 #include "daemon/machine.h"
 #include "daemon/service.h"
+#include "daemon/volume.h"
 #include "lib/base/io.h"
 #include "lib/base/proc.h"
 
@@ -168,6 +169,7 @@ void status_method(void *service, struct ctl_call *call, struct json_object *par
 	}
 	if (e.code)
 		js_set_str(st->o, "problem", e.text);
+	js_set(st->o, "mounts", volumes_json(s->volumes));
 	if (s->nends)
 		js_set_str(st->o, "last_end", s->ends[(s->nends - 1) % SERVICE_ENDS].why);
 	if (m) {

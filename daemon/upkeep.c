@@ -50,10 +50,12 @@ static void swap_attached(void *ctx, const struct err *e)
 static void give_swap(void *ctx)
 {
 	struct upkeep *u = ctx;
+	struct vm_disk disk = {0};
 
 	if (vm_state(u->vm) != VM_UP || u->swap < 0)
 		return; /* upkeep_up() comes again, or the end */
-	if (vm_attach(u->vm, UPKEEP_SWAP_DISK, take_fd(u->swap), swap_attached, u) < 0)
+	disk.fd = take_fd(u->swap);
+	if (vm_attach(u->vm, UPKEEP_SWAP_DISK, &disk, swap_attached, u) < 0)
 		log_warn("swap", "no swap: no room for another disk");
 }
 

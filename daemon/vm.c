@@ -573,20 +573,22 @@ static void control_call(struct vm *vm, const char *method, struct json_object *
 	ctl_async_call(vm->ctl, method, params, f, ctl_done, p);
 }
 
-int vm_attach(struct vm *vm, const char *id, int fd, vm_done done, void *ctx)
+int vm_attach(struct vm *vm, const char *id, const struct vm_disk *disk, vm_done done, void *ctx)
 {
-	struct ctl_fds f = {.fd = {fd}, .n = 1};
+	struct ctl_fds f = {.fd = {disk->fd}, .n = 1};
 	struct json_object *params;
 	int lun = vm_lun(vm, "");
 
 	if (lun < 0) {
-		close(fd);
+		close(disk->fd);
 		return -ENOSPC;
 	}
 	snprintf(vm->disks[lun], sizeof(vm->disks[lun]), "%s", id);
 	if (save_state(vm) < 0)
 		log_warn("vm", "cannot write down the state of the virtual machine");
-	params = js_set_bool(js_set_u64(js_object(), "lun", (uint64_t)lun), "ro", false);
+	params = js_set_bool(js_set_u64(js_object(), "lun", (uint64_t)lun), "ro", disk->ro);
+	if (disk->format)
+		js_set_str(params, "format", disk->format);
 	control_call(vm, "disk-attach", params, &f, done, ctx);
 	return lun;
 }

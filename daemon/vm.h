@@ -52,8 +52,14 @@ const char *vm_kernel_release(const struct vm *vm); /* "" before HELLO */
 
 typedef void (*vm_done)(void *ctx, const struct err *e); /* e NULL: done */
 
-/* The disk of distribution id becomes a new LUN (fd is taken over). Negative: no LUN is free. */
-int vm_attach(struct vm *vm, const char *id, int fd, vm_done done, void *ctx);
+struct vm_disk {
+	int fd; /* taken over */
+	bool ro;
+	const char *format; /* "vhdx"; NULL: raw */
+};
+
+/* The disk of distribution id becomes a new LUN. Negative: no LUN is free. */
+int vm_attach(struct vm *vm, const char *id, const struct vm_disk *disk, vm_done done, void *ctx);
 void vm_detach(struct vm *vm, int lun, vm_done done, void *ctx);
 /* LUN of this distribution's disk, also after an adoption; -1. */
 int vm_lun(const struct vm *vm, const char *id);

@@ -24,6 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "guest/cgroup.h"
+#include "guest/shared.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
@@ -281,9 +282,11 @@ static int mount_disk(struct super *s, struct err *e)
 	int r;
 
 	/* What is mounted from here on, no other distribution sees. */
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+	if (unshare(CLONE_NEWNS) < 0)
 		return err_sys(e, -errno, "make a mount namespace");
-	r = disk_wait(s->spec->lun, s->spec->disk_timeout_ms, s->dev, sizeof(s->dev), e);
+	r = shared_slave(e);
+	if (r == 0)
+		r = disk_wait(s->spec->lun, s->spec->disk_timeout_ms, s->dev, sizeof(s->dev), e);
 	if (r < 0)
 		return r;
 	return mount_at(s->dev, ROOT, s->spec->fstype, MS_NOATIME, s->spec->options, e);

@@ -27,8 +27,11 @@
 #include "guest/cgroup.h"
 #include "guest/guest.h"
 #include "guest/interop.h"
+#include "guest/shared.h"
 #include "guest/tools.h"
 #include "guest/vm.h"
+#include "guest/volume.h"
+#include "guest/worker.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/loop.h"
@@ -83,6 +86,7 @@ static void NORETURN power_off(void)
 {
 	struct wire_w w;
 
+	volume_unmount_all();
 	sync();
 	if (in.host) {
 		wire_begin(&w, buf, sizeof(buf), WSLX_SHUTDOWN, WSLX_MSG_REPLY, in.shutdown_id, 0);
@@ -321,6 +325,32 @@ static void help(const struct wire_msg *m, int (*fn)(const void *arg), const voi
 		reply_error(m->type, m->id, r, "no process could be made");
 }
 
+static void send_host(struct wire_w *w)
+{
+	if (in.host)
+		conn_send(in.host, w);
+}
+
+static void work_on(const struct wire_msg *m, worker_fn fn)
+{
+	int r = worker_start(in.loop, m, fn, send_host);
+
+	if (r < 0)
+		reply_error(m->type, m->id, r, "no process could be made");
+}
+
+static const char *name_of(const char *id)
+{
+	struct distro *d = distro_find(id);
+
+	return d ? d->spec.name : NULL;
+}
+
+static int unmount_volume(const struct wire_msg *m, struct wire_w *w, struct err *e)
+{
+	return volume_unmount(m, name_of, w, e);
+}
+
 /* A child nobody else knows. */
 static void orphan_ended(pid_t pid, int status)
 {
@@ -354,6 +384,8 @@ static void on_host(void *ctx, struct conn *c, const struct wire_msg *m)
 		help(m, swap_on, &lun);
 		break;
 	case WSLX_RECLAIM: help(m, reclaim_now, NULL); break;
+	case WSLX_MOUNT: work_on(m, volume_mount); break;
+	case WSLX_UNMOUNT: work_on(m, unmount_volume); break;
 	default:
 		if (m->id)
 			reply_error(m->type, m->id, -ENOSYS, "unknown request");
@@ -519,6 +551,8 @@ static int set_up(struct err *e)
 	r = leave_rootfs(e);
 	if (r == 0)
 		r = mount_at("run", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755", e);
+	if (r == 0)
+		r = shared_set_up(e);
 	if (r == 0)
 		r = mount_at("cgroup2", "/sys/fs/cgroup", "cgroup2",
 			MS_NOSUID | MS_NODEV | MS_NOEXEC, "nsdelegate", e);

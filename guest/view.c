@@ -3,6 +3,7 @@
 #include "guest/guest.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -10,6 +11,9 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+#include "guest/shared.h"
+#include "lib/base/cleanup.h"
+#include "lib/base/log.h"
 
 /*
  * /dev is a small file system of its own with the devices every program expects; the VM's other devices, its
@@ -46,6 +50,10 @@ static int make_dev(const char *root, struct err *e)
 		if (symlink(links[i][0], path) < 0)
 			return err_sys(e, -errno, "create %s", path);
 	}
+	snprintf(path, sizeof(path), "%s/dev", root);
+	cleanup_close int dev = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dev >= 0)
+		shared_devices(dev);
 	snprintf(path, sizeof(path), "%s/dev/pts", root);
 	r = mount_at("devpts", path, "devpts", MS_NOSUID | MS_NOEXEC,
 		"newinstance,gid=5,mode=620,ptmxmode=666", e);
@@ -85,10 +93,10 @@ int view_make(const char *root, struct err *e)
 		{"cgroup2", "sys/fs/cgroup", "nsdelegate", MS_NOSUID | MS_NODEV | MS_NOEXEC},
 		{"tmpfs", "run", "mode=755", MS_NOSUID | MS_NODEV}};
 	char path[128];
-	int r;
+	int r = shared_slave(e), tree;
 
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return err_sys(e, -errno, "make a mount namespace");
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < ARRAY_LEN(m); i++) {
 		snprintf(path, sizeof(path), "%s/%s", root, m[i].at);
 		r = mount_at(m[i].type, path, m[i].type, m[i].flags, m[i].data, e);
@@ -98,11 +106,15 @@ int view_make(const char *root, struct err *e)
 	r = make_dev(root, e);
 	if (r < 0)
 		return r;
+	tree = shared_open();
 	/* pivot_root(".", "."): the old root ends up under the new one, from where it is detached (pivot_root(2)). */
 	if (chdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
 		umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return err_sys(e, -errno, "change to the distribution's root");
 	make_dirs();
+	r = tree < 0 ? tree : shared_attach(tree);
+	if (r < 0)
+		log_warn("init", "/mnt/wsl: %s", strerror(-r));
 	return 0;
 }
 

@@ -73,6 +73,17 @@ enum wslx_type {
 		120, /* DISTRO, TIMEOUT_MS, [COOKIE] -> COOKIE; ETIMEDOUT: that freeze is over */
 	WSLX_THAW = 121, /* DISTRO, COOKIE; ETIMEDOUT: it was over before */
 
+	/*
+	 * A disk of no distribution, at LUN. Without NAME it is only attached: its device is to be seen in distributions. With
+	 * NAME its file system, or that of its PARTITION (absent: the whole disk), is mounted at /mnt/wsl/NAME in all of them.
+	 */
+	WSLX_MOUNT = 113, /* LUN, DISK_TIMEOUT_MS, [NAME, PARTITION, FSTYPE, OPTIONS] -> DEVICE, FSTYPE */
+	/* EBUSY: TEXT says who uses it; what could be unmounted is, and the disk has to stay. */
+	WSLX_UNMOUNT = 114, /* LUN, NAME..: replies when the host may detach the disk */
+
+	/* A shell in the VM itself, with the programs of this running distribution. */
+	WSLX_SHELL = 122, /* DISTRO -> PORT, for one session */
+
 	/* Control connection, guest to host, events. */
 	WSLX_BUSY =
 		32, /* DISTRO, COUNT: 1 when sessions' processes live, 0 when the last one ended; SERVICES: 1
@@ -177,6 +188,9 @@ enum wslx_tag {
 	WSLX_A_WRITE_BYTES = 101,
 	WSLX_A_READ_OPS = 102, /* u32, requests per second; then writes */
 	WSLX_A_WRITE_OPS = 103,
+
+	WSLX_A_PARTITION = 108, /* u32: its number, from 1 on */
+	WSLX_A_DEVICE = 109,	/* bytes: its name in /dev */
 
 	/* Of START; without SECRET and INTEROP_PORT programs of the host cannot be run. */
 	WSLX_A_SECRET = 64,	  /* WSLX_SECRET_SIZE random bytes */

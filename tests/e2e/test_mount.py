@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+"""Disks beside distributions: --mount and --unmount."""
+import fcntl
+import os
+import pathlib
+import signal
+import subprocess
+
+import pytest
+from conftest import fake_only, real_only, wait_for
+
+def tool(*argv, **kw):
+    env = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+    subprocess.run([str(a) for a in argv], check=True, env=env, stdout=subprocess.DEVNULL, timeout=60, **kw)
+
+
+def ext4(path, text="hello\n", size="16M"):
+    """An image with one file, "file"."""
+    tree = path.parent / (path.name + ".d")
+    tree.mkdir()
+    (tree / "file").write_text(text)
+    tool("mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", "root_owner=0:0", path, size)
+    return path
+
+
+def partitioned(path):
+    """Two partitions: ext4, and FAT with the label of no file."""
+    with open(path, "wb") as f:
+        f.truncate(64 << 20)
+    tool("sfdisk", "-q", path, input=b"label: gpt\nstart=2048, size=32768\nstart=40960, size=81920\n")
+    one = ext4(path.parent / "one.img", "first\n")
+    two = path.parent / "two.img"
+    with open(two, "wb") as f:
+        f.truncate(40 << 20)
+    tool("mkfs.vfat", two)
+    for part, start in ((one, 2048), (two, 40960)):
+        tool("dd", f"if={part}", f"of={path}", "bs=512", f"seek={start}", "conv=notrunc,sparse", stderr=subprocess.DEVNULL)
+    return path
+
+
+def mounts(w):
+    return {m["name"] for v in w.status()["mounts"] for m in v["mounts"]}
+
+
+# --- what can be asked ---
+
+@pytest.mark.parametrize("args, says", [
+    (["--mount"], "needs a disk"),
+    (["--mount", "a", "b"], "'b'"),
+    (["--mount", "a", "--name"], "--name needs"),
+    (["--mount", "a", "--partition", "0"], "'0'"),
+    (["--mount", "a", "--partition", "x"], "'x'"),
+    (["--mount", "a", "--bare", "--name", "x"], "--bare excludes"),
+    (["--mount", "--what", "a"], "--what"),
+    (["--unmount", "a", "b"], "'b'"),
+    (["--unmount", "--all"], "--all"),
+])
+def test_wrong_arguments(empty, args, says):
+    empty.fails(125, *args, says=[says, "--help"])
+
+
+def test_what_cannot_be_mounted(empty):
+    w = empty
+    w.fails(125, "--mount", w.tmp / "nothing", says=["nothing", "No such file"])
+    w.fails(125, "--mount", w.tmp, says=["is a folder"])
+    w.fails(125, "--mount", "/dev/null", says=["neither a file nor a block device"])
+    (w.tmp / "x.vhdx").write_bytes(b"vhdxfile" + bytes(8192))
+    w.fails(125, "--mount", w.tmp / "x.vhdx", says="--vhd")
+    (w.tmp / "y.vhd").write_bytes(bytes(8192))
+    w.fails(125, "--mount", "--vhd", w.tmp / "y.vhd", says="is not a VHDX file")
+    img = w.tmp / "a.img"
+    img.write_bytes(bytes(1 << 20))
+    for name in ("..", "a/b", "-x", "a b", "x" * 65):
+        w.fails(125, "--mount", img, "--name", name, says=["is no name for a mount"])
+    with open(img, "rb+") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        w.fails(125, "--mount", img, says=[str(img), "in use by another program"], timeout=60)
+    w.fails(125, "--unmount", img, says=[str(img), "is not mounted"])
+    w.ok("--unmount")
+
+
+# --- a real machine ---
+
+@real_only
+def test_an_image_is_there_in_every_distribution(wslx):
+    w = wslx
+    img = ext4(w.tmp / "data.img")
+    p = w.popen("-d", "deb", "--", "echo up; read x; cat /mnt/wsl/mine/file; echo changed > /mnt/wsl/mine/file", stdin=subprocess.PIPE)
+    assert p.stdout.readline() == b"up\n"
+    assert w.ok("--mount", img, "--name", "mine", timeout=60) == "/mnt/wsl/mine\n"
+    assert mounts(w) == {"mine"}
+    # It runs already ...
+    assert p.communicate(b"\n", timeout=120)[0] == b"hello\n"
+    # ... and this one starts later.
+    w.ok("--terminate", "deb", timeout=60)
+    assert w.sh("cat /mnt/wsl/mine/file") == "changed\n"
+    assert "ext4" in w.sh("grep /mnt/wsl/mine /proc/mounts")
+    # The names at the top are not its to give.
+    assert w.run("-d", "deb", "--", "touch /mnt/wsl/x").returncode == 1
+    w.fails(125, "--mount", img, "--name", "again", says=["mounted already", "/mnt/wsl/mine"])
+    other = ext4(w.tmp / "other.img")
+    w.fails(125, "--mount", other, "--name", "mine", says=["/mnt/wsl/mine", "--name"])
+    w.ok("--unmount", img)
+    assert w.sh("ls /mnt/wsl") == "" and mounts(w) == set()
+    # What was written is on the disk, and nobody holds it.
+    out = subprocess.run(["/sbin/debugfs", "-R", "cat file", img], capture_output=True, text=True, timeout=60)
+    assert out.stdout == "changed\n"
+    with open(img, "rb+") as f:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@real_only
+def test_who_uses_it_is_told(wslx):
+    w = wslx
+    img = ext4(w.tmp / "busy.img")
+    w.ok("--mount", img, timeout=60)
+    p = w.popen("-d", "deb", "--", "cd /mnt/wsl/busy.img && echo in && exec sleep 1000")
+    assert p.stdout.readline() == b"in\n"
+    w.fails(125, "--unmount", img, says=["busy.img is in use", "sleep (process ", " of deb)"])
+    p.send_signal(signal.SIGINT)
+    p.wait(60)
+    w.ok("--unmount")
+    assert mounts(w) == set()
+
+
+@real_only
+def test_partitions(wslx):
+    w = wslx
+    img = partitioned(w.tmp / "parts.img")
+    w.fails(125, "--mount", img, says=["has partitions (1, 2)", "--partition"], timeout=60)
+    w.fails(125, "--mount", img, "--partition", "3", says=["no partition 3", "1, 2"])
+    assert w.ok("--mount", img, "--partition", "1") == "/mnt/wsl/parts.imgp1\n"
+    assert w.ok("--mount", img, "-p", "2", "-n", "two", "-o", "ro,uid=1000", timeout=60) == "/mnt/wsl/two\n"
+    assert w.sh("cat /mnt/wsl/parts.imgp1/file; stat -c %u /mnt/wsl/two") == "first\n1000\n"
+    line = w.sh("grep /mnt/wsl/two /proc/mounts").split()
+    assert line[2] == "vfat" and {"ro", "nosuid", "nodev"} <= set(line[3].split(","))
+    w.ok("--unmount", img)
+    assert w.sh("ls /mnt/wsl") == ""
+
+
+@real_only
+def test_a_virtual_disk(wslx):
+    w = wslx
+    raw = ext4(w.tmp / "raw.img", "virtual\n")
+    tool("qemu-img", "convert", "-O", "vhdx", raw, w.tmp / "disk.vhdx")
+    assert w.ok("--mount", "--vhd", w.tmp / "disk.vhdx", "--name", "v", timeout=60) == "/mnt/wsl/v\n"
+    assert w.sh("cat /mnt/wsl/v/file; echo more > /mnt/wsl/v/new") == "virtual\n"
+    w.ok("--unmount", w.tmp / "disk.vhdx")
+    tool("qemu-img", "convert", "-O", "raw", w.tmp / "disk.vhdx", w.tmp / "back.img")
+    out = subprocess.run(["/sbin/debugfs", "-R", "cat new", w.tmp / "back.img"], capture_output=True, text=True, timeout=60)
+    assert out.stdout == "more\n"
+
+
+@real_only
+def test_an_iso_image_that_cannot_be_written(wslx):
+    w = wslx
+    tree = w.tmp / "iso"
+    tree.mkdir()
+    (tree / "readme.txt").write_text("from the image\n")
+    tool("xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", w.tmp / "cd.iso", tree, stderr=subprocess.DEVNULL)
+    assert w.ok("--mount", w.tmp / "cd.iso", "-o", "ro", timeout=60) == "/mnt/wsl/cd.iso\n"
+    assert w.sh("cat /mnt/wsl/cd.iso/readme.txt") == "from the image\n"
+    w.ok("--unmount")
+
+
+@real_only
+def test_a_bare_disk_is_a_device(wslx):
+    w = wslx
+    img = ext4(w.tmp / "bare.img")
+    p = w.popen("-d", "deb", "--", "echo up; read x; ls /dev/sd*; mount $(ls /dev/sd* | head -1) /mnt && cat /mnt/file; umount /mnt",
+                stdin=subprocess.PIPE)
+    assert p.stdout.readline() == b"up\n"
+    dev = w.ok("--mount", img, "--bare", timeout=60)
+    assert dev.startswith("/dev/sd")
+    assert p.communicate(b"\n", timeout=120)[0].decode() == dev + "hello\n"
+    w.fails(125, "--mount", img, "--bare", says="is attached already")
+    # It has a file system all the same.
+    assert w.ok("--mount", img, "--name", "b", timeout=60) == "/mnt/wsl/b\n"
+    assert w.sh("cat /mnt/wsl/b/file") == "hello\n"
+    w.ok("--terminate", "deb", timeout=60)
+    assert w.sh("ls /dev/sd*") == dev
+    w.ok("--unmount", img)
+    assert w.run("-d", "deb", "--", "ls /dev/sd*").returncode == 2
+
+
+@real_only
+def test_a_damaged_file_system_is_an_error_and_nothing_more(wslx):
+    w = wslx
+    w.sh("true")
+    vm = w.vmm_pids()
+    img = ext4(w.tmp / "bad.img")
+    with open(img, "rb+") as f:
+        f.seek(1024 + 0x18)
+        f.write(b"\xff" * 64)  # nonsense in the superblock
+    line = w.fails(125, "--mount", img, says=[f"mount {img}", "ext4"])
+    assert "Invalid argument" in line or "cleaning" in line
+    # One that asks for the machine's end when something is wrong with it.
+    img = ext4(w.tmp / "panic.img")
+    tool("tune2fs", "-e", "panic", img)
+    tool("debugfs", "-w", "-R", "clri file", img, stderr=subprocess.DEVNULL)
+    w.ok("--mount", img, "--name", "p", timeout=60)
+    w.run("-d", "deb", "--", "cat /mnt/wsl/p/file")
+    w.ok("--unmount", img)
+    (w.tmp / "noise.img").write_bytes(os.urandom(1 << 20))
+    w.fails(125, "--mount", w.tmp / "noise.img", says="no file system that is known")
+    w.fails(125, "--mount", w.tmp / "noise.img", "--type", "ext4", says="(ext4)")
+    w.fails(125, "--mount", w.tmp / "noise.img", "--type", "nosuchfs", says="no file system \"nosuchfs\"")
+    assert w.sh("echo on") == "on\n" and w.vmm_pids() == vm
+    # None of them is held.
+    with open(w.tmp / "noise.img", "rb+") as f:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@real_only
+def test_it_is_mounted_again_when_the_machine_starts_again(fresh):
+    w = fresh
+    img = ext4(w.tmp / "keep.img")
+    w.ok("--mount", img, "--name", "keep", timeout=60)
+    w.sh("echo one > /mnt/wsl/keep/file")
+    w.ok("--shutdown", timeout=60)
+    assert not w.vmm_pids() and mounts(w) == {"keep"}
+    assert w.sh("cat /mnt/wsl/keep/file") == "one\n"
+    # The service may go meanwhile, too.
+    w.kill(w.service_pid())
+    assert w.sh("cat /mnt/wsl/keep/file") == "one\n"
+    w.sh("echo two > /mnt/wsl/keep/file; sync")
+    pid, = w.vmm_pids()
+    w.kill(pid)
+    assert w.sh("cat /mnt/wsl/keep/file") == "two\n"
+    w.ok("--shutdown", timeout=60)
+    img.rename(w.tmp / "gone.img")
+    p = w.run("-d", "deb", "--", "ls /mnt/wsl", timeout=60)
+    assert p.returncode == 0 and p.stdout == "" and "keep.img" in p.stderr and "No such file" in p.stderr
+    w.ok("--unmount", img)
+    assert mounts(w) == set()
