@@ -24,6 +24,7 @@ static const struct verb verbs[] = {
 	{"--update", NULL, verb_update},
 	{"--uninstall", NULL, verb_uninstall},
 	{"--status", NULL, verb_status},
+	{"--debug-shell", NULL, verb_debug_shell},
 	{"diag", NULL, verb_diag},
 	{"--version", "-v", verb_version},
 	{"--help", "-h", verb_help},

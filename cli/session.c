@@ -31,12 +31,16 @@ static int open_connections(struct session *s, const struct client_streams *st, 
 {
 	cleanup_js struct json_object *reply = NULL;
 	struct json_object *params = js_object(), *warnings;
-	struct ctl_req req = {.method = "open", .params = params, .ret_fds = &s->conn};
+	struct ctl_req req = {.method = s->spec->debug ? "debug-shell" : "open",
+		.params = params,
+		.ret_fds = &s->conn};
 	int r;
 
 	js_set_u64(params, "connections", st->n + 1);
 	if (s->spec->distribution)
 		js_set_str(params, "distribution", s->spec->distribution);
+	if (s->spec->id)
+		js_set_str(params, "id", s->spec->id);
 	r = service_connect(&s->service, e);
 	if (r < 0) {
 		js_free(params);
@@ -52,7 +56,7 @@ static int open_connections(struct session *s, const struct client_streams *st, 
 	s->vm = js_u64(reply, "vm", 0);
 	s->uid = (uint32_t)js_u64(reply, "uid", 0);
 	/* Only where somebody sits, and wants nothing else. */
-	s->oobe = st->tty && !s->spec->args[0] && js_bool(reply, "run_oobe", false);
+	s->oobe = st->tty && !s->spec->args[0] && !s->spec->debug && js_bool(reply, "run_oobe", false);
 	warnings = js_get(reply, "warnings");
 	for (size_t i = 0; warnings && i < json_object_array_length(warnings); i++)
 		warning("%s", json_object_get_string(json_object_array_get_idx(warnings, i)));
@@ -78,7 +82,7 @@ static void request(void *ctx, struct wire_w *w)
 	if (spec->user)
 		wire_str(w, WSLX_A_USER, spec->user);
 	else
-		wire_u32(w, WSLX_A_UID, s->uid);
+		wire_u32(w, WSLX_A_UID, spec->debug ? 0 : s->uid);
 	wire_u32(w, WSLX_A_FLAGS, flags);
 	for (char **e = environ; *e; e++)
 		if (wanted_env(*e) || wslenv_names(getenv("WSLENV"), *e, WSLENV_TO_GUEST))

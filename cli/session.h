@@ -10,6 +10,8 @@
 
 struct session_spec {
 	const char *distribution, *user, *cwd; /* NULL: the default */
+	const char *id;			       /* of the distribution, instead of its name; NULL */
+	bool debug;			       /* as root in its virtual machine */
 	bool exec;			       /* without a shell */
 	bool login;			       /* the shell is a login shell */
 	char **args;			       /* NULL-ended; none: a login shell */

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* wslx [OPTION...] [--] [COMMAND ARG...]: runs a command, or a login shell. */
+/*
+ * wslx [OPTION...] [--] [COMMAND ARG...]: runs a command, or a login shell.
+ * wslx --debug-shell [-d NAME] [--] [COMMAND ARG...]: as root in the virtual machine, outside any distribution.
+ */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include "cli/session.h"
@@ -25,6 +29,25 @@ static int option(int argc, char **argv, int *i, const char *longname, const cha
 		return -1;
 	*ret = argv[++*i];
 	return 1;
+}
+
+enum { ID_LEN = 36 };
+
+/* As the registry has it: lower case, without the braces that Windows writes. */
+static int take_id(const char *text, char id[ID_LEN + 1])
+{
+	size_t n = strlen(text);
+
+	if (n == ID_LEN + 2 && text[0] == '{' && text[n - 1] == '}') {
+		text++;
+		n -= 2;
+	}
+	if (n != ID_LEN || strspn(text, "0123456789abcdefABCDEF-") < n)
+		return usage_error("--distribution-id '%s': an id as in --list --json is needed", text);
+	for (size_t i = 0; i < n; i++)
+		id[i] = (char)tolower((unsigned char)text[i]);
+	id[n] = '\0';
+	return 0;
 }
 
 static int parse(int argc, char **argv, struct session_spec *s)
@@ -56,6 +79,8 @@ static int parse(int argc, char **argv, struct session_spec *s)
 			break;
 		r = option(argc, argv, &i, "--distribution", "-d", &s->distribution);
 		if (r == 0)
+			r = option(argc, argv, &i, "--distribution-id", NULL, &s->id);
+		if (r == 0)
 			r = option(argc, argv, &i, "--user", "-u", &s->user);
 		if (r == 0)
 			r = option(argc, argv, &i, "--cd", NULL, &s->cwd);
@@ -76,6 +101,8 @@ static int parse(int argc, char **argv, struct session_spec *s)
 		return usage_error("--shell-type none needs a command");
 	if (s->distribution && !*s->distribution)
 		return usage_error("the distribution's name is empty");
+	if (s->distribution && s->id)
+		return usage_error("--distribution and --distribution-id exclude each other");
 	if (s->user && !*s->user)
 		return usage_error("the user's name is empty");
 	if (s->cwd && s->cwd[0] != '/' && strcmp(s->cwd, "~") && strncmp(s->cwd, "~/", 2))
@@ -87,7 +114,32 @@ static int parse(int argc, char **argv, struct session_spec *s)
 int verb_run(int argc, char **argv)
 {
 	struct session_spec spec = {0};
+	char id[ID_LEN + 1];
 	int r = parse(argc, argv, &spec);
 
+	if (r == 0 && spec.id) {
+		r = take_id(spec.id, id);
+		spec.id = id;
+	}
 	return r ? r : session_run(&spec);
+}
+
+int verb_debug_shell(int argc, char **argv)
+{
+	struct session_spec spec = {.debug = true};
+	int i, r;
+
+	for (i = 1; i < argc && argv[i][0] == '-'; i++) {
+		if (!strcmp(argv[i], "--")) {
+			i++;
+			break;
+		}
+		r = option(argc, argv, &i, "--distribution", "-d", &spec.distribution);
+		if (r <= 0)
+			return usage_error(r < 0 ? "--debug-shell: %s needs an argument"
+						 : "--debug-shell: unknown option '%s'",
+				argv[i]);
+	}
+	spec.args = argv + i;
+	return session_run(&spec);
 }

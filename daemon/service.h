@@ -8,7 +8,7 @@
  *	session.c   connections for clients         import.c    new distributions
  *	manage.c    changes to them                 export.c    archives and disks of them
  *	methods.c   what clients can ask            idle.c      stopping what nobody uses
- *	volume.c    disks mounted beside them       shell.c     shells in a machine itself
+ *	volume.c    disks mounted beside them
  */
 #ifndef WSLX_DAEMON_SERVICE_H
 #define WSLX_DAEMON_SERVICE_H
@@ -80,6 +80,7 @@ int service_make_dir(const char *dir, struct err *e);
 
 /* session.c, import.c */
 void session_open(void *service, struct ctl_call *call, struct json_object *params);
+void session_open_shell(void *service, struct ctl_call *call, struct json_object *params);
 void import_method(void *service, struct ctl_call *call, struct json_object *params);
 void import_in_place_method(void *service, struct ctl_call *call, struct json_object *params);
 

@@ -2,7 +2,8 @@
 /*
  * "open": a client wants connections to a distribution's init. The distribution is started if need
  * be, the connections are made and passed on; what travels on them is between client and guest. The
- * distribution is not idle for as long as the client's own connection to us lives.
+ * distribution is not idle for as long as the client's own connection to us lives. "debug-shell": the same
+ * to the machine itself, which the distribution lends its programs.
  */
 #include "daemon/distro.h"
 #include "daemon/machine.h"
@@ -33,6 +34,9 @@ struct opening {
 	struct ctl_call *call;
 	char id[37], name[REG_NAME_MAX + 1];
 	bool boots; /* its VM did not run when it began */
+	bool shell; /* in the machine itself */
+	bool asked; /* the machine for that: its answer comes, whatever happens */
+	bool ended; /* meanwhile */
 	struct json_object *result;
 	unsigned want, have;
 	struct distro_want *distro;
@@ -65,6 +69,9 @@ static void hold(struct service *s, struct ctl_call *call, const char *id)
 
 static void opening_free(struct opening *o)
 {
+	o->ended = true;
+	if (o->asked)
+		return;
 	distro_want_cancel(o->distro);
 	for (unsigned i = 0; i < MAX_CONNECTIONS; i++) {
 		vm_connect_cancel(o->conn[i]);
@@ -145,6 +152,63 @@ static struct json_object *describe(
 	return result;
 }
 
+static void connect_all(struct opening *o, struct machine *m, uint32_t port)
+{
+	struct err lost = {0};
+
+	for (unsigned i = 0; i < o->want; i++) {
+		int r;
+
+		o->slot[i] = (struct slot){o, i};
+		r = vm_connect(m->vm, port, connected, &o->slot[i], &o->conn[i]);
+		if (r < 0) {
+			err_sys(&lost, r, "connect to its init");
+			opening_fail(o, &lost);
+			return;
+		}
+	}
+}
+
+static void shell_ready(void *ctx, const struct wire_msg *msg, const struct err *e)
+{
+	struct opening *o = ctx;
+	struct machine *m = machine_with_disk(o->s, o->id);
+	struct err gone = {0};
+
+	o->asked = false;
+	if (o->ended) {
+		opening_free(o);
+		return;
+	}
+	if (!e && !m)
+		err_set(&gone, -EPIPE, "the virtual machine went away");
+	else if (e)
+		gone = *e;
+	if (gone.code) {
+		err_wrap(&gone, gone.code, "start a shell in its virtual machine");
+		opening_fail(o, &gone);
+	} else {
+		connect_all(o, m, wire_get_u32(msg, WSLX_A_PORT, 0));
+	}
+}
+
+static void ask_for_shell(struct opening *o, struct machine *m)
+{
+	struct guestlink *g = vm_guest(m->vm);
+	struct err e = {0};
+	struct wire_w w;
+
+	if (!g) {
+		err_set(&e, -EPIPE, "the virtual machine went away");
+		opening_fail(o, &e);
+		return;
+	}
+	o->asked = true;
+	guestlink_begin(g, &w, WSLX_SHELL);
+	wire_str(&w, WSLX_A_DISTRO, o->id);
+	guestlink_send(g, &w, shell_ready, o);
+}
+
 static void ready(void *ctx, uint32_t port, const struct err *e)
 {
 	struct opening *o = ctx;
@@ -162,17 +226,10 @@ static void ready(void *ctx, uint32_t port, const struct err *e)
 		return;
 	}
 	o->result = describe(o, m, reg);
-	for (unsigned i = 0; i < o->want; i++) {
-		int r;
-
-		o->slot[i] = (struct slot){o, i};
-		r = vm_connect(m->vm, port, connected, &o->slot[i], &o->conn[i]);
-		if (r < 0) {
-			err_sys(&lost, r, "connect to its init");
-			opening_fail(o, &lost);
-			return;
-		}
-	}
+	if (o->shell)
+		ask_for_shell(o, m);
+	else
+		connect_all(o, m, port);
 }
 
 static void client_gone(void *ctx)
@@ -184,12 +241,29 @@ static void client_gone(void *ctx)
 	opening_fail(o, &e);
 }
 
-void session_open(void *service, struct ctl_call *call, struct json_object *params)
+static const struct reg_entry *wanted(
+	const struct service *s, struct json_object *params, struct err *e)
 {
-	struct service *s = service;
-	const char *name = js_str(params, "distribution", NULL);
-	const struct reg_entry *reg = name ? registry_find(s->reg, name) : registry_default(s->reg);
+	const char *name = js_str(params, "distribution", NULL), *id = js_str(params, "id", NULL);
+	const struct reg_entry *reg = id     ? registry_by_id(s->reg, id)
+				      : name ? registry_find(s->reg, name)
+					     : registry_default(s->reg);
+
+	if (!reg && id)
+		err_set(e, -ENOENT,
+			"there is no distribution with id %s; 'wslx --list --json' shows all", id);
+	else if (!reg && name)
+		err_set(e, -ENOENT, "there is no distribution '%s'; 'wslx --list' shows all", name);
+	else if (!reg)
+		err_set(e, -ENOENT, "no distribution is installed; 'wslx --import' adds one");
+	return reg;
+}
+
+static void open_to(
+	struct service *s, struct ctl_call *call, struct json_object *params, bool shell)
+{
 	struct err e = {0};
+	const struct reg_entry *reg = wanted(s, params, &e);
 	struct opening *o;
 
 	if (js_u64(params, "connections", 0) == 0) {
@@ -198,12 +272,6 @@ void session_open(void *service, struct ctl_call *call, struct json_object *para
 		return;
 	}
 	if (!reg) {
-		if (name)
-			err_set(&e, -ENOENT,
-				"there is no distribution '%s'; 'wslx --list' shows all", name);
-		else
-			err_set(&e, -ENOENT,
-				"no distribution is installed; 'wslx --import' adds one");
 		ctl_fail(call, &e);
 		return;
 	}
@@ -212,6 +280,7 @@ void session_open(void *service, struct ctl_call *call, struct json_object *para
 		abort();
 	o->s = s;
 	o->call = call;
+	o->shell = shell;
 	o->want = (unsigned)js_u64(params, "connections", 1);
 	o->boots = !distro_machine(s, reg);
 	strcpy(o->id, reg->id);
@@ -221,4 +290,14 @@ void session_open(void *service, struct ctl_call *call, struct json_object *para
 	ctl_call_on_close(call, client_gone, o);
 	hold(s, call, o->id);
 	distro_want(s, reg, ready, o, &o->distro);
+}
+
+void session_open(void *service, struct ctl_call *call, struct json_object *params)
+{
+	open_to(service, call, params, false);
+}
+
+void session_open_shell(void *service, struct ctl_call *call, struct json_object *params)
+{
+	open_to(service, call, params, true);
 }

@@ -28,6 +28,7 @@
 #include "guest/guest.h"
 #include "guest/interop.h"
 #include "guest/shared.h"
+#include "guest/shell.h"
 #include "guest/tools.h"
 #include "guest/vm.h"
 #include "guest/volume.h"
@@ -351,6 +352,17 @@ static int unmount_volume(const struct wire_msg *m, struct wire_w *w, struct err
 	return volume_unmount(m, name_of, w, e);
 }
 
+static int start_shell(const struct wire_msg *m, struct wire_w *w, struct err *e)
+{
+	struct distro *d;
+	char id[65];
+
+	wire_get_str(m, WSLX_A_DISTRO, id, sizeof(id));
+	d = distro_find(id);
+	return d && d->port ? shell_start(d->pid, w, e)
+			    : err_set(e, -ENOENT, "the distribution is not running");
+}
+
 /* A child nobody else knows. */
 static void orphan_ended(pid_t pid, int status)
 {
@@ -385,6 +397,7 @@ static void on_host(void *ctx, struct conn *c, const struct wire_msg *m)
 		break;
 	case WSLX_RECLAIM: help(m, reclaim_now, NULL); break;
 	case WSLX_MOUNT: work_on(m, volume_mount); break;
+	case WSLX_SHELL: work_on(m, start_shell); break;
 	case WSLX_UNMOUNT: work_on(m, unmount_volume); break;
 	default:
 		if (m->id)

@@ -497,6 +497,11 @@ int session_server_new(struct session_server **ret, const struct session_config 
 	return 0;
 }
 
+unsigned session_server_count(const struct session_server *srv)
+{
+	return srv->count;
+}
+
 void session_server_free(struct session_server *srv)
 {
 	if (!srv)

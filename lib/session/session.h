@@ -31,6 +31,8 @@ int session_server_new(struct session_server **ret, const struct session_config 
 void session_server_add(struct session_server *s, int fd);
 /* Hangs every session up. */
 void session_server_free(struct session_server *s);
+/* Sessions that have not come to their end: to the last byte of output. */
+unsigned session_server_count(const struct session_server *s);
 /* Tells the server that a child it may have started has ended. The caller reaps: pid 1 has other children too. */
 void session_child_ended(struct session_server *s, pid_t pid, int wait_status);
 

@@ -191,7 +191,7 @@ def test_a_damaged_file_system_is_an_error_and_nothing_more(wslx):
     img = ext4(w.tmp / "bad.img")
     with open(img, "rb+") as f:
         f.seek(1024 + 0x18)
-        f.write(b"\xff" * 64)  # nonsense in the superblock
+        f.write(b"\xff" * 32)  # nonsense in the superblock
     line = w.fails(125, "--mount", img, says=[f"mount {img}", "ext4"])
     assert "Invalid argument" in line or "cleaning" in line
     # One that asks for the machine's end when something is wrong with it.
@@ -226,6 +226,7 @@ def test_it_is_mounted_again_when_the_machine_starts_again(fresh):
     w.sh("echo two > /mnt/wsl/keep/file; sync")
     pid, = w.vmm_pids()
     w.kill(pid)
+    wait_for("the service to notice", lambda: "vm" not in w.status())
     assert w.sh("cat /mnt/wsl/keep/file") == "two\n"
     w.ok("--shutdown", timeout=60)
     img.rename(w.tmp / "gone.img")
@@ -233,3 +234,51 @@ def test_it_is_mounted_again_when_the_machine_starts_again(fresh):
     assert p.returncode == 0 and p.stdout == "" and "keep.img" in p.stderr and "No such file" in p.stderr
     w.ok("--unmount", img)
     assert mounts(w) == set()
+
+
+# --- a shell in the machine ---
+
+@real_only
+def test_a_shell_in_the_machine_itself(wslx):
+    w = wslx
+    out = w.ok("--debug-shell", "-d", "deb", "--", "id -u; tr '\\0' ' ' < /proc/1/cmdline; echo; ls -d /run/shared; grep -c ext4 /proc/mounts",
+               timeout=60).splitlines()
+    assert out[0] == "0" and "init" in out[1] and out[2] == "/run/shared" and int(out[3]) >= 1
+    # It sees the processes of distributions, and not only them.
+    p = w.popen("-d", "deb", "--", "echo up; exec sleep 4711")
+    assert p.stdout.readline() == b"up\n"
+    assert "sleep 4711" in w.ok("--debug-shell", "--", "ps ax", timeout=60)
+    p.send_signal(signal.SIGINT)
+    p.wait(60)
+    # What it is lent stays as it is, and the exit status is the program's.
+    assert w.run("--debug-shell", "--", "touch /usr/x").returncode == 1
+    assert w.run("--debug-shell", "--", "exit 7").returncode == 7
+    assert w.ok("--debug-shell", "--", "cat", input="through\n") == "through\n"
+    # Nothing of it stays.
+    assert w.ok("--debug-shell", "--", "ls /usr | head -1").strip()
+    assert w.run("-d", "deb", "--", "test -e /run/shared").returncode == 1
+    w.fails(125, "--debug-shell", "-d", "nope", "--", "true", says="'nope'")
+    w.fails(125, "--debug-shell", "--what", says=["--what", "--help"])
+
+
+@real_only
+def test_a_shell_in_the_machine_has_a_terminal(wslx):
+    import pexpect
+    t = pexpect.spawn(str(wslx.cmd()[0]), ["--debug-shell"], env=wslx.env, timeout=60, encoding="utf-8", dimensions=(30, 90))
+    t.sendline("stty size; tty")
+    t.expect("30 90")
+    t.expect("/dev/pts/")
+    t.sendline("exit 3")
+    t.expect(pexpect.EOF)
+    t.close()
+    assert t.exitstatus == 3
+
+
+def test_a_distribution_by_its_id(wslx):
+    w = wslx
+    id_ = w.list()["deb"]["id"]
+    assert w.ok("--distribution-id", id_, "--", "echo $WSL_DISTRO_NAME") == "deb\n"
+    assert w.ok(f"--distribution-id={{{id_.upper()}}}", "--", "echo x") == "x\n"
+    w.fails(125, "--distribution-id", "12", "--", "true", says=["'12'", "--list --json"])
+    w.fails(125, "--distribution-id", "00000000-0000-0000-0000-000000000000", "--", "true", says=["no distribution with id"])
+    w.fails(125, "-d", "deb", "--distribution-id", id_, "--", "true", says="exclude each other")
