@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * wslx --import NAME DIR FILE|-: a new distribution from a root file system archive, a container image or a disk image.
- * wslx --import-in-place NAME FILE: from a disk image, which stays where it is.
+ * wslx --import-in-place NAME FILE [--vhd]: from a disk image, which stays where it is.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -123,18 +123,43 @@ int verb_import(int argc, char **argv)
 	return r < 0 ? fail("%s", e.text) : 0;
 }
 
+/* As with --import, a virtual disk is one only when told so: by its name, or by --vhd. */
+static int in_place_format(const char *what, const char *path, bool vhd, bool *ret_vhd)
+{
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return fail("%s: %s: %m", what, path);
+	*ret_vhd = (vhd || ends_in(path, ".vhdx")) && is_vhdx(fd);
+	if (!*ret_vhd && (ends_in(path, ".vhdx") || ends_in(path, ".vhd")))
+		return fail("%s: %s is not a VHDX file", what, path);
+	return 0;
+}
+
 int verb_import_in_place(int argc, char **argv)
 {
 	cleanup_free char *path = NULL;
+	cleanup(ctl_client_freep) struct ctl_client *c = NULL;
+	bool vhd = argc == 4 && !strcmp(argv[3], "--vhd");
+	struct err e = {0};
 	struct json_object *params;
 	char what[512];
 
-	if (argc != 3)
+	if (argc != 3 && !vhd)
 		return usage_error("--import-in-place needs a name and a disk image");
 	snprintf(what, sizeof(what), "import %s", argv[1]);
 	path = realpath(argv[2], NULL);
 	if (!path)
 		return fail("%s: %s: %s", what, argv[2], strerror(errno));
+	if (in_place_format(what, path, vhd, &vhd))
+		return EX_OURS;
 	params = js_set_str(js_set_str(js_object(), "name", argv[1]), "disk", path);
-	return service_call(what, "import-in-place", params, NULL);
+	js_set_bool(params, "vhd", vhd);
+	if (service_connect(&c, &e) < 0) {
+		js_free(params);
+		return fail("%s: %s", what, e.text);
+	}
+	return progress_call(c, "importing", "import-in-place", params, -1, NULL, &e) < 0
+		       ? fail("%s", e.text)
+		       : 0;
 }

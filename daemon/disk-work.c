@@ -19,14 +19,20 @@
 #include "lib/base/proc.h"
 #include "lib/image/copy.h"
 #include "lib/image/image.h"
+#include "lib/vhdx/vhdx.h"
 
 enum { E2FSCK_CORRECTED = 1, TAIL = 4000 };
 
 int disk_copy(void *arg, struct work_out *out, struct err *e)
 {
 	struct disk_work *w = arg;
+	const struct vhdx_convert c = {work_progress, out};
+	int r = w->vhdx ? vhdx_recover(w->in, e) : 0;
 
-	return image_copy(w->in, w->out, work_progress, out, e);
+	if (r < 0)
+		return r;
+	return w->vhdx ? vhdx_export(w->in, w->out, &c, e)
+		       : image_copy(w->in, w->out, work_progress, out, e);
 }
 
 static int find_tool(const char *name, char *buf, size_t cap, struct err *e)

@@ -40,6 +40,7 @@ struct exporting {
 	bool held;	/* it is kept from being idle */
 	bool recovered; /* it was started once for its journal's sake */
 	bool frozen;
+	bool vhdx; /* its disk is a VHDX file */
 	uint64_t cookie;
 	struct image_progress progress;
 	unsigned pending; /* callbacks that will come whatever happens */
@@ -49,6 +50,7 @@ struct exporting {
 };
 
 static void begin(struct exporting *x);
+static void recover(struct exporting *x, const struct reg_entry *reg);
 
 /* --- its end --- */
 
@@ -150,13 +152,20 @@ static void job_news(void *ctx, int fd, uint32_t revents)
 		return;
 	}
 	if (r < 0) {
-		fail(x, &e);
-		return;
+		const struct reg_entry *reg = registry_by_id(x->s->reg, x->id);
+
+		if (r != -EUCLEAN || !x->vhdx || !x->reserved || x->recovered || !reg) {
+			fail(x, &e);
+			return;
+		}
 	}
 	x->news = loop_src_free(x->news);
 	image_job_free(x->job);
 	x->job = NULL;
-	x->job_done(x);
+	if (r < 0)
+		recover(x, registry_by_id(x->s->reg, x->id));
+	else
+		x->job_done(x);
 }
 
 static int watch(struct exporting *x, void (*done)(struct exporting *x), struct err *e)
@@ -179,6 +188,7 @@ static void write_out(struct exporting *x)
 	const struct image_export_opts o = {.in_fd = x->disk,
 		.out_fd = x->out,
 		.format = x->format,
+		.vhdx = x->vhdx,
 		.compression = x->compression,
 		.threads = (unsigned)MIN(sysconf(_SC_NPROCESSORS_ONLN), THREADS_MAX)};
 	struct err e = {0};
@@ -224,7 +234,7 @@ static void thawed(void *ctx, const struct wire_msg *m, const struct err *e)
 	}
 	distro_release(x->s, x->id);
 	x->held = false;
-	if (x->format == IMAGE_RAW)
+	if (x->format == IMAGE_RAW && !x->vhdx)
 		written(x); /* the copy was what is wanted */
 	else
 		write_out(x);
@@ -295,7 +305,8 @@ static int open_disk(const struct reg_entry *reg, char path[PATH_MAX], struct er
 
 	if (registry_disk(reg, false, path, PATH_MAX) < 0)
 		return err_set(e, -ENAMETOOLONG, "its disk's path is too long");
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+	/* A virtual disk has a log of its own, which may have to be replayed. */
+	fd = open(path, (reg->vhdx ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_sys(e, -errno, "%s", path);
 	if (!S_ISREG(st.st_mode))
@@ -315,7 +326,8 @@ static int start_copy(struct exporting *x, struct err *e)
 	from = open_disk(reg, path, e);
 	if (from < 0)
 		return from;
-	x->disk = x->format == IMAGE_RAW ? fcntl(x->out, F_DUPFD_CLOEXEC, 3)
+	x->vhdx = reg->vhdx;
+	x->disk = x->format == IMAGE_RAW && !x->vhdx ? fcntl(x->out, F_DUPFD_CLOEXEC, 3)
 					 : unnamed_file(reg->dir, e);
 	if (x->disk < 0)
 		return e->code ? e->code : err_sys(e, -errno, "copy its disk");
@@ -407,14 +419,43 @@ static void started(void *ctx, uint32_t port, const struct err *e)
 	fail(x, &wrapped);
 }
 
-static void offline(struct exporting *x, const struct reg_entry *reg)
+/* Its kernel has to finish what is in the journal. */
+static void recover(struct exporting *x, const struct reg_entry *reg)
+{
+	log_info("export", "%s was not cleanly unmounted: starting and stopping it", x->name);
+	x->recovered = true;
+	distro_unreserve(x->s, x->id);
+	x->reserved = false;
+	close(take_fd(x->disk));
+	distro_want(x->s, reg, started, x, &x->want);
+}
+
+/* Is its journal empty? 1: no. Of a virtual disk the child that exports it finds out. */
+static int look(struct exporting *x, const char *path, struct err *e)
 {
 	struct image_info info;
+	int r = image_check(x->disk, path, e);
+
+	if (r < 0)
+		return r;
+	r = image_probe(x->disk, &info);
+	if (r < 0)
+		return err_sys(e, r, "read disk %s", path);
+	if (info.needs_recovery && x->recovered)
+		return err_set(e, -EUCLEAN,
+			"%s was not cleanly unmounted, and is not after a start and a stop either",
+			path);
+	return info.needs_recovery;
+}
+
+static void offline(struct exporting *x, const struct reg_entry *reg)
+{
 	char path[PATH_MAX];
 	struct err e = {0};
 	int r = distro_reserve(x->s, x->id, "Exporting", &e);
 
 	x->reserved = r == 0;
+	x->vhdx = reg->vhdx;
 	if (r == 0) {
 		x->disk = open_disk(reg, path, &e);
 		r = x->disk < 0 ? x->disk : 0;
@@ -422,26 +463,14 @@ static void offline(struct exporting *x, const struct reg_entry *reg)
 	/* Held for as long as anybody has it open. */
 	if (r == 0 && flock(x->disk, LOCK_SH | LOCK_NB) < 0)
 		r = err_set(&e, -EBUSY, "%s is in use by another program", path);
-	if (r == 0)
-		r = image_check(x->disk, path, &e);
-	if (r == 0 && (r = image_probe(x->disk, &info)) < 0)
-		err_sys(&e, r, "read disk %s", path);
-	if (r == 0 && info.needs_recovery && x->recovered)
-		r = err_set(&e, -EUCLEAN,
-			"%s was not cleanly unmounted, and is not after a start and a stop either",
-			path);
-	if (r < 0) {
+	if (r == 0 && !x->vhdx)
+		r = look(x, path, &e);
+	if (r < 0)
 		fail(x, &e);
-	} else if (info.needs_recovery) {
-		log_info("export", "%s was not cleanly unmounted: starting and stopping it", path);
-		x->recovered = true;
-		distro_unreserve(x->s, x->id);
-		x->reserved = false;
-		close(take_fd(x->disk));
-		distro_want(x->s, reg, started, x, &x->want);
-	} else {
+	else if (r > 0)
+		recover(x, reg);
+	else
 		write_out(x);
-	}
 }
 
 static void begin(struct exporting *x)

@@ -393,7 +393,9 @@ static int open_in_place(struct import *im, const char *path, struct err *e)
 		return err_set(e, -EEXIST, "%s is a distribution's disk already", path);
 	if (flock(im->disk, LOCK_SH | LOCK_NB) < 0)
 		return err_set(e, -EBUSY, "%s is in use by another program", path);
-	r = image_check(im->disk, path, e);
+	/* In a virtual disk the child looks. */
+	o.vhdx = im->entry.vhdx = im->vhd;
+	r = im->vhd ? 0 : image_check(im->disk, path, e);
 	if (r < 0)
 		return r;
 	o.in_fd = im->disk;

@@ -262,6 +262,10 @@ static int plan(struct manage *g, struct json_object *params, struct err *e)
 			dir = made;
 		}
 	}
+	if (g->old.vhdx && (g->kind == RESIZE || g->kind == COMPACT))
+		return err_set(e, -EOPNOTSUPP,
+			"its disk is a VHDX file, used where it is; 'wslx --manage %s --move DIR' makes it a raw disk, which can be",
+			g->name);
 	if (dir && dir[0] != '/')
 		return err_set(e, -EINVAL, "'%.80s' is not an absolute path", dir);
 	if (g->kind == MOVE && !dir)
@@ -294,6 +298,8 @@ static void begin(
 		abort();
 	/* The copy of a disk that was registered where it is, is ours. */
 	g->entry.disk = kind == MOVE || kind == CLONE ? NULL : g->old.disk;
+	g->entry.vhdx = kind != MOVE && kind != CLONE && g->old.vhdx;
+	g->disk.vhdx = g->old.vhdx;
 	g->disk.in = g->disk.out = -EBADF;
 	strcpy(g->name, reg->name);
 	s->jobs++;

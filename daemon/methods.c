@@ -53,6 +53,7 @@ static void m_list(void *ctx, struct ctl_call *call, struct json_object *params)
 		js_set_u64(o, "uid", reg->uid);
 		if (registry_disk(reg, false, disk, sizeof(disk)) == 0)
 			js_set_str(o, "disk", disk);
+		js_set_str(o, "format", reg->vhdx ? "vhdx" : "raw");
 		js_set_str(o, "flavor", reg->flavor);
 		js_set_str(o, "os_version", reg->version);
 		js_push(list, o);
@@ -249,7 +250,8 @@ static const struct js_field f_rename[] = {{"name", JS_STR, .required = true, .m
 static const struct js_field f_set_user[] = {{"name", JS_STR, .required = true, .max = 255},
 	{"uid", JS_U64, .required = true, .max = UINT32_MAX - 1}};
 static const struct js_field f_in_place[] = {{"name", JS_STR, .required = true, .max = 255},
-	{"disk", JS_STR, .required = true, .max = 3800}, {"uid", JS_U64, .max = UINT32_MAX - 1}};
+	{"disk", JS_STR, .required = true, .max = 3800}, {"uid", JS_U64, .max = UINT32_MAX - 1},
+	{"vhd", JS_BOOL}};
 static const struct js_field f_mount[] = {{"disk", JS_STR, .required = true, .max = 3800},
 	{"vhdx", JS_BOOL}, {"bare", JS_BOOL}, {"name", JS_STR, .max = 255},
 	{"type", JS_STR, .max = VOLUME_TYPE_MAX}, {"options", JS_STR, .max = VOLUME_OPTIONS_MAX},

@@ -3,8 +3,10 @@
 #include "lib/image/image.h"
 
 #include "lib/image/copy.h"
+#include "lib/image/disk-read.h"
 #include "lib/image/facts.h"
 #include "lib/image/job.h"
+#include "lib/image/probe-internal.h"
 #include "lib/vhdx/vhdx.h"
 
 static void on_progress(void *ctx, uint64_t done, uint64_t total)
@@ -31,7 +33,7 @@ int job_to_vhdx(int in, int out, const struct job_report *to, struct err *e)
 	return vhdx_import(in, out, NULL, &c, e);
 }
 
-static int from_vhdx(int in, int out, const struct job_report *to, struct err *e)
+int job_from_vhdx(int in, int out, const struct job_report *to, struct err *e)
 {
 	struct job_report copy = *to;
 	const struct vhdx_convert c = {on_progress, &copy};
@@ -40,9 +42,28 @@ static int from_vhdx(int in, int out, const struct job_report *to, struct err *e
 }
 
 /* A virtual disk may hold anything; a raw one was looked at before. */
-static int check_copy(int fd, struct err *e)
+static int check_content(const struct disk_read *disk, struct err *e)
 {
-	return image_check(fd, "the virtual disk", e);
+	struct image_info i;
+	int r = disk_read_probe(disk, &i);
+
+	if (r < 0)
+		return err_sys(e, r, "read the virtual disk");
+	return image_check_info(&i, "the virtual disk", e);
+}
+
+static int examine(const struct image_copy_opts *o, const struct job_report *to, struct err *e)
+{
+	bool in = o->out_fd < 0;
+	struct disk_read disk;
+	int r = disk_read_open(&disk, in ? o->in_fd : o->out_fd, in && o->vhdx, e);
+
+	if (r == 0 && o->vhdx)
+		r = check_content(&disk, e);
+	if (r == 0 && o->examine)
+		r = facts_of_disk(&disk, to->facts, e);
+	disk_read_done(&disk);
+	return r;
 }
 
 static int copy_fn(const void *opts, const struct job_report *to, struct err *e)
@@ -50,15 +71,10 @@ static int copy_fn(const void *opts, const struct job_report *to, struct err *e)
 	const struct image_copy_opts *o = opts;
 	int r = 0;
 
-	if (o->vhdx)
-		r = from_vhdx(o->in_fd, o->out_fd, to, e);
-	else if (o->out_fd >= 0)
-		r = job_copy(o->in_fd, o->out_fd, to, e);
-	if (r == 0 && o->vhdx)
-		r = check_copy(o->out_fd, e);
-	if (r == 0 && o->examine)
-		r = facts_of_disk(o->out_fd < 0 ? o->in_fd : o->out_fd, to->facts, e);
-	return r;
+	if (o->out_fd >= 0)
+		r = o->vhdx ? job_from_vhdx(o->in_fd, o->out_fd, to, e)
+			    : job_copy(o->in_fd, o->out_fd, to, e);
+	return r == 0 && (o->vhdx || o->examine) ? examine(o, to, e) : r;
 }
 
 int image_copy_start(struct image_job **ret, const struct image_copy_opts *o, struct err *e)

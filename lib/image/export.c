@@ -61,6 +61,7 @@ struct exporter {
 	struct archive *a;
 	struct archive_entry *entry;
 	struct ext4_reader *x;
+	struct disk_read disk;
 	struct ext4_map map;
 	struct names names;
 	struct dir *todo, *fresh, **tail; /* fresh: found in the directory being written */
@@ -545,8 +546,10 @@ static int put_tree(struct exporter *x, struct err *e)
 
 static int run(struct exporter *x, struct err *e)
 {
-	int r = ext4_reader_open(&x->x, x->o->in_fd, e);
+	int r = disk_read_open(&x->disk, x->o->in_fd, x->o->vhdx, e);
 
+	if (r == 0)
+		r = ext4_reader_open(&x->x, &x->disk, e);
 	if (r < 0)
 		return r;
 	x->seen = calloc(1, (size_t)ext4_reader_inodes(x->x) / 8 + 1);
@@ -583,6 +586,7 @@ static int export_tar(const struct image_export_opts *o, const struct job_report
 	tdestroy(x.links, free);
 	ext4_map_done(&x.map);
 	ext4_reader_free(x.x);
+	disk_read_done(&x.disk);
 	free(x.names.name);
 	free(x.names.text);
 	free(x.seen);
@@ -597,14 +601,39 @@ int image_export_here(const struct image_export_opts *o, struct err *e)
 	return export_tar(o, &to, e);
 }
 
+/* What its kernel has not finished, nobody else can. Replays the file's own log, whatever is made of it then. */
+static int check_virtual_disk(int fd, struct err *e)
+{
+	struct disk_read disk;
+	struct image_info info;
+	int r = disk_read_open(&disk, fd, /* vhdx= */ true, e);
+
+	if (r < 0)
+		return r;
+	r = disk_read_probe(&disk, &info);
+	disk_read_done(&disk);
+	if (r < 0)
+		return err_sys(e, r, "read the disk");
+	return info.needs_recovery
+		       ? err_set(e, -EUCLEAN, "the file system was not cleanly unmounted")
+		       : 0;
+}
+
 static int export_fn(const void *opts, const struct job_report *to, struct err *e)
 {
 	const struct image_export_opts *o = opts;
+	int r = o->vhdx ? check_virtual_disk(o->in_fd, e) : 0;
 
+	if (r < 0)
+		return r;
 	switch (o->format) {
 	case IMAGE_TAR: return export_tar(o, to, e);
-	case IMAGE_RAW: return job_copy(o->in_fd, o->out_fd, to, e);
-	case IMAGE_VHDX: return job_to_vhdx(o->in_fd, o->out_fd, to, e);
+	case IMAGE_RAW:
+		return o->vhdx ? job_from_vhdx(o->in_fd, o->out_fd, to, e)
+			       : job_copy(o->in_fd, o->out_fd, to, e);
+	case IMAGE_VHDX:
+		return o->vhdx ? job_copy(o->in_fd, o->out_fd, to, e)
+			       : job_to_vhdx(o->in_fd, o->out_fd, to, e);
 	}
 	return err_set(e, -EINVAL, "no such format");
 }

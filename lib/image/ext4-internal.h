@@ -27,7 +27,10 @@ struct ext4 {
 	uint64_t end;	 /* where the last piece ended */
 };
 
-/* libext2fs's channel to a file: no cache, errors as errno. The name it opens is the descriptor's number. */
+/*
+ * libext2fs's channel to a file: no cache, errors as errno. The name it opens is the descriptor's number, or "@" and the
+ * address of a struct disk_read, borrowed, that is only read.
+ */
 extern struct struct_io_manager ext4_io_manager;
 
 /* A libext2fs error: below 256 it is an errno. */

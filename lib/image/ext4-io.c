@@ -6,11 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "lib/image/disk-read.h"
 
 struct channel {
 	struct struct_io_channel io;
-	char name[16];
+	char name[24];
 	int fd;
+	const struct disk_read *disk; /* NULL: fd */
 };
 
 static errcode_t io_open(const char *name, int flags, io_channel *ret)
@@ -20,7 +22,10 @@ static errcode_t io_open(const char *name, int flags, io_channel *ret)
 	if (!c)
 		return EXT2_ET_NO_MEMORY;
 	snprintf(c->name, sizeof(c->name), "%s", name);
-	c->fd = atoi(name);
+	if (name[0] == '@')
+		c->disk = (const struct disk_read *)strtoull(name + 1, NULL, 16);
+	else
+		c->fd = atoi(name);
 	c->io.magic = EXT2_ET_MAGIC_IO_CHANNEL;
 	c->io.manager = &ext4_io_manager;
 	c->io.name = c->name;
@@ -54,6 +59,11 @@ static errcode_t io_read64(io_channel io, unsigned long long block, int count, v
 	struct channel *c = (struct channel *)io;
 	size_t len = bytes(io, count), done = 0;
 
+	if (c->disk) {
+		int r = disk_read_at(c->disk, data, len, block * io->block_size);
+
+		return r == -ENODATA ? EXT2_ET_SHORT_READ : -r;
+	}
 	while (done < len) {
 		ssize_t n = pread(
 			c->fd, (char *)data + done, len - done, block * io->block_size + done);
@@ -71,6 +81,8 @@ static errcode_t io_read64(io_channel io, unsigned long long block, int count, v
 
 static errcode_t write_at(struct channel *c, const void *data, size_t len, uint64_t off)
 {
+	if (c->disk)
+		return EROFS;
 	for (size_t done = 0; done < len;) {
 		ssize_t n = pwrite(c->fd, (const char *)data + done, len - done, off + done);
 

@@ -24,7 +24,7 @@ enum {
 
 struct ext4_reader {
 	ext2_filsys fs;
-	int fd;
+	const struct disk_read *disk;
 	/* Blocks that files have claimed: each belongs to one, so more than there are is a lie, and a way to keep a
 	 * reader busy for years. */
 	uint64_t claimed, blocks;
@@ -60,18 +60,18 @@ static int check_features(const struct ext2_super_block *s, struct err *e)
 	return 0;
 }
 
-int ext4_reader_open(struct ext4_reader **ret, int fd, struct err *e)
+int ext4_reader_open(struct ext4_reader **ret, const struct disk_read *disk, struct err *e)
 {
 	struct ext4_reader *x = calloc(1, sizeof(*x));
-	char name[16];
+	char name[24];
 	errcode_t code;
 	int r = -ENOMEM;
 
 	if (!x)
 		return err_sys(e, r, "read the file system");
 	initialize_ext2_error_table();
-	x->fd = fd;
-	snprintf(name, sizeof(name), "%d", fd);
+	x->disk = disk;
+	snprintf(name, sizeof(name), "@%llx", (unsigned long long)(uintptr_t)disk);
 	code = ext2fs_open2(name, NULL, EXT2_FLAG_64BITS, 0, 0, &ext4_io_manager, &x->fs);
 	if (code) {
 		x->fs = NULL;
@@ -319,22 +319,11 @@ int ext4_reader_map(
 int ext4_reader_read(struct ext4_reader *x, const struct ext4_piece *p, uint64_t off, void *buf,
 	size_t len, struct err *e)
 {
-	uint64_t at = p->phys * x->fs->blocksize + off;
+	int r = disk_read_at(x->disk, buf, len, p->phys * x->fs->blocksize + off);
 
-	while (len) {
-		ssize_t n = pread(x->fd, buf, len, (off_t)at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, -errno, "read the disk");
-		if (n == 0)
-			return err_set(e, -EUCLEAN, "the disk's end is missing");
-		buf = (char *)buf + n;
-		at += (size_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
+	if (r == -ENODATA)
+		return err_set(e, -EUCLEAN, "the disk's end is missing");
+	return r < 0 ? err_sys(e, r, "read the disk") : 0;
 }
 
 /* --- links, directories, attributes --- */

@@ -8,6 +8,7 @@
 #define WSLX_IMAGE_EXT4_READ_H
 
 #include <stdbool.h>
+#include "lib/image/disk-read.h"
 #include "lib/image/ext4.h"
 
 struct ext4_reader;
@@ -15,10 +16,10 @@ struct ext4_reader;
 enum { EXT4_TARGET_MAX = 4096 };
 
 /*
- * fd: borrowed, readable; nothing is written. -EUCLEAN: damaged, or not cleanly unmounted (the journal holds what is
+ * disk: borrowed; nothing is written. -EUCLEAN: damaged, or not cleanly unmounted (the journal holds what is
  * not in its place yet); -EOPNOTSUPP: uses what is not read here (inline data, encryption).
  */
-int ext4_reader_open(struct ext4_reader **ret, int fd, struct err *e);
+int ext4_reader_open(struct ext4_reader **ret, const struct disk_read *disk, struct err *e);
 void ext4_reader_free(struct ext4_reader *x);
 uint64_t ext4_reader_used(
 	const struct ext4_reader *x); /* bytes of blocks in use, as it says itself */

@@ -110,7 +110,7 @@ static int parse(struct ext4_reader *x, const char *const *paths,
 	return r == -ENOENT ? 0 : r;
 }
 
-int facts_of_disk(int fd, struct image_facts *ret, struct err *e)
+int facts_of_disk(const struct disk_read *disk, struct image_facts *ret, struct err *e)
 {
 	static const char *const release[] = {"etc/os-release", "usr/lib/os-release", NULL};
 	static const char *const distribution[] = {"etc/wsl-distribution.conf", NULL};
@@ -119,12 +119,12 @@ int facts_of_disk(int fd, struct image_facts *ret, struct err *e)
 	struct ext4_file f;
 	struct image_info info;
 	bool has_etc = false, has_sh = false;
-	int r = image_probe(fd, &info);
+	int r = disk_read_probe(disk, &info);
 
 	if (r == 0 && info.kind == IMAGE_EXT4 && info.needs_recovery)
 		return 0;
 	if (r == 0)
-		r = ext4_reader_open(&x, fd, e);
+		r = ext4_reader_open(&x, disk, e);
 	else
 		err_sys(e, r, "read the disk");
 	if (r == 0) {

@@ -5,7 +5,7 @@
 #ifndef WSLX_IMAGE_FACTS_H
 #define WSLX_IMAGE_FACTS_H
 
-#include "lib/image/image.h"
+#include "lib/image/disk-read.h"
 
 enum { FACTS_FILE_MAX = 64 << 10 };
 
@@ -16,7 +16,7 @@ void facts_parse_distribution(const char *text, size_t len, struct image_facts *
 /* WSL's rule: it has /etc, or /bin/sh. -EINVAL with the reason. */
 int facts_check_root(bool has_etc, bool has_sh, struct err *e);
 
-/* All of it from an ext4 disk file. A disk whose journal has to be replayed first is not looked into. */
-int facts_of_disk(int fd, struct image_facts *ret, struct err *e);
+/* All of it from an ext4 disk. A disk whose journal has to be replayed first is not looked into. */
+int facts_of_disk(const struct disk_read *disk, struct image_facts *ret, struct err *e);
 
 #endif

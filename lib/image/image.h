@@ -55,6 +55,7 @@ struct image_export_opts {
 	int in_fd; /* borrowed: a disk with an ext4 file system that nobody writes to meanwhile */
 	int out_fd; /* borrowed: where the archive goes: file, pipe, device; for IMAGE_RAW an empty regular file */
 	enum image_format format;
+	bool vhdx; /* in_fd is a VHDX file, open for writing: its log is replayed */
 	enum image_compression compression; /* of IMAGE_TAR */
 	unsigned threads;		    /* to compress with, where that is possible */
 	void (*progress)(void *ctx, const struct image_progress *p);
@@ -71,7 +72,9 @@ int image_export(const struct image_export_opts *o, struct err *e);
 struct image_copy_opts {
 	int in_fd;  /* borrowed: a disk file */
 	int out_fd; /* borrowed: empty regular file; negative: nothing is copied */
-	bool vhdx; /* in_fd is a VHDX file; the copy is a raw disk, and must be one that can be used */
+	/* in_fd is a VHDX file; the copy is a raw disk, and must be one that can be used. Where nothing is copied, that is
+	 * checked of in_fd, open for writing: its log is replayed. */
+	bool vhdx;
 	/* Look into the copy (or in_fd) for a root file system: -EINVAL if there is none; image_job_facts() tells. */
 	bool examine;
 };

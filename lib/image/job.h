@@ -35,7 +35,8 @@ int job_run(const struct job_work *w, const struct job_report *to, struct err *e
 
 /* image_copy(), for the child's work. */
 int job_copy(int in, int out, const struct job_report *to, struct err *e);
-/* The same, as a VHDX file. */
+/* The same, from or to a VHDX file. */
+int job_from_vhdx(int in, int out, const struct job_report *to, struct err *e);
 int job_to_vhdx(int in, int out, const struct job_report *to, struct err *e);
 
 #endif

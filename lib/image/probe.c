@@ -172,17 +172,20 @@ int image_probe(int fd, struct image_info *ret)
 	return 0;
 }
 
+int image_check_info(const struct image_info *i, const char *name, struct err *e)
+{
+	switch (i->kind) {
+	case IMAGE_EXT4: return 0;
+	case IMAGE_CORRUPT: return err_set(e, -EINVAL, "disk %s is damaged: %s", name, i->what);
+	case IMAGE_EMPTY: return err_set(e, -EINVAL, "disk %s is empty: %s", name, i->what);
+	default: return err_set(e, -EINVAL, "disk %s cannot be used: it holds %s", name, i->what);
+	}
+}
+
 int image_check(int fd, const char *name, struct err *e)
 {
 	struct image_info i;
 	int r = image_probe(fd, &i);
 
-	if (r < 0)
-		return err_sys(e, r, "read disk %s", name);
-	switch (i.kind) {
-	case IMAGE_EXT4: return 0;
-	case IMAGE_CORRUPT: return err_set(e, -EINVAL, "disk %s is damaged: %s", name, i.what);
-	case IMAGE_EMPTY: return err_set(e, -EINVAL, "disk %s is empty: %s", name, i.what);
-	default: return err_set(e, -EINVAL, "disk %s cannot be used: it holds %s", name, i.what);
-	}
+	return r < 0 ? err_sys(e, r, "read disk %s", name) : image_check_info(&i, name, e);
 }

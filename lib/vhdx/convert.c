@@ -166,3 +166,14 @@ int vhdx_export(int in_fd, int out_fd, const struct vhdx_convert *c, struct err 
 	vhdx_close(v);
 	return r < 0 ? err_sys(e, r, "copy the disk") : 0;
 }
+
+int vhdx_recover(int fd, struct err *e)
+{
+	struct vhdx *v;
+	int r = vhdx_open(&v, &vhdx_fd_io, &fd, /* readonly= */ false, e);
+
+	if (r < 0)
+		return r;
+	r = vhdx_close(v);
+	return r < 0 ? err_sys(e, r, "finish what the disk's log has") : 0;
+}

@@ -142,6 +142,9 @@ struct vhdx_create_opts {
 	bool fixed; /* every block has its place; the host's file is sparse all the same */
 };
 
+/* What a file that was not closed has in its log is put in its place. */
+int vhdx_recover(int fd, struct err *e);
+
 /* Makes an empty file a VHDX file; flushed. On failure its content is rubbish. */
 int vhdx_create(
 	const struct vhdx_io *io, void *ctx, const struct vhdx_create_opts *o, struct err *e);
