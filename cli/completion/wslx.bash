@@ -9,9 +9,9 @@ _wslx_distributions()
 _wslx()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]:-}
-	local verbs="--list --install --import --import-in-place --export --manage --unregister --terminate --shutdown
-		--set-default --set-version --set-default-version --status --update --uninstall --version --help diag"
-	local options="--distribution --user --cd --exec --shell-type"
+	local verbs="--list --install --import --import-in-place --export --manage --mount --unmount --unregister --terminate --shutdown
+		--set-default --set-version --set-default-version --status --update --uninstall --version --help --debug-shell diag"
+	local options="--distribution --distribution-id --user --cd --exec --shell-type"
 
 	COMPREPLY=()
 	case $prev in
@@ -64,6 +64,15 @@ _wslx()
 			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		fi
 		;;
+	--mount)
+		if [[ $cur = -* ]]; then
+			mapfile -t COMPREPLY < <(compgen -W "--vhd --bare --name --type --options --partition" -- "$cur")
+		else
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		fi
+		;;
+	--unmount) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+	--debug-shell) mapfile -t COMPREPLY < <(compgen -W "--distribution" -- "$cur") ;;
 	--shutdown) mapfile -t COMPREPLY < <(compgen -W "--force" -- "$cur") ;;
 	--status | --version | -v) mapfile -t COMPREPLY < <(compgen -W "--json" -- "$cur") ;;
 	diag) mapfile -t COMPREPLY < <(compgen -W "list console kill registers dump timeline reclaim" -- "$cur") ;;

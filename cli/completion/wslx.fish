@@ -20,11 +20,12 @@ function __wslx_first
 end
 
 complete -c wslx -f
-for verb in list install import import-in-place export manage unregister terminate shutdown set-default set-version set-default-version status update uninstall version help
+for verb in list install import import-in-place export manage mount unmount unregister terminate shutdown set-default set-version set-default-version status update uninstall version help debug-shell
     complete -c wslx -n __wslx_first -l $verb
 end
 complete -c wslx -n __wslx_first -a diag
 complete -c wslx -s d -l distribution -x -a '(__wslx_distributions)'
+complete -c wslx -l distribution-id -x
 complete -c wslx -s u -l user -x
 complete -c wslx -l cd -x
 complete -c wslx -s e -l exec
@@ -37,6 +38,8 @@ complete -c wslx -n '__wslx_verb --manage' -a '--move --resize --compact --set-s
 complete -c wslx -n '__wslx_verb --export --import --import-in-place' -F
 complete -c wslx -n '__wslx_verb --export --import' -a '--format --vhd'
 complete -c wslx -l format -x -a 'tar tar.gz tar.xz tar.zst raw vhdx'
+complete -c wslx -n '__wslx_verb --mount --unmount' -F
+complete -c wslx -n '__wslx_verb --mount' -a '--vhd --bare --name --type --options --partition'
 complete -c wslx -n '__wslx_verb --shutdown' -a --force
 complete -c wslx -n '__wslx_verb --status --version -v' -a --json
 complete -c wslx -n '__wslx_verb diag' -a 'list console kill registers dump timeline reclaim'

@@ -10,6 +10,8 @@ guest.h): programs run on this host, as this user. The environment makes it misb
     FAKE_BOOT_DELAY=S     seconds until HELLO
     FAKE_ORDERLY=PATH     make this file when the host asks for a shutdown
     FAKE_THAWS=1          a file system that is frozen is not for long
+    FAKE_MOUNT=PATH       while this file exists its text is why MOUNT fails
+    FAKE_UNMOUNT=PATH     and UNMOUNT, with EBUSY
 """
 import argparse
 import array
@@ -29,6 +31,7 @@ import time
 
 HELLO, START, STOP, SHUTDOWN, STAT = 1, 16, 17, 18, 19
 FREEZE, THAW = 120, 121
+MOUNT, UNMOUNT = 113, 114
 BUSY, EXITED = 32, 33
 EXEC, ATTACH, STARTED, EXIT, FAILED = 48, 49, 50, 51, 52
 SIGNAL_SEND, RESIZE = 56, 57
@@ -36,6 +39,7 @@ REPLY = 1
 TAGS = ("VERSION CAPS TEXT BOOT_US DISTRO PORT LUN FSTYPE OPTIONS HOSTNAME UID TIMEOUT_MS MEM_TOTAL MEM_FREE UPTIME_MS "
         "TIME_NS COUNT ARG ENV USER CWD FLAGS FD0 FD1 FD2 ROWS COLS COOKIE STREAM PID STATUS SIGNAL ERRNO NAME").split()
 TAG = {name: i + 1 for i, name in enumerate(TAGS)}
+TAG.update(PARTITION=108, DEVICE=109)
 U64 = {"CAPS", "BOOT_US", "COOKIE", "TIME_NS", "MEM_TOTAL", "MEM_FREE", "UPTIME_MS"}
 FLAG_SHELL, FLAG_LOGIN, FLAG_CWD_MUST = 1, 2, 4
 FD_NULL, FD_PIPE, FD_TTY = 0, 1, 2
@@ -388,8 +392,21 @@ class Vm:
             except (EOFError, OSError):
                 pass
 
+    def volume(self, m):
+        trouble = os.environ.get("FAKE_MOUNT" if m.type == MOUNT else "FAKE_UNMOUNT", "")
+        if os.path.exists(trouble):
+            with open(trouble, encoding="utf-8") as f:
+                return pack(m.type, REPLY, m.id, errno.EINVAL if m.type == MOUNT else errno.EBUSY, ("TEXT", f.read()))
+        if m.get("LUN", 99) not in self.disks:
+            return pack(m.type, REPLY, m.id, errno.ENODEV, ("TEXT", "no disk appeared at this LUN"))
+        print("fake:", "MOUNT" if m.type == MOUNT else "UNMOUNT", *(n.decode() for n in m.all("NAME")), file=sys.stderr, flush=True)
+        return pack(m.type, REPLY, m.id, 0, ("DEVICE", "sdz"), ("FSTYPE", m.get("FSTYPE") or "ext4"))
+
     def request(self, m):
         if m.flags & REPLY:
+            return
+        if m.type in (MOUNT, UNMOUNT):
+            self.send(self.volume(m))
             return
         if m.type == START:
             self.send(self.start(m))

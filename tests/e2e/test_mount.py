@@ -2,7 +2,6 @@
 """Disks beside distributions: --mount and --unmount."""
 import fcntl
 import os
-import pathlib
 import signal
 import subprocess
 
@@ -76,6 +75,112 @@ def test_what_cannot_be_mounted(empty):
         fcntl.flock(f, fcntl.LOCK_EX)
         w.fails(125, "--mount", img, says=[str(img), "in use by another program"], timeout=60)
     w.fails(125, "--unmount", img, says=[str(img), "is not mounted"])
+    w.ok("--unmount")
+
+
+# --- the service ---
+
+@fake_only
+def test_the_list_of_mounts(fresh):
+    w = fresh
+    trouble, busy = w.tmp / "trouble", w.tmp / "busy"
+    w.env.update(FAKE_MOUNT=str(trouble), FAKE_UNMOUNT=str(busy))
+    w.kill(w.service_pid())  # the next one has this environment
+    img, other = w.tmp / "My disk.img", w.tmp / "other.img"
+    for i in (img, other):
+        i.write_bytes(bytes(1 << 20))
+    assert w.ok("--mount", img) == "/mnt/wsl/My_disk.img\n"
+    assert w.ok("--mount", img, "-p", "3") == "/mnt/wsl/My_disk.imgp3\n"
+    w.fails(125, "--mount", img, "-n", "x", says=["mounted already", "/mnt/wsl/My_disk.img"])
+    w.fails(125, "--mount", img, "-p", "3", says=["mounted already"])
+    w.fails(125, "--mount", img, "--bare", says=["attached already"])
+    w.fails(125, "--mount", other, "-n", "My_disk.img", says=["My disk.img", "--name"])
+    # By another name it is the same disk.
+    (w.tmp / "link").symlink_to(img)
+    os.link(img, w.tmp / "hard")
+    for same in ("link", "hard"):
+        w.fails(125, "--mount", w.tmp / same, says="mounted already")
+    # One that cannot be mounted is let go of, and not noted.
+    trouble.write_text("mount /dev/sdz (ext4): Structure needs cleaning")
+    w.fails(125, "--mount", other, says=[f"mount {other}: mount /dev/sdz (ext4): Structure needs cleaning"])
+    with open(other, "rb+") as f:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert mounts(w) == {"My_disk.img", "My_disk.imgp3"}
+    trouble.unlink()
+    with open(img, "rb+") as f, pytest.raises(BlockingIOError):
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # A new service, the same machine; a new machine; both.
+    w.kill(w.service_pid())
+    assert mounts(w) == {"My_disk.img", "My_disk.imgp3"}
+    w.ok("--shutdown")
+    w.ok("-d", "deb", "--", "true")
+    log = (w.data / "log/wslx-vmm.log").read_text()
+    assert log.count("fake: MOUNT My_disk.img\n") == 1 and log.count("fake: MOUNT My_disk.imgp3\n") == 1, log
+    w.kill(w.vmm_pids()[0])
+    w.kill(w.service_pid())
+    w.ok("-d", "deb", "--", "true")
+    # Who uses it is told, and it stays.
+    busy.write_text("My_disk.img is in use: sh (process 7 of deb)")
+    w.fails(125, "--unmount", img, says=[str(img), "sh (process 7 of deb)"])
+    assert mounts(w) == {"My_disk.img", "My_disk.imgp3"}
+    busy.unlink()
+    w.ok("--unmount", w.tmp / "link")
+    assert mounts(w) == set()
+    with open(img, "rb+") as f:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    w.fails(125, "--unmount", img, says="is not mounted")
+
+
+@fake_only
+def test_all_that_can_be_is_unmounted(fresh):
+    w = fresh
+    w.env["FAKE_UNMOUNT"] = str(w.tmp / "busy")
+    w.kill(w.service_pid())
+    for n in "abc":
+        (w.tmp / n).write_bytes(bytes(1 << 20))
+        w.ok("--mount", w.tmp / n)
+    (w.tmp / "busy").write_text("in use")
+    w.fails(125, "--unmount", says=[str(w.tmp / "a"), "in use"])
+    assert mounts(w) == set("abc")
+    (w.tmp / "busy").unlink()
+    w.ok("--unmount")
+    assert mounts(w) == set()
+    # Without a machine there is nothing to be waited for.
+    w.ok("--mount", w.tmp / "a")
+    w.ok("--shutdown", "--force")
+    w.ok("--unmount")
+    assert mounts(w) == set() and not w.vmm_pids()
+
+
+@fake_only
+def test_mounts_in_a_row_and_a_machine_that_does_not_start(fresh):
+    w = fresh
+    for n in range(6):
+        (w.tmp / f"d{n}").write_bytes(bytes(1 << 20))
+    ps = [w.popen("--mount", w.tmp / f"d{n}") for n in range(6)]
+    assert all(p.wait(60) == 0 for p in ps)
+    assert mounts(w) == {f"d{n}" for n in range(6)} and len(w.vmm_pids()) == 1
+    w.ok("--unmount")
+    w.ok("--shutdown")
+    w.kill(w.service_pid())
+    w.env["FAKE_FAIL"] = "no such machine"
+    w.fails(125, "--mount", w.tmp / "d0", says=["mount", "start the virtual machine", "no such machine"])
+    assert mounts(w) == set()
+
+
+@fake_only
+def test_it_lasts_only_until_the_machine_is_idle(fresh):
+    """A mount alone keeps no machine up, and is there with the next one."""
+    w = fresh
+    w.configure(wsl2_vmIdleTimeout=0)
+    (w.tmp / "d").write_bytes(bytes(1 << 20))
+    w.ok("--mount", w.tmp / "d")
+    wait_for("the machine to stop", lambda: not w.vmm_pids())
+    assert mounts(w) == {"d"}
+    with open(w.tmp / "d", "rb+") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        p = w.run("-d", "deb", "--", "true")
+        assert p.returncode == 0 and "in use by another program" in p.stderr
     w.ok("--unmount")
 
 

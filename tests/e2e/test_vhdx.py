@@ -81,7 +81,7 @@ def test_it_runs_and_others_can_read_it_after(vhdx):
     # A copy and a moved one are raw disks of the service's.
     w.ok("--manage", "v", "--clone", "copy", timeout=120)
     assert w.list()["copy"]["format"] == "raw"
-    assert w.ok("-d", "copy", "--", "cd /root && sha256sum -c sum", timeout=60) == "noise: OK\n"
+    assert w.ok("-d", "copy", "--", "cd /root && sha256sum -c sum", timeout=60) == "/root/noise: OK\n"
     w.ok("--manage", "v", "--move", w.tmp / "moved", timeout=120)
     assert w.list()["v"]["format"] == "raw" and sh(w, "cat /root/mark") == "mark\n"
 
