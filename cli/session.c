@@ -56,7 +56,8 @@ static int open_connections(struct session *s, const struct client_streams *st, 
 	s->vm = js_u64(reply, "vm", 0);
 	s->uid = (uint32_t)js_u64(reply, "uid", 0);
 	/* Only where somebody sits, and wants nothing else. */
-	s->oobe = st->tty && !s->spec->args[0] && !s->spec->debug && js_bool(reply, "run_oobe", false);
+	s->oobe = st->tty && !s->spec->args[0] && !s->spec->debug &&
+		  js_bool(reply, "run_oobe", false);
 	warnings = js_get(reply, "warnings");
 	for (size_t i = 0; warnings && i < json_object_array_length(warnings); i++)
 		warning("%s", json_object_get_string(json_object_array_get_idx(warnings, i)));

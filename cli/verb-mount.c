@@ -54,7 +54,8 @@ static int parse(int argc, char **argv, struct args *a)
 	if (!a->disk)
 		return usage_error("--mount needs a disk");
 	if (a->bare && (a->name || a->type || a->options || a->partition))
-		return usage_error("--mount: --bare excludes --name, --type, --options and --partition");
+		return usage_error(
+			"--mount: --bare excludes --name, --type, --options and --partition");
 	return 0;
 }
 
@@ -64,7 +65,8 @@ static int partition_number(const char *text, unsigned long *ret)
 
 	*ret = strtoul(text, &end, 10);
 	return *text < '0' || *text > '9' || *end || *ret < 1 || *ret > 255
-		       ? usage_error("--mount: --partition '%s': a number from 1 on is needed", text)
+		       ? usage_error(
+				 "--mount: --partition '%s': a number from 1 on is needed", text)
 		       : 0;
 }
 
@@ -102,8 +104,8 @@ static int open_disk(const char *path, struct err *e)
 	if (fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM))
 		fd = open(path, O_RDONLY | flags);
 	if (fd < 0 && errno == EBUSY)
-		return err_set(e, -EBUSY, "%s is in use by this host: mounted, or part of something",
-			path);
+		return err_set(e, -EBUSY,
+			"%s is in use by this host: mounted, or part of something", path);
 	return fd < 0 ? err_sys(e, -errno, "%s", path) : fd;
 }
 
@@ -114,8 +116,7 @@ static int check_format(const struct args *a, int fd, bool *ret_vhdx, struct err
 	if (a->vhd && !*ret_vhdx && (ends_in(a->disk, ".vhdx") || ends_in(a->disk, ".vhd")))
 		return err_set(e, -EINVAL, "%s is not a VHDX file", a->disk);
 	if (!a->vhd && (ends_in(a->disk, ".vhdx") || ends_in(a->disk, ".vhd")))
-		return err_set(
-			e, -EINVAL, "%s is a virtual disk; mount it with --vhd", a->disk);
+		return err_set(e, -EINVAL, "%s is a virtual disk; mount it with --vhd", a->disk);
 	return 0;
 }
 

@@ -43,7 +43,8 @@ static int take_id(const char *text, char id[ID_LEN + 1])
 		n -= 2;
 	}
 	if (n != ID_LEN || strspn(text, "0123456789abcdefABCDEF-") < n)
-		return usage_error("--distribution-id '%s': an id as in --list --json is needed", text);
+		return usage_error(
+			"--distribution-id '%s': an id as in --list --json is needed", text);
 	for (size_t i = 0; i < n; i++)
 		id[i] = (char)tolower((unsigned char)text[i]);
 	id[n] = '\0';

@@ -328,7 +328,7 @@ static int start_copy(struct exporting *x, struct err *e)
 		return from;
 	x->vhdx = reg->vhdx;
 	x->disk = x->format == IMAGE_RAW && !x->vhdx ? fcntl(x->out, F_DUPFD_CLOEXEC, 3)
-					 : unnamed_file(reg->dir, e);
+						     : unnamed_file(reg->dir, e);
 	if (x->disk < 0)
 		return e->code ? e->code : err_sys(e, -errno, "copy its disk");
 	const struct image_copy_opts o = {.in_fd = from, .out_fd = x->disk};

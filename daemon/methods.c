@@ -234,8 +234,8 @@ static void m_vm_end(void *ctx, struct ctl_call *call, struct json_object *param
 
 static const struct js_field f_name[] = {{"name", JS_STR, .required = true, .max = 255}};
 static const struct js_field f_hello[] = {{"version", JS_STR, .max = 64}};
-static const struct js_field f_open[] = {
-	{"distribution", JS_STR, .max = 255}, {"id", JS_STR, .max = 64}, {"connections", JS_U64, .required = true, .max = 4}};
+static const struct js_field f_open[] = {{"distribution", JS_STR, .max = 255},
+	{"id", JS_STR, .max = 64}, {"connections", JS_U64, .required = true, .max = 4}};
 static const struct js_field f_import[] = {{"name", JS_STR, .required = true, .max = 255},
 	{"dir", JS_STR, .max = 3800}, {"uid", JS_U64, .max = UINT32_MAX - 1},
 	{"size", JS_U64, .max = 1ull << 44}, {"vhd", JS_BOOL}};

@@ -41,7 +41,7 @@ struct service {
 	uint64_t machine_serial;
 	struct service_end ends[SERVICE_ENDS]; /* the last one at (nends - 1) % SERVICE_ENDS */
 	unsigned nends;
-	struct distro *distros;		 /* those that are not stopped, or wanted */
+	struct distro *distros; /* those that are not stopped, or wanted */
 	struct volumes *volumes;
 	struct shutdown_wait *shutdowns; /* calls that wait for VMs to end */
 	unsigned jobs;			 /* imports and the like under way */

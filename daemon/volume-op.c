@@ -28,7 +28,7 @@ struct volume_op {
 	struct service *s;
 	struct ctl_call *call; /* NULL: nobody waits for it */
 	enum kind kind;
-	bool running; /* a callback will come */
+	bool running;  /* a callback will come */
 	bool given_up; /* ... for which nobody waits */
 	int fd;
 	struct volume *want; /* MOUNT, RESTORE: with at most one mount */
@@ -315,11 +315,13 @@ static int check(const struct volume_op *op, struct err *e)
 		return 0;
 	for (const struct volume_mount *k = known ? known->mounts : NULL; k; k = k->next)
 		if (k->partition == m->partition)
-			return err_set(e, -EEXIST, "it is mounted already, at /mnt/wsl/%s", k->name);
+			return err_set(
+				e, -EEXIST, "it is mounted already, at /mnt/wsl/%s", k->name);
 	other = volume_named(vs, m->name);
 	if (other)
-		return err_set(e, -EEXIST, "/mnt/wsl/%s is %s already; choose another name with --name",
-			m->name, other->path);
+		return err_set(e, -EEXIST,
+			"/mnt/wsl/%s is %s already; choose another name with --name", m->name,
+			other->path);
 	return 0;
 }
 
@@ -462,8 +464,7 @@ static void advance(void *ctx)
 	}
 	if (!op || op->running)
 		return;
-	if (!m && op->kind != UNMOUNT &&
-		machine_start(s, "", NULL, &m, &op->e) < 0) {
+	if (!m && op->kind != UNMOUNT && machine_start(s, "", NULL, &m, &op->e) < 0) {
 		finish(op, NULL);
 		return;
 	}

@@ -14,7 +14,8 @@
 
 int shared_set_up(struct err *e)
 {
-	int r = mount_at("shared", SHARED_TREE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m", e);
+	int r = mount_at(
+		"shared", SHARED_TREE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m", e);
 
 	if (r == 0 && mount(NULL, SHARED_TREE, NULL, MS_SHARED, NULL) < 0)
 		r = err_sys(e, -errno, "share %s", SHARED_TREE);

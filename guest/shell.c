@@ -28,8 +28,7 @@ enum { LOOK_MS = 500, FIRST_MS = 30000 };
 
 /* --- what it sees --- */
 
-static const char *const lent[] = {
-	"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc"};
+static const char *const lent[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc"};
 
 static int distro_init_pid(pid_t supervisor, pid_t *ret)
 {

@@ -50,8 +50,8 @@ TEST(a_whole_request_is_read)
 
 TEST(a_name_that_leads_elsewhere_is_refused)
 {
-	static const char *const names[] = {"", ".", "..", "../x", "a/b", "/etc", "-rf", "a b", "\n",
-		"0123456789012345678901234567890123456789012345678901234567890123456789"};
+	static const char *const names[] = {"", ".", "..", "../x", "a/b", "/etc", "-rf", "a b",
+		"\n", "0123456789012345678901234567890123456789012345678901234567890123456789"};
 	struct volume_spec v;
 	struct wire_w w;
 

@@ -36,8 +36,8 @@ int volume_spec_parse(const struct wire_msg *m, struct volume_spec *ret, struct 
 
 	*ret = (struct volume_spec){.lun = wire_get_u32(m, WSLX_A_LUN, UINT32_MAX),
 		.partition = wire_get_u32(m, WSLX_A_PARTITION, 0),
-		.timeout_ms = MIN(wire_get_u32(m, WSLX_A_DISK_TIMEOUT_MS, 10000),
-			(uint32_t)TIMEOUT_MAX_MS)};
+		.timeout_ms = MIN(
+			wire_get_u32(m, WSLX_A_DISK_TIMEOUT_MS, 10000), (uint32_t)TIMEOUT_MAX_MS)};
 	if (ret->lun == UINT32_MAX)
 		return err_set(e, -EINVAL, "MOUNT without a LUN");
 	if (ret->partition > PARTITION_MAX)

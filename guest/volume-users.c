@@ -86,8 +86,7 @@ static const char *owner_of(const char *pid, volume_owner_fn owner)
 	return owner(id);
 }
 
-static size_t describe(
-	const char *pid, volume_owner_fn owner, bool first, char *buf, size_t cap)
+static size_t describe(const char *pid, volume_owner_fn owner, bool first, char *buf, size_t cap)
 {
 	cleanup_free char *comm = NULL, *status = NULL;
 	const char *distro = owner_of(pid, owner);
@@ -104,8 +103,8 @@ static size_t describe(
 	for (char *p = comm; *p; p++)
 		if (!isprint((unsigned char)*p))
 			*p = '?';
-	n = snprintf(buf, cap, "%s%s (process %u%s%s)", first ? "" : ", ", comm,
-		inner_pid(status), distro ? " of " : "", distro ? distro : "");
+	n = snprintf(buf, cap, "%s%s (process %u%s%s)", first ? "" : ", ", comm, inner_pid(status),
+		distro ? " of " : "", distro ? distro : "");
 	return n > 0 && (size_t)n < cap ? (size_t)n : 0;
 }
 

@@ -51,8 +51,7 @@ static void each_dev(void (*fn)(int dev, const char *node), const char *node)
 		snprintf(path, sizeof(path), "/proc/%s/root", de->d_name);
 		root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (root >= 0)
-			dev = openat(root, "dev",
-				O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			dev = openat(root, "dev", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (dev >= 0)
 			fn(dev, node);
 	}
@@ -148,8 +147,8 @@ static void list_partitions(const char *disk, char *buf, size_t cap)
 }
 
 /* What is to be mounted: "sdb", "sdb1". */
-static int choose(const char *disk, const struct volume_spec *v, char *ret, size_t cap,
-	struct err *e)
+static int choose(
+	const char *disk, const struct volume_spec *v, char *ret, size_t cap, struct err *e)
 {
 	char path[300], have[100];
 
@@ -161,8 +160,8 @@ static int choose(const char *disk, const struct volume_spec *v, char *ret, size
 	if (access(path, F_OK) == 0)
 		return 0;
 	list_partitions(disk, have, sizeof(have));
-	return have[0] ? err_set(e, -ENXIO, "the disk has no partition %u; it has %s",
-				 v->partition, have)
+	return have[0] ? err_set(e, -ENXIO, "the disk has no partition %u; it has %s", v->partition,
+				 have)
 		       : err_set(e, -ENXIO, "the disk has no partitions that are known");
 }
 
@@ -182,10 +181,10 @@ static int find_type(const char *dev, const char *disk, struct volume_spec *v, s
 		return err_set(e, -EINVAL, "it holds %s, no file system", t.what);
 	list_partitions(disk, have, sizeof(have));
 	if (!v->partition && have[0])
-		return err_set(e, -EINVAL, "the disk has partitions (%s); choose one with --partition",
-			have);
-	return err_set(e, -EINVAL,
-		"no file system that is known was found; --type says which one it is");
+		return err_set(e, -EINVAL,
+			"the disk has partitions (%s); choose one with --partition", have);
+	return err_set(
+		e, -EINVAL, "no file system that is known was found; --type says which one it is");
 }
 
 static int mount_file_system(const char *dev, const struct volume_spec *v, struct err *e)
@@ -201,9 +200,9 @@ static int mount_file_system(const char *dev, const struct volume_spec *v, struc
 		strcat(data, data[0] ? ",errors=remount-ro" : "errors=remount-ro");
 	snprintf(at, sizeof(at), SHARED_TREE "/%s", v->name);
 	if (mkdir(at, 0755) < 0)
-		return errno == EEXIST ? err_set(e, -EEXIST, "something is mounted as %s already",
-						 v->name)
-				       : err_sys(e, -errno, "create %s", at);
+		return errno == EEXIST
+			       ? err_set(e, -EEXIST, "something is mounted as %s already", v->name)
+			       : err_sys(e, -errno, "create %s", at);
 	if (mount(dev, at, v->fstype, flags, data) == 0)
 		return 0;
 	r = -errno;
@@ -271,8 +270,7 @@ static int unmount(const char *name, volume_owner_fn owner, struct err *e)
 	return 0;
 }
 
-int volume_unmount(
-	const struct wire_msg *m, volume_owner_fn owner, struct wire_w *w, struct err *e)
+int volume_unmount(const struct wire_msg *m, volume_owner_fn owner, struct wire_w *w, struct err *e)
 {
 	uint32_t lun = wire_get_u32(m, WSLX_A_LUN, UINT32_MAX);
 	struct wire_attr a;

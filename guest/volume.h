@@ -15,7 +15,7 @@ enum { VOLUME_NAMES = 64 };
 
 /* A MOUNT, checked and copied. */
 struct volume_spec {
-	uint32_t lun, partition, timeout_ms; /* partition 0: the whole disk */
+	uint32_t lun, partition, timeout_ms;	 /* partition 0: the whole disk */
 	char name[65], fstype[32], options[512]; /* name "": it is only attached */
 };
 

@@ -77,7 +77,8 @@ enum wslx_type {
 	 * A disk of no distribution, at LUN. Without NAME it is only attached: its device is to be seen in distributions. With
 	 * NAME its file system, or that of its PARTITION (absent: the whole disk), is mounted at /mnt/wsl/NAME in all of them.
 	 */
-	WSLX_MOUNT = 113, /* LUN, DISK_TIMEOUT_MS, [NAME, PARTITION, FSTYPE, OPTIONS] -> DEVICE, FSTYPE */
+	WSLX_MOUNT =
+		113, /* LUN, DISK_TIMEOUT_MS, [NAME, PARTITION, FSTYPE, OPTIONS] -> DEVICE, FSTYPE */
 	/* EBUSY: TEXT says who uses it; what could be unmounted is, and the disk has to stay. */
 	WSLX_UNMOUNT = 114, /* LUN, NAME..: replies when the host may detach the disk */
 
