@@ -122,6 +122,37 @@ TEST(what_is_known_of_a_distribution_is_kept)
 }
 
 /* Entries as they were written before there was more to know. */
+TEST(the_format_of_a_disk_is_kept_and_one_that_is_not_known_is_refused)
+{
+	struct reg_entry a = make("a"), b = make("b");
+	char path[128], *text = NULL, *at;
+	struct err e = {0};
+	size_t len;
+
+	fresh();
+	struct registry *r = open_it();
+	REQUIRE(r != NULL);
+	a.disk = deb;
+	a.vhdx = true;
+	CHECK_EQ(registry_add(r, &a, &e), 0);
+	CHECK_EQ(registry_add(r, &b, &e), 0);
+	registry_free(r);
+	r = open_it();
+	REQUIRE(r != NULL);
+	CHECK(registry_find(r, "a")->vhdx && !registry_find(r, "b")->vhdx);
+	registry_free(r);
+
+	snprintf(path, sizeof(path), "%s/registry.json", dir);
+	REQUIRE(io_read_file(path, 1 << 16, &text, &len) == 0);
+	at = strstr(text, "\"vhdx\"");
+	REQUIRE(at != NULL);
+	memcpy(at, "\"qcow\"", 6);
+	touch(path, text);
+	CHECK_EQ(registry_open(dir, &r, &e), -EBADMSG);
+	free(text);
+	gone();
+}
+
 TEST(an_old_file_is_read)
 {
 	char path[128];

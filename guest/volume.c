@@ -250,7 +250,7 @@ int volume_mount(const struct wire_msg *m, struct wire_w *w, struct err *e)
 /* 0 when nothing is mounted there any more. */
 static int unmount(const char *name, volume_owner_fn owner, struct err *e)
 {
-	struct stat st, above;
+	struct stat st = {0}, above;
 	char at[100], who[400];
 	int r;
 
@@ -260,7 +260,8 @@ static int unmount(const char *name, volume_owner_fn owner, struct err *e)
 	if (umount2(at, UMOUNT_NOFOLLOW) < 0 && errno != EINVAL) {
 		r = -errno;
 		who[0] = '\0';
-		if (r == -EBUSY && stat(SHARED_TREE, &above) == 0 && above.st_dev != st.st_dev)
+		if (r == -EBUSY && st.st_dev && stat(SHARED_TREE, &above) == 0 &&
+			above.st_dev != st.st_dev)
 			volume_users(st.st_dev, owner, who, sizeof(who));
 		if (who[0])
 			return err_set(e, r, "%s is in use: %s", name, who);

@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import fake_only, real_only, wait_for
+from conftest import fake_only, real_only, rootfs, wait_for
 
 def tool(*argv, **kw):
     env = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
@@ -339,6 +339,35 @@ def test_it_is_mounted_again_when_the_machine_starts_again(fresh):
     assert p.returncode == 0 and p.stdout == "" and "keep.img" in p.stderr and "No such file" in p.stderr
     w.ok("--unmount", img)
     assert mounts(w) == set()
+
+
+@real_only
+def test_services_of_systemd_see_it_too(empty):
+    """Services with mount namespaces of their own, whose copies come and go with it."""
+    w = empty
+    w.import_deb("deb", rootfs("WSLX_TEST_SYSTEMD_ROOTFS"))
+    w.sh("printf '[boot]\\nsystemd=true\\n' >/etc/wsl.conf")
+    w.ok("--terminate", "deb", timeout=60)
+    img = ext4(w.tmp / "data.img")
+    p = w.popen("-d", "deb", "--", "systemd-run -q --unit=own -p PrivateTmp=yes -p ProtectSystem=yes sleep infinity; echo up; read x; "
+                "nsenter -m -t $(systemctl show -P MainPID own) cat /mnt/wsl/data/file", stdin=subprocess.PIPE)
+    assert p.stdout.readline() == b"up\n"
+    w.ok("--mount", img, "--name", "data", timeout=60)
+    assert p.communicate(b"\n", timeout=120)[0] == b"hello\n"
+    w.sh("systemctl is-active -q own")
+    w.ok("--unmount", img)
+    assert w.sh("ls /mnt/wsl") == ""
+
+
+@real_only
+def test_one_with_a_machine_of_its_own_does_not_get_it(fresh):
+    w = fresh
+    w.configure(**{"distribution.deb_isolation": "vm"})
+    w.ok("--mount", ext4(w.tmp / "data.img"), "-n", "data", timeout=60)
+    assert w.sh("ls /mnt/wsl") == "" and len(w.vmm_pids()) == 2
+    # Its machine can be looked into all the same.
+    assert w.ok("--debug-shell", "-d", "deb", "--", "ls /run/shared; echo over", timeout=60) == "over\n"
+    w.ok("--unmount")
 
 
 # --- a shell in the machine ---
