@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "lib/base/err.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,12 @@ static PRINTF_LIKE(3, 0) void set_text(
 	if (tail && n >= 0 && (size_t)n < sizeof(e->text))
 		snprintf(e->text + n, sizeof(e->text) - n, ": %s", tail);
 	e->code = code;
+}
+
+/* musl has no words for what ext4 says of a file system that contradicts itself; glibc's are riddles. */
+static const char *words(int code)
+{
+	return code == -EUCLEAN ? "the file system is damaged" : strerror(-code);
 }
 
 int err_set(struct err *e, int code, const char *fmt, ...)
@@ -34,7 +41,7 @@ int err_sys(struct err *e, int code, const char *fmt, ...)
 	if (!e)
 		return code;
 	va_start(ap, fmt);
-	set_text(e, code, fmt, ap, strerror(-code));
+	set_text(e, code, fmt, ap, words(code));
 	va_end(ap);
 	return code;
 }
@@ -46,7 +53,7 @@ int err_wrap(struct err *e, int code, const char *fmt, ...)
 
 	if (!e)
 		return code;
-	snprintf(inner, sizeof(inner), "%s", e->code ? e->text : strerror(-code));
+	snprintf(inner, sizeof(inner), "%s", e->code ? e->text : words(code));
 	va_start(ap, fmt);
 	set_text(e, code, fmt, ap, inner);
 	va_end(ap);

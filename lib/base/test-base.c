@@ -29,6 +29,9 @@ TEST(err_wrap_without_inner_text_uses_strerror)
 	err_wrap(&e, -ENOENT, "open");
 	CHECK_STR(e.text, "open: No such file or directory");
 	CHECK_EQ(err_set(NULL, -EIO, "ignored"), -EIO);
+	e.code = 0;
+	err_wrap(&e, -EUCLEAN, "mount");
+	CHECK_STR(e.text, "mount: the file system is damaged");
 }
 
 TEST(range_ok_catches_wraps)
