@@ -18,13 +18,16 @@
 
 enum { MAX_ARGS = 24, SAID = 2000 };
 
+/* In the folders of PATH; only absolute ones count. */
 static int find_program(const char *name, char *buf, size_t cap, struct err *e)
 {
-	static const char *const dirs[] = {"/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"};
+	const char *path = getenv("PATH");
+	size_t len;
 
-	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
-		snprintf(buf, cap, "%s/%s", dirs[i], name);
-		if (access(buf, X_OK) == 0)
+	for (const char *p = path ? path : "/usr/bin:/bin"; *p; p += len + (p[len] == ':')) {
+		len = strcspn(p, ":");
+		if (*p == '/' && (size_t)snprintf(buf, cap, "%.*s/%s", (int)len, p, name) < cap &&
+			access(buf, X_OK) == 0)
 			return 0;
 	}
 	return err_set(e, -ENOENT, "%s is needed; install it", name);
@@ -48,7 +51,7 @@ static const char *last_line(int fd, char *buf, size_t cap)
 static int run(const char **argv, int out, struct err *e)
 {
 	cleanup_close int said = memfd_create("stderr", MFD_CLOEXEC);
-	char path[64], text[SAID];
+	char path[PATH_MAX], text[SAID];
 	struct proc_spawn s = {.argv = argv, .std = {-1, out, said}, .keep = -1, .bound = true};
 	const char *name = argv[0];
 	int status, r = find_program(name, path, sizeof(path), e);
