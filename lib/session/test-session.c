@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include "lib/base/io.h"
 #include "lib/session/session.h"
@@ -88,12 +89,11 @@ static int put_attach(uint64_t cookie, unsigned n)
 }
 
 /* args: NULL-terminated. kinds: "ppt" etc. False when EXEC was refused: error and text are set. */
-static bool run(struct client *c, const char *kinds, unsigned flags, const char *user,
+static bool ask(struct client *c, const char *kinds, unsigned flags, const char *user,
 	const char *cwd, const char *const *args)
 {
 	static const enum wslx_tag tag[3] = {WSLX_A_FD0, WSLX_A_FD1, WSLX_A_FD2};
 	struct wire_w w;
-	bool tty = false;
 
 	memset(c, 0, sizeof(*c));
 	for (int i = 0; i < WSLX_STREAMS; i++)
@@ -111,24 +111,31 @@ static bool run(struct client *c, const char *kinds, unsigned flags, const char 
 	wire_u32(&w, WSLX_A_FLAGS, flags);
 	wire_u32(&w, WSLX_A_ROWS, 33);
 	wire_u32(&w, WSLX_A_COLS, 77);
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 3; i++)
 		wire_u32(&w, tag[i],
 			kinds[i] == 'p'	  ? WSLX_FD_PIPE
 			: kinds[i] == 't' ? WSLX_FD_TTY
 					  : WSLX_FD_NULL);
-		tty |= kinds[i] == 't';
-	}
 	if (wire_send(&w, c->ctl) < 0 || wire_recv(c->ctl, c->buf, sizeof(c->buf), &c->m) < 0)
 		return false;
 	c->error = c->m.error;
 	wire_get_str(&c->m, WSLX_A_TEXT, c->text, sizeof(c->text));
-	if (c->error)
+	return !c->error;
+}
+
+/* The same, and its streams are attached. */
+static bool run(struct client *c, const char *kinds, unsigned flags, const char *user,
+	const char *cwd, const char *const *args)
+{
+	uint64_t cookie;
+
+	if (!ask(c, kinds, flags, user, cwd, args))
 		return false;
-	uint64_t cookie = wire_get_u64(&c->m, WSLX_A_COOKIE, 0);
+	cookie = wire_get_u64(&c->m, WSLX_A_COOKIE, 0);
 	for (int i = 0; i < 3; i++)
 		if (kinds[i] == 'p')
 			c->stream[i] = put_attach(cookie, (unsigned)i);
-	if (tty)
+	if (strchr(kinds, 't'))
 		c->stream[WSLX_STREAM_TTY] = put_attach(cookie, WSLX_STREAM_TTY);
 	return true;
 }
@@ -331,6 +338,41 @@ static void *feed(void *ctx)
 	}
 	shutdown(fd, SHUT_WR);
 	return NULL;
+}
+
+/* Sessions whose streams nobody attaches: they count, and cost no process. */
+TEST(the_session_beyond_the_limit_is_refused_and_one_that_ends_makes_room)
+{
+	enum { LIMIT = 1024 };
+	static const char *const args[] = {"true", NULL};
+	static struct client c;
+	static int fd[LIMIT];
+	struct rlimit rl;
+	int n = 0;
+
+	REQUIRE(serve());
+	REQUIRE(getrlimit(RLIMIT_NOFILE, &rl) == 0);
+	rl.rlim_cur = rl.rlim_max;
+	REQUIRE(setrlimit(RLIMIT_NOFILE, &rl) == 0);
+	REQUIRE(prlimit(server_pid, RLIMIT_NOFILE, &rl, NULL) == 0);
+	while (n < LIMIT && ask(&c, "nnp", 0, NULL, NULL, args))
+		fd[n++] = c.ctl;
+	REQUIRE(n == LIMIT);
+	CHECK(!ask(&c, "nnp", 0, NULL, NULL, args));
+	CHECK_EQ(c.error, EAGAIN);
+	CHECK_STR(c.text, "too many sessions in this distribution");
+	close(c.ctl);
+	while (n > 0)
+		close(fd[--n]);
+	/* The server hears of their ends when it comes to them. */
+	for (int i = 0; i < 500; i++) {
+		if (run(&c, "nnn", 0, NULL, NULL, args))
+			break;
+		close(c.ctl);
+		usleep(20000);
+	}
+	REQUIRE(c.error == 0);
+	CHECK_EQ(wait_exit(&c), 0);
 }
 
 TEST(sixteen_mebibytes_through_cat_come_back_as_they_were)
