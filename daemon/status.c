@@ -120,6 +120,8 @@ static void vmm_said(void *ctx, struct json_object *result)
 		set_engine(st, js_str(result, "engine", "unknown"), js_str(result, "reason", ""));
 		if (vm)
 			js_set(vm, "vmm", json_object_get(result));
+	} else {
+		set_engine(st, "unknown", "wslx-vmm does not answer");
 	}
 	finish(st);
 }

@@ -9,6 +9,7 @@ guest.h): programs run on this host, as this user. The environment makes it misb
     FAKE_NO_HELLO=1       never connect to the host
     FAKE_BOOT_DELAY=S     seconds until HELLO
     FAKE_ORDERLY=PATH     make this file when the host asks for a shutdown
+    FAKE_NO_START=1       never answer that a distribution has started
     FAKE_THAWS=1          a file system that is frozen is not for long
     FAKE_MOUNT=PATH       while this file exists its text is why MOUNT fails
     FAKE_UNMOUNT=PATH     and UNMOUNT, with EBUSY
@@ -325,7 +326,8 @@ class Vm:
 
     def control(self, method, params, fds):
         if method == "status":
-            return {"engine": "soft", "reason": "it is a fake", "state": "running"}
+            return {"engine": "soft", "reason": "it is a fake", "state": "running", "memory_mib": 1024, "cpus": 1,
+                    "luns": sorted(self.disks), "memory_used": 1 << 20, "began": 0, "entered": 0}
         if method == "disk-attach":
             fd = fds.pop(0)
             if params["lun"] in self.disks:
@@ -408,7 +410,9 @@ class Vm:
         if m.type in (MOUNT, UNMOUNT):
             self.send(self.volume(m))
             return
-        if m.type == START:
+        if m.type == START and "FAKE_NO_START" in os.environ:
+            pass
+        elif m.type == START:
             self.send(self.start(m))
         elif m.type == STOP:
             d = self.distros.pop(m.get("DISTRO"), None)
