@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
 
@@ -61,8 +62,11 @@ int usage_error(const char *fmt, ...)
 
 void warning(const char *fmt, ...)
 {
+	const char *silent = getenv("WSL_DISABLE_WARNINGS");
 	va_list ap;
 
+	if (silent && strcmp(silent, "1") == 0)
+		return;
 	va_start(ap, fmt);
 	say("warning: ", fmt, ap, "");
 	va_end(ap);

@@ -83,6 +83,54 @@ TEST(keys_that_mean_nothing_here_are_accepted)
 	unlink(path);
 }
 
+/* All that WSL 2.6 knows: what has no meaning here, or not yet one, is not taken for a mistake. */
+TEST(no_key_of_wslconfig_is_unknown)
+{
+	static const char *const wsl2[] = {"kernel", "kernelCommandLine", "kernelModules", "memory",
+		"processors", "swap", "swapFile", "localhostForwarding", "networkingMode",
+		"vmSwitch", "macAddress", "dhcp", "dhcpTimeout", "ipv6", "dnsProxy", "dnsTunneling",
+		"firewall", "autoProxy", "nestedVirtualization", "virtio", "virtio9p", "virtiofs",
+		"hostFileSystemAccess", "gpuSupport", "guiApplications", "systemDistro",
+		"vmIdleTimeout", "kernelBootTimeout", "distributionStartTimeout",
+		"mountDeviceTimeout", "debugConsole", "debugConsoleLogFile", "earlyBootLogging",
+		"kernelDebugPort", "hardwarePerformanceCounters", "defaultVhdSize",
+		"crashDumpFolder", "maxCrashDumpCount", "loadKernelModules",
+		"loadDefaultKernelModules", "isolateDistroCgroup", "safeMode", "telemetry"};
+	static const char *const general[] = {"distributionInstallPath", "instanceIdleTimeout"};
+	static const char *const experimental[] = {"autoMemoryReclaim", "sparseVhd",
+		"bestEffortDnsParsing", "dnsTunnelingIpAddress", "initialAutoProxyTimeout",
+		"ignoredPorts", "hostAddressLoopback", "setVersionDebug", "swiotlb",
+		"virtioFsAggregateShares", "networkingMode", "dnsTunneling", "firewall",
+		"autoProxy"};
+	const struct {
+		const char *name;
+		const char *const *keys;
+		size_t n;
+	} sections[] = {{"wsl2", wsl2, ARRAY_LEN(wsl2)}, {"general", general, ARRAY_LEN(general)},
+		{"experimental", experimental, ARRAY_LEN(experimental)}};
+	struct settings s;
+	struct err e = {0};
+
+	for (size_t i = 0; i < ARRAY_LEN(sections); i++)
+		for (size_t k = 0; k < sections[i].n; k++) {
+			char text[128];
+
+			snprintf(text, sizeof(text), "[%s]\n%s=\n", sections[i].name,
+				sections[i].keys[k]);
+			write_conf(text);
+			REQUIRE(settings_load(path, &s, &e) == 0);
+			if (strstr(js_text(s.warnings), "unknown key"))
+				printf("# %s\n", js_text(s.warnings));
+			CHECK(!strstr(js_text(s.warnings), "unknown key"));
+			settings_done(&s);
+		}
+	write_conf("[wsl2]\nnoKeyOfWsl=\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	CHECK(strstr(js_text(s.warnings), "unknown key") != NULL);
+	settings_done(&s);
+	unlink(path);
+}
+
 TEST(the_settings_of_the_vm_are_read)
 {
 	struct settings s;

@@ -151,8 +151,10 @@ def corrupt(disk, offset, data):
         f.write(data)
 
 
-@pytest.mark.parametrize("how", ["superblock", "groups", "truncated", "gone", "foreign", "empty"])
-def test_bad_disk(fresh, how):
+@pytest.mark.parametrize("how, says", [
+    ("superblock", "it holds nothing that is known"), ("groups", "the file system is damaged"), ("truncated", "whose end is missing"),
+    ("gone", "No such file"), ("foreign", "it holds an xfs file system"), ("empty", "nothing but zeroes")])
+def test_bad_disk(fresh, how, says):
     disk = fresh.tmp / "disk-deb/ext4.img"
     if how == "superblock":
         corrupt(disk, 1024, os.urandom(1024))
@@ -169,7 +171,7 @@ def test_bad_disk(fresh, how):
     elif how == "empty":
         os.truncate(disk, 0)
     before = disk.read_bytes() if how in ("truncated", "empty") else b""
-    fresh.fails(125, "-d", "deb", "--", "true", says="deb")
+    fresh.fails(125, "-d", "deb", "--", "true", says=["start deb", says])
     if before:
         assert disk.read_bytes() == before
     wait_for("its disk to leave the virtual machine", lambda: fresh.list()["deb"]["state"] == "Stopped")
