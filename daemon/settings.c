@@ -282,7 +282,7 @@ static int plan_boot_files(
 
 	snprintf(ours, sizeof(ours), "%s/kernel", data_dir);
 	if (!readable(ours))
-		strcpy(ours, "/usr/lib/wslx");
+		strcpy(ours, WSLX_GUEST_DIR "/current");
 	if (kernel)
 		snprintf(p->kernel, sizeof(p->kernel), "%s", kernel);
 	else
@@ -294,7 +294,7 @@ static int plan_boot_files(
 	if (!readable(p->kernel))
 		return err_sys(e, -errno, "kernel %s%s", p->kernel,
 			kernel ? ""
-			       : " (set 'kernel' in wslx.conf, or install one with ./dev setup)");
+			       : " (install the package wslx-guest, or set 'kernel' in wslx.conf)");
 	if (s->modules && (stat(s->modules, &st) < 0 || access(s->modules, R_OK) < 0))
 		return err_sys(e, -errno, "kernelModules %s", s->modules);
 	if (s->modules && !S_ISREG(st.st_mode))

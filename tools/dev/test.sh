@@ -19,6 +19,7 @@ test_suites()
 	vmm         whole machines: stock kernel, disks, snapshots, on the software CPU with 1 and 2 virtual CPUs
 	devices     virtio devices under a stock kernel, software CPU
 	e2e         whole commands through wslx, software CPU: streams, terminals, errors, imports, crashes, real work
+	packages    the Debian packages: lintian, and installed, used and removed in a fresh minimal Debian
 	lab-e2e-1   in the lab, a machine with a working /dev/kvm: whole commands on KVM, with one virtual CPU
 	lab         in the lab: the KVM back end's tests, and suite vmm on KVM
 	lab-devices in the lab: virtio devices on KVM
@@ -182,6 +183,14 @@ suite_e2e()
 	WSLX_TEST_ENGINE=soft pytest_suite e2e "$ROOT/tests/e2e" -m 'not slow'
 }
 
+suite_packages()
+{
+	WSLX_DEV_QUIET=1 deb_verb >"$RESULTS/packages.log" 2>&1 || { tail -n 5 "$RESULTS/packages.log" >"$RESULTS/packages.broken"; return 0; }
+	if ! timeout -k 10 1200 "$ROOT/tests/packages/run" "$DEB" >"$RESULTS/packages.checks" 2>>"$RESULTS/packages.log"; then
+		tail -n 5 "$RESULTS/packages.log" >"$RESULTS/packages.broken"
+	fi
+}
+
 suites_environment()
 {
 	WSLX_TEST_ZLIB=$(source_tree zlib zlib1g) && WSLX_TEST_SQLITE=$(source_tree sqlite3 sqlite3) || return
@@ -314,7 +323,7 @@ test_verb()
 		grep -qx -e "$suite" <<<"$have" || die "no suite $suite; ./dev test --list names them"
 		if [[ $suite = lab* ]]; then lab+=("$suite"); else here+=("$suite"); fi
 	done
-	need build run test lab lint fuzz
+	need build run test lab lint fuzz deb packages
 	[[ " ${suites[*]} " != *" suites "* ]] || need suites
 	stage "build"
 	build_all
