@@ -67,6 +67,20 @@ def test_dependencies_come_first(kernel):
     assert e["modules/b.ko"][1] == module(["a"])
 
 
+@pytest.mark.parametrize("suffix, program", [("gz", ["gzip", "-n"]), ("xz", ["xz", "--check=crc32"]), ("zst", ["zstd", "-q"])])
+def test_compressed_modules_are_unpacked(kernel, suffix, program):
+    for path in (kernel / "kernel/lib/modules/1.0/kernel/x").glob("*.ko"):
+        data = subprocess.run([*program, "-c"], input=path.read_bytes(), capture_output=True, check=True).stdout
+        path.with_suffix(f".ko.{suffix}").write_bytes(data)
+        path.unlink()
+    assert make(kernel, "--module", "b").returncode == 0
+    e = entries(kernel / "out")
+    assert e["modules/order"][1] == b"a.ko\nb.ko\n" and e["modules/b.ko"][1] == module(["a"])
+    (kernel / f"kernel/lib/modules/1.0/kernel/x/a.ko.{suffix}").write_bytes(b"no such thing")
+    r = make(kernel, "--module", "b")
+    assert r.returncode == 1 and "a.ko" in r.stderr and len(r.stderr.splitlines()) == 1
+
+
 def test_builtin_and_optional_are_left_out(kernel):
     (kernel / "list").write_text("inside  # built in\n-absent\n\na # twice\na\n")
     assert make(kernel, "--list", f"{kernel}/list").returncode == 0
