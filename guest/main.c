@@ -25,6 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 #include "guest/cgroup.h"
+#include "guest/chore.h"
+#include "guest/fs-work.h"
 #include "guest/guest.h"
 #include "guest/interop.h"
 #include "guest/tools.h"
@@ -321,6 +323,29 @@ static void help(const struct wire_msg *m, int (*fn)(const void *arg), const voi
 		reply_error(m->type, m->id, r, "no process could be made");
 }
 
+/* What a chore says, to the host as it is; NULL: it died without an answer. */
+static void chore_says(void *ctx, uint32_t type, uint32_t id, const struct wire_msg *m)
+{
+	struct wire_w w = {.buf = buf, .cap = sizeof(buf)};
+
+	if (!m) {
+		reply_error(type, id, -ECHILD, "the process that worked on it died");
+		return;
+	}
+	w.len = sizeof(struct wslx_msg) + m->len;
+	if (in.host)
+		conn_send(in.host, &w);
+}
+
+static void work(const struct wire_msg *m)
+{
+	int r = chore_start(in.loop, m, fs_work, buf, sizeof(buf), chore_says, NULL);
+
+	if (r < 0)
+		reply_error(m->type, m->id, r,
+			r == -EBUSY ? "a file system is being worked on" : "no process could be made");
+}
+
 /* A child nobody else knows. */
 static void orphan_ended(pid_t pid, int status)
 {
@@ -354,6 +379,10 @@ static void on_host(void *ctx, struct conn *c, const struct wire_msg *m)
 		help(m, swap_on, &lun);
 		break;
 	case WSLX_RECLAIM: help(m, reclaim_now, NULL); break;
+	case WSLX_COPY_TREE:
+	case WSLX_FS_RESIZE:
+	case WSLX_FS_TRIM:
+	case WSLX_FS_EXAMINE: work(m); break;
 	default:
 		if (m->id)
 			reply_error(m->type, m->id, -ENOSYS, "unknown request");
