@@ -8,6 +8,7 @@
 #include <string.h>
 #include "daemon/distro-conf.h"
 #include "daemon/distro.h"
+#include "daemon/fswork.h"
 #include "lib/base/log.h"
 
 struct machine *machine_find(const struct service *s, const char *owner)
@@ -141,7 +142,8 @@ static bool owner_ok(void *ctx, const char *owner)
 {
 	struct machine *m = ctx;
 
-	if (machine_find(m->s, owner))
+	/* Nobody waits for what that one did. */
+	if (machine_find(m->s, owner) || !strcmp(owner, FSWORK_OWNER))
 		return false;
 	snprintf(m->owner, sizeof(m->owner), "%s", owner);
 	return true;

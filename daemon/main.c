@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "daemon/distro.h"
+#include "daemon/fswork.h"
 #include "daemon/machine.h"
 #include "daemon/service.h"
 #include "lib/base/io.h"
@@ -228,6 +229,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < ARRAY_LEN(src); i++)
 		loop_src_free(src[i]);
 	ctl_server_free(s.srv);
+	fswork_end_all(&s);
 	machine_free_all(&s);
 	registry_free(s.reg);
 	return r < 0;

@@ -295,12 +295,13 @@ static int set_held_flags(struct copier *c, const int *fds, struct err *e)
 
 static int remove_links(int to, int links, struct err *e)
 {
-	int fd = dup(links);
+	/* Opened anew: a folder of btrfs lists what it held when it was opened. */
+	int fd = openat(links, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *de;
 	int r = d ? 0 : -errno;
 
-	while (r == 0 && (de = readdir(d)))
+	while (r == 0 && (errno = 0, de = readdir(d)))
 		if (strcmp(de->d_name, ".") && strcmp(de->d_name, "..") &&
 			unlinkat(links, de->d_name, 0) < 0)
 			r = -errno;
