@@ -57,7 +57,7 @@ static const char *options_of(const char *type)
 {
 	static const struct {
 		const char *type, *options;
-	} known[] = {{"ext4", ""}, {"xfs", "nouuid"}, {"btrfs", ""}};
+	} known[] = {{"ext4", "noinit_itable"}, {"xfs", "nouuid"}, {"btrfs", ""}};
 
 	for (size_t i = 0; i < ARRAY_LEN(known); i++)
 		if (!strcmp(type, known[i].type))

@@ -142,6 +142,18 @@ def test_many_clients_start_one_service(empty):
     assert "another wslxd" not in (empty.data / "wslxd.log").read_text()
 
 
+def test_wslxd_does_not_answer_because_another_one_has_the_data_folder(empty):
+    """Started with another XDG_RUNTIME_DIR, say. The error says which one that is, and what to do."""
+    empty.ok("-l", "-q")
+    pid, other = empty.service_pid(), empty.tmp / "other-run"
+    other.mkdir(mode=0o700)
+    line = empty.fails(125, "--list", env={"XDG_RUNTIME_DIR": str(other)}, timeout=60,
+                       says=["another wslxd, process", str(empty.data), str(other), "XDG_RUNTIME_DIR", "kill"])
+    assert f"process {pid}," in line
+    assert empty.service_pid() == pid
+    empty.ok("-l", "-q")
+
+
 def test_many_clients_start_one_vm(fresh):
     ps = [fresh.popen("-d", "deb", "--", "echo", str(i)) for i in range(16)]
     for i, p in enumerate(ps):
