@@ -22,6 +22,7 @@ static const char text[] =
 	"      --import NAME DIR FILE     a new distribution from a root file system archive\n"
 	"                                 (FILE: tar, any compression; - for standard input),\n"
 	"                                 a container image or a disk image; its disk will be in DIR\n"
+	"                                 (--size SIZE, --file-system ext4|xfs|btrfs)\n"
 	"      --import-in-place NAME FILE   from a disk image, which stays where it is\n"
 	"      --export NAME FILE [--format tar|tar.gz|tar.xz|tar.zst|raw]\n"
 	"                                 a distribution as an archive, or its disk (- for\n"

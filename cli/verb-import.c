@@ -57,7 +57,7 @@ static bool ends_in(const char *s, const char *end)
 
 struct args {
 	const char *pos[3]; /* name, folder, file */
-	const char *fs; /* NULL: the default */
+	const char *fs;	    /* NULL: the default */
 	uint64_t size;
 	bool vhd;
 };
@@ -83,7 +83,8 @@ static int parse(int argc, char **argv, struct args *a)
 			i++;
 		} else if (!strcmp(s, "--file-system")) {
 			if (!*value)
-				return usage_error("--import: --file-system needs ext4, xfs or btrfs");
+				return usage_error(
+					"--import: --file-system needs ext4, xfs or btrfs");
 			a->fs = value;
 			i++;
 		} else if ((s[0] == '-' && s[1] == '-') || n == 3) {

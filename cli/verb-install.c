@@ -45,12 +45,12 @@ static bool is(const char *s, const char *longname, const char *shortname)
 
 static int value_option(const char *s, const char *value, struct args *a)
 {
-	const char **to = is(s, "--distribution", "-d") ? &a->what
-			  : is(s, "--from-file", "-f")	? &a->file
-			  : is(s, "--name", NULL)	? &a->name
-			  : is(s, "--location", "-l")	? &a->dir
+	const char **to = is(s, "--distribution", "-d")	 ? &a->what
+			  : is(s, "--from-file", "-f")	 ? &a->file
+			  : is(s, "--name", NULL)	 ? &a->name
+			  : is(s, "--location", "-l")	 ? &a->dir
 			  : is(s, "--file-system", NULL) ? &a->fs
-							: NULL;
+							 : NULL;
 
 	if (to) {
 		*to = value;

@@ -25,7 +25,8 @@ enum { E2FSCK_CORRECTED = 1 };
 #define XFS_DEFAULTS "/usr/share/xfsprogs/mkfs/lts_6.1.conf"
 
 /* Its exit status must be at most ok; what: the intent. */
-static int run(const char *const *argv, const char *package, int file, int ok, const char *what, struct err *e)
+static int run(const char *const *argv, const char *package, int file, int ok, const char *what,
+	struct err *e)
 {
 	const struct sandbox_tool t = {argv, package, file};
 	char said[SANDBOX_TOOL_SAID];
@@ -36,12 +37,14 @@ static int run(const char *const *argv, const char *package, int file, int ok, c
 
 static int make_fn(const void *opts, const struct job_report *to, struct err *e)
 {
-	static const char *const ext4[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-i", "4096", "-E",
-		"nodiscard,lazy_itable_init=1,lazy_journal_init=1", SANDBOX_TOOL_FILE, NULL};
+	static const char *const ext4[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-i",
+		"4096", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", SANDBOX_TOOL_FILE,
+		NULL};
 	static const char *const xfs[] = {"mkfs.xfs", "-q", "-f", "-K", SANDBOX_TOOL_FILE, NULL};
-	static const char *const xfs_like[] = {
-		"mkfs.xfs", "-q", "-f", "-K", "-c", "options=" XFS_DEFAULTS, SANDBOX_TOOL_FILE, NULL};
-	static const char *const btrfs[] = {"mkfs.btrfs", "-q", "-f", "-K", SANDBOX_TOOL_FILE, NULL};
+	static const char *const xfs_like[] = {"mkfs.xfs", "-q", "-f", "-K", "-c",
+		"options=" XFS_DEFAULTS, SANDBOX_TOOL_FILE, NULL};
+	static const char *const btrfs[] = {
+		"mkfs.btrfs", "-q", "-f", "-K", SANDBOX_TOOL_FILE, NULL};
 	const struct disk_work *w = opts;
 
 	if (ftruncate(w->out, (off_t)w->size) < 0)
@@ -127,7 +130,8 @@ static int resize_fn(const void *opts, const struct job_report *to, struct err *
 static int start(struct image_job **ret, const struct disk_work *w, struct err *e,
 	int (*fn)(const void *opts, const struct job_report *to, struct err *e))
 {
-	const struct job_work work = {.who = "process", .fds = {w->in, w->out, -1}, .fn = fn, .opts = w};
+	const struct job_work work = {
+		.who = "process", .fds = {w->in, w->out, -1}, .fn = fn, .opts = w};
 
 	return job_start(ret, &work, e);
 }

@@ -6,7 +6,7 @@
 #include "lib/image/image.h"
 
 struct disk_work {
-	int in, out;	/* borrowed; out: an empty file, the result; negative: in itself is changed */
+	int in, out; /* borrowed; out: an empty file, the result; negative: in itself is changed */
 	const char *fs; /* of in, or what out is to become */
 	uint64_t size;	/* of the result, bytes */
 };

@@ -27,7 +27,8 @@ struct raw {
 static const struct conf_key keys[] = {
 	{"", "isolation", CONF_CHOICE, offsetof(struct raw, c.isolation), .choices = isolations},
 	{"", "keepAlive", CONF_CHOICE, offsetof(struct raw, c.keep_alive), .choices = keeps},
-	{"", "fileSystem", CONF_CHOICE, offsetof(struct raw, c.file_system), .choices = distro_fs_names},
+	{"", "fileSystem", CONF_CHOICE, offsetof(struct raw, c.file_system),
+		.choices = distro_fs_names},
 	{"", "autostart", CONF_BOOL, offsetof(struct raw, c.autostart)},
 	{"", "memory", CONF_SIZE, offsetof(struct raw, c.memory)},
 	{"", "swap", CONF_SIZE, offsetof(struct raw, c.swap)},

@@ -23,7 +23,7 @@ extern const char *const distro_fs_names[];
 
 struct distro_conf {
 	int isolation, keep_alive; /* the enumerations above */
-	int file_system; /* enum distro_fs: of its disk, when it is imported */
+	int file_system;	   /* enum distro_fs: of its disk, when it is imported */
 	bool autostart;
 	int interop; /* may it run programs of the host? negative: as section [interop] says */
 	/* Limits; 0: none. With isolation=vm, memory and processors are the machine's. */

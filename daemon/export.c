@@ -36,7 +36,7 @@ struct exporting {
 	struct service *s;
 	struct ctl_call *call; /* NULL: the client has been answered */
 	char id[37], name[REG_NAME_MAX + 1];
-	char fs[8];	/* of the disk */
+	char fs[8]; /* of the disk */
 	int out, disk;
 	int ext4; /* the same files there, when the disk's file system is another one */
 	enum image_format format;
@@ -492,7 +492,8 @@ static void offline(struct exporting *x, const struct reg_entry *reg)
 	x->reserved = r == 0;
 	if (r == 0) {
 		/* A kernel that mounts it replays its log first. */
-		x->disk = strcmp(x->fs, "ext4") ? distro_open_disk(reg, &e) : open_disk(reg, path, &e);
+		x->disk = strcmp(x->fs, "ext4") ? distro_open_disk(reg, &e)
+						: open_disk(reg, path, &e);
 		r = x->disk < 0 ? x->disk : 0;
 	}
 	/* Held for as long as anybody has it open. */

@@ -127,8 +127,8 @@ static void on_event(void *ctx, const struct wire_msg *m)
 	struct fswork *f = ctx;
 
 	if (m->type == WSLX_PROGRESS && f->ops)
-		f->ops->progress(f->ctx, wire_get_u64(m, WSLX_A_DONE, 0),
-			wire_get_u64(m, WSLX_A_TOTAL, 0));
+		f->ops->progress(
+			f->ctx, wire_get_u64(m, WSLX_A_DONE, 0), wire_get_u64(m, WSLX_A_TOTAL, 0));
 }
 
 static void on_end(void *ctx, const char *why, bool planned)
@@ -171,16 +171,20 @@ static int start_vm(struct fswork *f, struct err *e)
 	return r < 0 ? r : vm_start(&env, &plan, &f->vm, e);
 }
 
-int fswork_start(struct service *s, const struct fswork_task *t, const struct fswork_ops *ops, void *ctx,
-	struct fswork **ret, struct err *e)
+int fswork_start(struct service *s, const struct fswork_task *t, const struct fswork_ops *ops,
+	void *ctx, struct fswork **ret, struct err *e)
 {
 	struct fswork *f = calloc(1, sizeof(*f));
 	int r;
 
 	if (!f)
 		abort();
-	*f = (struct fswork){
-		.next = s->fsworks, .s = s, .ops = ops, .ctx = ctx, .type = t->type, .size = t->size};
+	*f = (struct fswork){.next = s->fsworks,
+		.s = s,
+		.ops = ops,
+		.ctx = ctx,
+		.type = t->type,
+		.size = t->size};
 	s->fsworks = f;
 	f->disks[0] = fcntl(t->disk, F_DUPFD_CLOEXEC, 3);
 	f->disks[1] = t->to < 0 ? -EBADF : fcntl(t->to, F_DUPFD_CLOEXEC, 3);

@@ -27,8 +27,8 @@ struct fswork_ops {
 	void (*end)(void *ctx, const struct wire_msg *m, const struct err *e);
 };
 
-int fswork_start(struct service *s, const struct fswork_task *t, const struct fswork_ops *ops, void *ctx,
-	struct fswork **ret, struct err *e);
+int fswork_start(struct service *s, const struct fswork_task *t, const struct fswork_ops *ops,
+	void *ctx, struct fswork **ret, struct err *e);
 /* Ends its machine if that still runs. */
 struct fswork *fswork_free(struct fswork *f);
 /* The service ends: the machines of all that are under way do, too. */

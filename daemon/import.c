@@ -278,8 +278,7 @@ static int start_fs_work(struct import *im, enum step step, struct err *e)
 	const struct fswork_task examine = {WSLX_FS_EXAMINE, im->disk, fs, -1, NULL, 0};
 
 	im->step = step;
-	return fswork_start(
-		im->s, step == FILL ? &fill : &examine, &fs_ops, im, &im->fswork, e);
+	return fswork_start(im->s, step == FILL ? &fill : &examine, &fs_ops, im, &im->fswork, e);
 }
 
 static int start_parse(struct import *im, const struct wire_msg *m, struct err *e)
@@ -290,8 +289,8 @@ static int start_parse(struct import *im, const struct wire_msg *m, struct err *
 
 	wire_find(m, WSLX_A_OS_RELEASE, &release);
 	wire_find(m, WSLX_A_DISTRIBUTION_CONF, &conf);
-	const struct image_texts t = {(const char *)release.data, release.len,
-		(const char *)conf.data, conf.len};
+	const struct image_texts t = {
+		(const char *)release.data, release.len, (const char *)conf.data, conf.len};
 	r = image_facts_start(&job, &t, e);
 	return r < 0 ? r : watch(im, PARSE, job, e);
 }
@@ -431,7 +430,8 @@ static int choose_fs(struct import *im, const char *asked, struct err *e)
 	struct distro_conf c;
 
 	if (asked && !registry_fs_ok(asked))
-		return err_set(e, -EINVAL, "unknown file system '%.16s'; ext4, xfs or btrfs", asked);
+		return err_set(
+			e, -EINVAL, "unknown file system '%.16s'; ext4, xfs or btrfs", asked);
 	if (asked)
 		strcpy(im->entry.fs, asked);
 	if (look(im, e) < 0)
@@ -454,8 +454,11 @@ static struct import *import_new(
 
 	if (!im)
 		abort();
-	*im = (struct import){
-		.s = s, .call = call, .archive = -EBADF, .disk = -EBADF, .spool = -EBADF,
+	*im = (struct import){.s = s,
+		.call = call,
+		.archive = -EBADF,
+		.disk = -EBADF,
+		.spool = -EBADF,
 		.ext4 = -EBADF};
 	im->archive = ctl_call_take_fd(call, 0);
 	im->uid_given = js_get(params, "uid") != NULL;

@@ -186,7 +186,8 @@ static void fs_ended(void *ctx, const struct wire_msg *m, const struct err *erro
 	int fd = g->disk.out < 0 ? g->disk.in : g->disk.out;
 
 	g->fswork = fswork_free(g->fswork);
-	if (!error && ((g->kind == RESIZE && ftruncate(fd, (off_t)g->disk.size) < 0) || fsync(fd) < 0)) {
+	if (!error &&
+		((g->kind == RESIZE && ftruncate(fd, (off_t)g->disk.size) < 0) || fsync(fd) < 0)) {
 		err_sys(&e, -errno, "the disk");
 		error = &e;
 	}
@@ -289,11 +290,11 @@ static int start_work(struct manage *g, struct err *e)
 		return start_fs_work(g, e);
 	r = g->kind == RESIZE	 ? disk_resize_start(&job, &g->disk, e)
 	    : g->kind == COMPACT ? disk_compact_start(&job, &g->disk, e)
-	    : g->kind == CLONE	 ? disk_clone_start(&job, &g->disk, e)
-				 : image_copy_start(&job,
-					   &(struct image_copy_opts){
-						   .in_fd = g->disk.in, .out_fd = g->disk.out},
-					   e);
+	    : g->kind == CLONE
+		    ? disk_clone_start(&job, &g->disk, e)
+		    : image_copy_start(&job,
+			      &(struct image_copy_opts){.in_fd = g->disk.in, .out_fd = g->disk.out},
+			      e);
 	return r < 0 ? r : work_watch(g->s->loop, job, &work_ops, g, &g->work, e);
 }
 

@@ -82,8 +82,8 @@ static int copy_xattrs(struct copier *c, int from, int to, const char *name, str
 }
 
 /* Owner before mode and attributes: a new owner takes the set-user-id bit and capabilities away. Times come last. */
-static int copy_meta(struct copier *c, int from, int to, const char *name, const struct stat *st,
-	struct err *e)
+static int copy_meta(
+	struct copier *c, int from, int to, const char *name, const struct stat *st, struct err *e)
 {
 	const struct timespec times[] = {st->st_atim, st->st_mtim};
 	int r;
@@ -150,7 +150,8 @@ static int write_at(int fd, const char *p, size_t n, off_t at)
 	return 0;
 }
 
-static int copy_data(struct copier *c, int from, int to, off_t size, const char *name, struct err *e)
+static int copy_data(
+	struct copier *c, int from, int to, off_t size, const char *name, struct err *e)
 {
 	off_t pos = 0;
 
@@ -162,11 +163,15 @@ static int copy_data(struct copier *c, int from, int to, off_t size, const char 
 		if (start < 0 || (end = lseek(from, start, SEEK_HOLE)) < 0)
 			return failed(e, "contents", name);
 		for (pos = start; pos < end;) {
-			ssize_t n = pread(from, c->chunk, (size_t)MIN(end - pos, (off_t)CHUNK), pos);
+			ssize_t n =
+				pread(from, c->chunk, (size_t)MIN(end - pos, (off_t)CHUNK), pos);
 			int r = n > 0 ? write_at(to, c->chunk, (size_t)n, pos) : 0;
 
 			if (n <= 0 || r < 0)
-				return err_sys(e, r < 0 ? r : n < 0 ? -errno : -EIO,
+				return err_sys(e,
+					r < 0	? r
+					: n < 0 ? -errno
+						: -EIO,
 					"contents of %s", name);
 			pos += n;
 			c->done += (uint64_t)n;

@@ -75,7 +75,9 @@ static int mount_lun(struct fs_task *t, enum wslx_tag lun, enum wslx_tag fstype,
 	if (wire_get_str(t->m, fstype, type, sizeof(type)) <= 0 || !(options = options_of(type)))
 		return err_set(e, -EINVAL, "a request with an unknown type of file system");
 	r = disk_wait(wire_get_u32(t->m, lun, UINT32_MAX), DISK_MS, dev, sizeof(dev), e);
-	return r < 0 ? r : mount_at(dev, where, type, flags | MS_NOSUID | MS_NODEV | MS_NOATIME, options, e);
+	return r < 0 ? r
+		     : mount_at(dev, where, type, flags | MS_NOSUID | MS_NODEV | MS_NOATIME,
+			       options, e);
 }
 
 static int copy(struct fs_task *t, struct err *e)
@@ -171,8 +173,8 @@ static int trim(struct fs_task *t, struct err *e)
 /* Its links lead no further than its own root. */
 static int open_inside(int root, const char *path, int flags)
 {
-	const struct open_how how = {
-		.flags = (uint64_t)(flags | O_CLOEXEC), .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+	const struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
 
 	return (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
 }
@@ -207,8 +209,8 @@ static int examine(struct fs_task *t, struct err *e)
 	etc = open_inside(root, "etc", O_PATH | O_DIRECTORY);
 	sh = open_inside(root, "bin/sh", O_PATH);
 	if (etc < 0 && sh < 0)
-		return err_set(e, -EINVAL,
-			"not a root file system: there is neither /etc nor /bin/sh");
+		return err_set(
+			e, -EINVAL, "not a root file system: there is neither /etc nor /bin/sh");
 	add_text(t, root, WSLX_A_OS_RELEASE, release);
 	add_text(t, root, WSLX_A_DISTRIBUTION_CONF, distribution);
 	return 0;

@@ -343,7 +343,8 @@ static void work(const struct wire_msg *m)
 
 	if (r < 0)
 		reply_error(m->type, m->id, r,
-			r == -EBUSY ? "a file system is being worked on" : "no process could be made");
+			r == -EBUSY ? "a file system is being worked on"
+				    : "no process could be made");
 }
 
 /* A child nobody else knows. */

@@ -55,7 +55,8 @@ static bool same(const char *script)
 {
 	char cmd[600];
 
-	snprintf(cmd, sizeof(cmd), "test \"$(cd from && %s)\" = \"$(cd to && %s)\"", script, script);
+	snprintf(
+		cmd, sizeof(cmd), "test \"$(cd from && %s)\" = \"$(cd to && %s)\"", script, script);
 	return system(cmd) == 0;
 }
 

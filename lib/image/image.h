@@ -119,7 +119,7 @@ int image_export_here(const struct image_export_opts *o, struct err *e);
 
 /* What a disk file holds, from its first blocks; for clear errors before a virtual machine chokes on it. */
 enum image_kind {
-	IMAGE_EXT4,	 /* also ext2 and ext3 */
+	IMAGE_EXT4, /* also ext2 and ext3 */
 	IMAGE_XFS,
 	IMAGE_BTRFS,
 	IMAGE_EMPTY,	 /* nothing but zeroes at the start */

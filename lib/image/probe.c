@@ -25,7 +25,14 @@ enum { INCOMPAT_KNOWN = 0x3e7d6 | 0x2 };
 enum { RO_METADATA_CSUM = 0x400 };
 enum { STATE_ERRORS = 2 };
 enum { XFS_BLOCK_SIZE = 4, XFS_BLOCKS = 8, XFS_UUID = 32, XFS_LEN = 48 };
-enum { BTRFS = 0x10000, BTRFS_UUID = 0x20, BTRFS_MAGIC = 0x40, BTRFS_SIZE = 0x70, BTRFS_DEVICES = 0x88, BTRFS_LEN = 0x90 };
+enum {
+	BTRFS = 0x10000,
+	BTRFS_UUID = 0x20,
+	BTRFS_MAGIC = 0x40,
+	BTRFS_SIZE = 0x70,
+	BTRFS_DEVICES = 0x88,
+	BTRFS_LEN = 0x90
+};
 
 static void corrupt(struct image_info *i, const char *what)
 {
@@ -80,8 +87,8 @@ static void probe_ext4(const uint8_t *s, uint64_t file_size, struct image_info *
 	}
 }
 
-static void check_size(uint64_t blocks, uint64_t block_size, uint64_t file_size, const char *truncated,
-	struct image_info *i)
+static void check_size(uint64_t blocks, uint64_t block_size, uint64_t file_size,
+	const char *truncated, struct image_info *i)
 {
 	if (!blocks || mul_overflows(blocks, block_size, &i->size) || i->size > INT64_MAX) {
 		corrupt(i, "its superblock contradicts itself");
@@ -116,8 +123,8 @@ static void probe_btrfs(const uint8_t *s, uint64_t file_size, struct image_info 
 		i->what = "one of several parts of a btrfs file system";
 		return;
 	}
-	check_size(le64_get(s + BTRFS_SIZE), 1, file_size, "a btrfs file system whose end is missing",
-		i);
+	check_size(le64_get(s + BTRFS_SIZE), 1, file_size,
+		"a btrfs file system whose end is missing", i);
 }
 
 static const struct {

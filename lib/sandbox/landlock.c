@@ -14,7 +14,14 @@
 #include "lib/base/attr.h"
 #include "lib/base/cleanup.h"
 
-enum { CREATE_RULESET = 444, ADD_RULE, RESTRICT_SELF, VERSION_FLAG = 1, SCOPE_SIGNAL = 2, PATH_BENEATH = 1 };
+enum {
+	CREATE_RULESET = 444,
+	ADD_RULE,
+	RESTRICT_SELF,
+	VERSION_FLAG = 1,
+	SCOPE_SIGNAL = 2,
+	PATH_BENEATH = 1
+};
 /* Rights to files (LANDLOCK_ACCESS_FS_*), all of which a rule for a file may name; and to read folders. */
 enum { EXECUTE = 1, WRITE_FILE = 2, READ_FILE = 4, READ_DIR = 8, TRUNCATE = 1 << 14 };
 
@@ -58,7 +65,8 @@ static int grant(int set, const struct sandbox_grants *g, uint64_t known, struct
 
 		if (fd < 0 || fstat(fd, &st) < 0)
 			continue; /* what is not there cannot be read either */
-		r = allow(set, fd, S_ISDIR(st.st_mode) ? EXECUTE | READ_FILE | READ_DIR : READ_FILE);
+		r = allow(
+			set, fd, S_ISDIR(st.st_mode) ? EXECUTE | READ_FILE | READ_DIR : READ_FILE);
 		if (r < 0)
 			return err_sys(e, r, "allow %s in the Landlock ruleset", g->readable[i]);
 	}

@@ -162,8 +162,7 @@ static const struct sandbox_rule tool_rules[] = {
 	{0},
 };
 
-const struct sandbox_profile sandbox_tool = {
-	.name = "tool", .rules = tool_rules, .fails = true};
+const struct sandbox_profile sandbox_tool = {.name = "tool", .rules = tool_rules, .fails = true};
 
 static const struct sandbox_rule vmm_rules[] = {
 	NO_PATHS,

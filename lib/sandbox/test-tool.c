@@ -33,7 +33,8 @@ static int scratch(const char *text)
 TEST(a_tool_reads_its_file_and_cannot_open_etc_passwd)
 {
 	cleanup_close int fd = scratch("the file's text\n");
-	const char *own[] = {"head", SANDBOX_TOOL_FILE, NULL}, *other[] = {"head", "/etc/passwd", NULL};
+	const char *own[] = {"head", SANDBOX_TOOL_FILE, NULL},
+		   *other[] = {"head", "/etc/passwd", NULL};
 
 	CHECK_EQ(run(fd, own), 0);
 	CHECK_STR(said, "the file's text\n");
@@ -75,7 +76,8 @@ TEST(e2fsck_and_the_makers_of_file_systems_work)
 {
 	static const char *const tools[][5] = {{"mkfs.xfs", "-f", SANDBOX_TOOL_FILE, NULL},
 		{"mkfs.btrfs", "-f", SANDBOX_TOOL_FILE, NULL},
-		{"mke2fs", "-F", "-q", SANDBOX_TOOL_FILE, NULL}, {"e2fsck", "-f", "-y", SANDBOX_TOOL_FILE, NULL},
+		{"mke2fs", "-F", "-q", SANDBOX_TOOL_FILE, NULL},
+		{"e2fsck", "-f", "-y", SANDBOX_TOOL_FILE, NULL},
 		{"resize2fs", SANDBOX_TOOL_FILE, "200M", NULL}};
 	cleanup_close int fd = scratch("");
 

@@ -52,8 +52,8 @@ static int limit(struct err *e)
 static int confine(struct err *e)
 {
 	/* Programs, libraries and the loader's table of them; and that their file is not mounted, they like to see. */
-	static const char *const readable[] = {"/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache",
-		"/proc/self/mounts", "/proc/swaps", NULL};
+	static const char *const readable[] = {"/usr", "/lib", "/lib64", "/bin", "/sbin",
+		"/etc/ld.so.cache", "/proc/self/mounts", "/proc/swaps", NULL};
 	const int files[] = {FILE_FD}, keep[] = {0, 1, 2, FILE_FD};
 	const struct sandbox_grants g = {readable, files, ARRAY_LEN(files)};
 	const struct sandbox_opts so = {.keep_fds = keep, .n_keep = ARRAY_LEN(keep), .grants = &g};
@@ -132,8 +132,8 @@ int sandbox_tool_run(const struct sandbox_tool *t, char *said, struct err *e)
 		if (errno != EINTR)
 			return err_sys(e, -errno, "run %s", path);
 	if (WIFSIGNALED(status))
-		return err_set(e, -ECHILD, "%s was killed by signal %d (%s)", name, WTERMSIG(status),
-			strsignal(WTERMSIG(status)));
+		return err_set(e, -ECHILD, "%s was killed by signal %d (%s)", name,
+			WTERMSIG(status), strsignal(WTERMSIG(status)));
 	if (WEXITSTATUS(status) == NOT_STARTED)
 		return err_set(e, -ECHILD, "%s: %s", path, sandbox_tool_last_line(said));
 	return WEXITSTATUS(status);

@@ -14,9 +14,10 @@
 enum { SANDBOX_TOOL_SAID = 4000 };
 
 struct sandbox_tool {
-	const char *const *argv; /* argv[0]: its name, looked for where administrators' programs are */
-	const char *package;	 /* which one it is in, for the message when it is missing */
-	int file;		 /* borrowed; the tool may open it anew to read and write */
+	const char *const
+		*argv;	     /* argv[0]: its name, looked for where administrators' programs are */
+	const char *package; /* which one it is in, for the message when it is missing */
+	int file;	     /* borrowed; the tool may open it anew to read and write */
 };
 
 /*

@@ -190,12 +190,12 @@ enum wslx_tag {
 	WSLX_A_READ_OPS = 102, /* u32, requests per second; then writes */
 	WSLX_A_WRITE_OPS = 103,
 
-	WSLX_A_TO_LUN = 116,	 /* u32 */
-	WSLX_A_TO_FSTYPE = 117,	 /* bytes */
-	WSLX_A_SIZE = 118,	 /* u64, bytes */
-	WSLX_A_DONE = 119,	 /* u64, bytes */
-	WSLX_A_TOTAL = 120,	 /* u64, bytes */
-	WSLX_A_OS_RELEASE = 121, /* bytes: the file etc/os-release, as it is */
+	WSLX_A_TO_LUN = 116,		/* u32 */
+	WSLX_A_TO_FSTYPE = 117,		/* bytes */
+	WSLX_A_SIZE = 118,		/* u64, bytes */
+	WSLX_A_DONE = 119,		/* u64, bytes */
+	WSLX_A_TOTAL = 120,		/* u64, bytes */
+	WSLX_A_OS_RELEASE = 121,	/* bytes: the file etc/os-release, as it is */
 	WSLX_A_DISTRIBUTION_CONF = 122, /* bytes: the file etc/wsl-distribution.conf */
 
 	/* Of START; without SECRET and INTEROP_PORT programs of the host cannot be run. */
