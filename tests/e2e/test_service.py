@@ -77,6 +77,19 @@ def test_unregister_removes_everything(fresh):
     assert fresh.sh("echo new") == "new\n"
 
 
+def test_the_service_died_when_a_running_distribution_was_unregistered(fresh):
+    """What it knew of it was looked at once more after the files were gone."""
+    fresh.import_deb("other")
+    for i in range(3):
+        fresh.import_deb(f"gone{i}")
+        fresh.ok("-d", "other", "--", "true")
+        fresh.ok("-d", f"gone{i}", "--", "true")
+        pid = fresh.service_pid()
+        fresh.ok("--unregister", f"gone{i}", timeout=60)
+        fresh.ok("--list")
+        assert fresh.service_pid() == pid
+
+
 def test_unregister_leaves_files_that_are_not_ours(fresh):
     (fresh.tmp / "disk-deb/letter").write_text("dear")
     fresh.ok("--unregister", "deb")
