@@ -35,7 +35,7 @@ static int try_connect(const char *path, struct ctl_client **ret, struct err *e)
 	return r;
 }
 
-/* Starts wslxd and waits for what it says: 0, -EBUSY (another one was faster), or its error. */
+/* Starts wslxd and waits for what it says: 0, -EBUSY (another one was there before: e says which), or its error. */
 static int start_service(struct err *e)
 {
 	char prog[PATH_MAX], log[PATH_MAX], data[PATH_MAX - 16], line[1100] = "";
@@ -78,8 +78,8 @@ static int start_service(struct err *e)
 	*strchrnul(line, '\n') = '\0';
 	if (strcmp(line, "ok") == 0)
 		return 0;
-	if (strcmp(line, "busy") == 0)
-		return -EBUSY;
+	if (strncmp(line, "busy: ", 6) == 0)
+		return err_set(e, -EBUSY, "%s", line + 6);
 	return err_set(e, -EIO, "wslxd: %s", line);
 }
 
@@ -88,6 +88,7 @@ int service_connect(struct ctl_client **ret, struct err *e)
 	uint64_t deadline = loop_now() + PATIENCE_MS * 1000000ull;
 	const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000};
 	char dir[PATH_MAX - 16], path[PATH_MAX];
+	struct err busy = {0};
 	int r = xdg_runtime(dir, sizeof(dir), e);
 
 	if (r < 0)
@@ -98,11 +99,17 @@ int service_connect(struct ctl_client **ret, struct err *e)
 		if (r == 0 ||
 			(r != -ENOENT && r != -ECONNREFUSED && r != -EPIPE && r != -ECONNRESET))
 			return r;
+		if (loop_now() > deadline && busy.code)
+			return err_set(e, r,
+				"%s, but nobody listens on %s: give this command the XDG_RUNTIME_DIR which that "
+				"one was started with, or end it with 'kill' and its process number",
+				busy.text, path);
 		if (loop_now() > deadline)
 			return err_wrap(e, r, "wslxd does not answer");
 		r = start_service(e);
 		if (r < 0 && r != -EBUSY)
 			return err_wrap(e, r, "start the service");
+		busy = r == -EBUSY ? *e : (struct err){0};
 		if (r == -EBUSY)
 			nanosleep(&pause, NULL);
 	}

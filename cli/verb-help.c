@@ -23,6 +23,7 @@ static const char text[] =
 	"      --import NAME DIR FILE     a new distribution from a root file system archive\n"
 	"                                 (FILE: tar, any compression; - for standard input),\n"
 	"                                 a container image or a disk image; its disk will be in DIR\n"
+	"                                 (--size SIZE, --file-system ext4|xfs|btrfs)\n"
 	"      --import-in-place NAME FILE [--vhd]   from a disk image, which stays where it is\n"
 	"      --mount DISK [--vhd] [--bare] [-n NAME] [-t TYPE] [-o OPTIONS] [-p PARTITION]\n"
 	"                                 a disk in all distributions, at /mnt/wsl/NAME\n"

@@ -57,6 +57,7 @@ static bool ends_in(const char *s, const char *end)
 
 struct args {
 	const char *pos[3]; /* name, folder, file */
+	const char *fs;	    /* NULL: the default */
 	uint64_t size;
 	bool vhd;
 };
@@ -79,6 +80,12 @@ static int parse(int argc, char **argv, struct args *a)
 		} else if (!strcmp(s, "--size")) {
 			if (conf_size(value, &a->size) < 0 || a->size == 0)
 				return usage_error("--import: bad size '%s'", value);
+			i++;
+		} else if (!strcmp(s, "--file-system")) {
+			if (!*value)
+				return usage_error(
+					"--import: --file-system needs ext4, xfs or btrfs");
+			a->fs = value;
 			i++;
 		} else if ((s[0] == '-' && s[1] == '-') || n == 3) {
 			return usage_error("--import: unexpected argument '%s'", s);
@@ -117,6 +124,8 @@ int verb_import(int argc, char **argv)
 	params = js_set_str(js_set_str(js_object(), "name", a.pos[0]), "dir", dir);
 	if (a.size)
 		js_set_u64(params, "size", a.size);
+	if (a.fs)
+		js_set_str(params, "fs", a.fs);
 	if (a.vhd && is_vhdx(fd))
 		js_set_bool(params, "vhd", true);
 	r = progress_call(c, "importing", "import", params, fd, NULL, &e);

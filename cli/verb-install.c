@@ -21,7 +21,7 @@
 #include "lib/conf/conf.h"
 
 struct args {
-	const char *what, *file, *name, *dir;
+	const char *what, *file, *name, *dir, *fs;
 	uint64_t size;
 	bool no_launch, nothing, fixed;
 };
@@ -45,11 +45,12 @@ static bool is(const char *s, const char *longname, const char *shortname)
 
 static int value_option(const char *s, const char *value, struct args *a)
 {
-	const char **to = is(s, "--distribution", "-d") ? &a->what
-			  : is(s, "--from-file", "-f")	? &a->file
-			  : is(s, "--name", NULL)	? &a->name
-			  : is(s, "--location", "-l")	? &a->dir
-							: NULL;
+	const char **to = is(s, "--distribution", "-d")	 ? &a->what
+			  : is(s, "--from-file", "-f")	 ? &a->file
+			  : is(s, "--name", NULL)	 ? &a->name
+			  : is(s, "--location", "-l")	 ? &a->dir
+			  : is(s, "--file-system", NULL) ? &a->fs
+							 : NULL;
 
 	if (to) {
 		*to = value;
@@ -133,6 +134,8 @@ static int import(struct ctl_client *c, const char *name, const struct args *a, 
 	}
 	if (a->size)
 		js_set_u64(params, "size", a->size);
+	if (a->fs)
+		js_set_str(params, "fs", a->fs);
 	r = progress_call(c, "installing", "import", params, fd, ret, &e);
 	return r < 0 ? fail("install %s: %s", name, e.text) : 0;
 }

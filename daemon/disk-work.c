@@ -3,159 +3,158 @@
  * A resize moves blocks about and cannot be taken up again where it was killed: it is done to a copy,
  * which takes the disk's place when it is whole. Where the host's file system shares blocks between
  * files, the copy costs nothing.
+ *
+ * What a guest wrote on the disk is understood by other people's programs only in a sandbox
+ * (lib/sandbox/tool.h).
  */
 #include "daemon/disk-work.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "lib/base/cleanup.h"
-#include "lib/base/proc.h"
-#include "lib/image/copy.h"
-#include "lib/image/image.h"
+#include "lib/image/job.h"
+#include "lib/sandbox/tool.h"
 #include "lib/vhdx/vhdx.h"
 
-enum { E2FSCK_CORRECTED = 1, TAIL = 4000 };
+enum { E2FSCK_CORRECTED = 1 };
 
-int disk_copy(void *arg, struct work_out *out, struct err *e)
+/* What Linux 6.1 can mount, where mkfs.xfs is newer than the guest's kernel. Some packages' file is unusable. */
+#define XFS_DEFAULTS "/usr/share/xfsprogs/mkfs/lts_6.1.conf"
+
+/* Its exit status must be at most ok; what: the intent. */
+static int run(const char *const *argv, const char *package, int file, int ok, const char *what,
+	struct err *e)
 {
-	struct disk_work *w = arg;
-	const struct vhdx_convert c = {work_progress, out};
+	const struct sandbox_tool t = {argv, package, file};
+	char said[SANDBOX_TOOL_SAID];
+	int r = sandbox_tool_run(&t, said, e);
+
+	return r <= ok ? MIN(r, 0) : err_set(e, -EIO, "%s: %s", what, sandbox_tool_last_line(said));
+}
+
+static int make_fn(const void *opts, const struct job_report *to, struct err *e)
+{
+	static const char *const ext4[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-i",
+		"4096", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", SANDBOX_TOOL_FILE,
+		NULL};
+	static const char *const xfs[] = {"mkfs.xfs", "-q", "-f", "-K", SANDBOX_TOOL_FILE, NULL};
+	static const char *const xfs_like[] = {"mkfs.xfs", "-q", "-f", "-K", "-c",
+		"options=" XFS_DEFAULTS, SANDBOX_TOOL_FILE, NULL};
+	static const char *const btrfs[] = {
+		"mkfs.btrfs", "-q", "-f", "-K", SANDBOX_TOOL_FILE, NULL};
+	const struct disk_work *w = opts;
+
+	if (ftruncate(w->out, (off_t)w->size) < 0)
+		return err_sys(e, -errno, "make the disk %" PRIu64 " MiB large", w->size >> 20);
+	if (!strcmp(w->fs, "xfs")) {
+		struct err ignored = {0};
+
+		if (access(XFS_DEFAULTS, R_OK) == 0 &&
+			run(xfs_like, "xfsprogs", w->out, 0, "xfs", &ignored) == 0)
+			return 0;
+		return run(xfs, "xfsprogs", w->out, 0, "make an xfs file system", e);
+	}
+	if (!strcmp(w->fs, "btrfs"))
+		return run(btrfs, "btrfs-progs", w->out, 0, "make a btrfs file system", e);
+	return run(ext4, "e2fsprogs", w->out, 0, "make an ext4 file system", e);
+}
+
+static int clone_fn(const void *opts, const struct job_report *to, struct err *e)
+{
+	static const char *const new_id[] = {"btrfstune", "-f", "-m", SANDBOX_TOOL_FILE, NULL};
+	const struct disk_work *w = opts;
 	int r = w->vhdx ? vhdx_recover(w->in, e) : 0;
 
-	if (r < 0)
+	if (r == 0)
+		r = w->vhdx ? job_from_vhdx(w->in, w->out, to, e) : job_copy(w->in, w->out, to, e);
+	if (r < 0 || strcmp(w->fs, "btrfs") != 0)
 		return r;
-	return w->vhdx ? vhdx_export(w->in, w->out, &c, e)
-		       : image_copy(w->in, w->out, work_progress, out, e);
+	r = run(new_id, "btrfs-progs", w->out, 0, "give the copy an identity of its own", e);
+	return r == 0 && fsync(w->out) < 0 ? err_sys(e, -errno, "copy the disk") : r;
 }
 
-static int find_tool(const char *name, char *buf, size_t cap, struct err *e)
+static int check(int file, bool discard, struct err *e)
 {
-	static const char *const dirs[] = {"/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"};
+	const char *const argv[] = {"e2fsck", "-f", "-y", "-E", discard ? "discard" : "nodiscard",
+		SANDBOX_TOOL_FILE, NULL};
 
-	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
-		snprintf(buf, cap, "%s/%s", dirs[i], name);
-		if (access(buf, X_OK) == 0)
-			return 0;
-	}
-	return err_set(e, -ENOENT, "%s is needed; install e2fsprogs", name);
+	return run(argv, "e2fsprogs", file, E2FSCK_CORRECTED, "the file system is damaged", e);
 }
 
-/*
- * Runs argv[0] and keeps the last of what it says; its exit status. It holds on to lock, so that the
- * disk is in use for as long as the tool lives, whatever becomes of us.
- */
-static int run_tool(const char **argv, int lock, char *said, size_t cap, struct err *e)
+static int compact_fn(const void *opts, const struct job_report *to, struct err *e)
 {
-	cleanup_close int rd = -EBADF, wr = -EBADF;
-	char path[64], buf[1024];
-	struct proc_spawn s = {.argv = argv, .keep = lock, .bound = true};
-	size_t len = 0;
-	int p[2], status, r = find_tool(argv[0], path, sizeof(path), e);
-	pid_t pid;
-	ssize_t n;
-
-	if (r < 0)
-		return r;
-	argv[0] = path;
-	if (pipe2(p, O_CLOEXEC) < 0)
-		return err_sys(e, -errno, "run %s", path);
-	rd = p[0];
-	wr = p[1];
-	s.std[0] = -1;
-	s.std[1] = s.std[2] = wr;
-	pid = proc_start(&s, e);
-	if (pid < 0)
-		return pid;
-	close(take_fd(wr));
-	while ((n = read(rd, buf, sizeof(buf))) > 0 || (n < 0 && errno == EINTR)) {
-		size_t k = n < 0 ? 0 : (size_t)n;
-
-		if (len + k > cap - 1) {
-			size_t drop = MIN(len, len + k - (cap - 1));
-
-			memmove(said, said + drop, len - drop);
-			len -= drop;
-		}
-		memcpy(said + len, buf, k);
-		len += k;
-	}
-	said[len] = '\0';
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys(e, -errno, "run %s", path);
-	if (WIFSIGNALED(status))
-		return err_set(e, -ECHILD, "%s was killed by signal %d", path, WTERMSIG(status));
-	return WEXITSTATUS(status);
-}
-
-/* Its last line that says something. */
-static const char *last_line(char *said)
-{
-	char *best = said;
-
-	for (char *line = strtok(said, "\n"); line; line = strtok(NULL, "\n"))
-		if (strspn(line, " \t") < strlen(line))
-			best = line;
-	return best;
-}
-
-static int check(const struct disk_work *w, bool discard, struct err *e)
-{
-	const char *argv[] = {
-		"e2fsck", "-f", "-y", "-E", discard ? "discard" : "nodiscard", w->path, NULL};
-	char said[TAIL];
-	int r = run_tool(argv, w->in, said, sizeof(said), e);
-
-	return r <= E2FSCK_CORRECTED
-		       ? MIN(r, 0)
-		       : err_set(e, -EIO, "the file system is damaged: %s", last_line(said));
-}
-
-int disk_compact(void *arg, struct work_out *out, struct err *e)
-{
-	return check(arg, true, e);
+	return check(((const struct disk_work *)opts)->in, true, e);
 }
 
 static int set_size(const struct disk_work *w, struct err *e)
 {
-	char size[32], said[TAIL];
-	const char *argv[] = {"resize2fs", w->path, size, NULL};
+	char size[32];
+	const char *const argv[] = {"resize2fs", SANDBOX_TOOL_FILE, size, NULL};
+	struct image_info info;
 	int r;
 
 	snprintf(size, sizeof(size), "%" PRIu64 "K", w->size >> 10);
-	r = run_tool(argv, w->in, said, sizeof(said), e);
-	return r <= 0 ? r : err_set(e, -ENOSPC, "%s", last_line(said));
-}
-
-int disk_resize(void *arg, struct work_out *out, struct err *e)
-{
-	struct disk_work *w = arg;
-	struct image_info info;
-	struct stat st;
-	int r = image_copy(w->in, w->out, work_progress, out, e);
-
-	if (r == 0)
-		r = check(w, false, e);
+	r = run(argv, "e2fsprogs", w->out, 0, "resize2fs", e);
 	if (r < 0)
-		return r;
-	if (fstat(w->out, &st) < 0)
-		return err_sys(e, -errno, "%s", w->path);
-	if ((uint64_t)st.st_size < w->size && ftruncate(w->out, (off_t)w->size) < 0)
-		return err_sys(e, -errno, "enlarge %s", w->path);
-	r = set_size(w, e);
-	if (r < 0)
-		return r;
+		return r == -EIO ? err_wrap(e, -ENOSPC, "it cannot have that size") : r;
 	r = image_probe(w->out, &info);
 	if (r < 0 || info.kind != IMAGE_EXT4 || info.size > w->size)
 		return err_set(e, -EIO, "resize2fs left another size behind");
-	if (ftruncate(w->out, (off_t)w->size) < 0 || fsync(w->out) < 0)
-		return err_sys(e, -errno, "%s", w->path);
 	return 0;
+}
+
+static int resize_fn(const void *opts, const struct job_report *to, struct err *e)
+{
+	const struct disk_work *w = opts;
+	bool ext4 = !strcmp(w->fs, "ext4");
+	struct stat st;
+	int r = job_copy(w->in, w->out, to, e);
+
+	if (r == 0 && ext4)
+		r = check(w->out, false, e);
+	if (r < 0)
+		return r;
+	if (fstat(w->out, &st) < 0)
+		return err_sys(e, -errno, "the disk");
+	if ((uint64_t)st.st_size < w->size && ftruncate(w->out, (off_t)w->size) < 0)
+		return err_sys(e, -errno, "enlarge the disk");
+	if (!ext4)
+		return 0;
+	r = set_size(w, e);
+	if (r == 0 && (ftruncate(w->out, (off_t)w->size) < 0 || fsync(w->out) < 0))
+		r = err_sys(e, -errno, "the disk");
+	return r;
+}
+
+static int start(struct image_job **ret, const struct disk_work *w, struct err *e,
+	int (*fn)(const void *opts, const struct job_report *to, struct err *e))
+{
+	const struct job_work work = {
+		.who = "process", .fds = {w->in, w->out, -1}, .fn = fn, .opts = w};
+
+	return job_start(ret, &work, e);
+}
+
+int disk_make_start(struct image_job **ret, const struct disk_work *w, struct err *e)
+{
+	return start(ret, w, e, make_fn);
+}
+
+int disk_clone_start(struct image_job **ret, const struct disk_work *w, struct err *e)
+{
+	return start(ret, w, e, clone_fn);
+}
+
+int disk_resize_start(struct image_job **ret, const struct disk_work *w, struct err *e)
+{
+	return start(ret, w, e, resize_fn);
+}
+
+int disk_compact_start(struct image_job **ret, const struct disk_work *w, struct err *e)
+{
+	return start(ret, w, e, compact_fn);
 }

@@ -13,6 +13,7 @@
 
 static const char prefix[] = "distribution.";
 static const char *const isolations[] = {"shared", "vm", NULL};
+const char *const distro_fs_names[] = {"ext4", "xfs", "btrfs", NULL};
 static const char *const keeps[] = {"idle", "services", "always", NULL};
 
 enum { MAX_TASKS = 4 << 20, DEFAULT_TASKS = 16384 };
@@ -26,6 +27,8 @@ struct raw {
 static const struct conf_key keys[] = {
 	{"", "isolation", CONF_CHOICE, offsetof(struct raw, c.isolation), .choices = isolations},
 	{"", "keepAlive", CONF_CHOICE, offsetof(struct raw, c.keep_alive), .choices = keeps},
+	{"", "fileSystem", CONF_CHOICE, offsetof(struct raw, c.file_system),
+		.choices = distro_fs_names},
 	{"", "autostart", CONF_BOOL, offsetof(struct raw, c.autostart)},
 	{"", "memory", CONF_SIZE, offsetof(struct raw, c.memory)},
 	{"", "swap", CONF_SIZE, offsetof(struct raw, c.swap)},

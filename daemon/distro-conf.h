@@ -16,10 +16,14 @@ enum distro_isolation { ISOLATION_SHARED, ISOLATION_VM };
  * lives either; never. */
 enum distro_keep { KEEP_IDLE, KEEP_SERVICES, KEEP_ALWAYS };
 
+enum distro_fs { DISTRO_EXT4, DISTRO_XFS, DISTRO_BTRFS };
+extern const char *const distro_fs_names[];
+
 #define NO_SWAP_LIMIT UINT64_MAX
 
 struct distro_conf {
 	int isolation, keep_alive; /* the enumerations above */
+	int file_system;	   /* enum distro_fs: of its disk, when it is imported */
 	bool autostart;
 	int interop; /* may it run programs of the host? negative: as section [interop] says */
 	/* Limits; 0: none. With isolation=vm, memory and processors are the machine's. */

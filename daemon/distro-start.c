@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -113,10 +114,23 @@ static void allow_interop(struct distro *d, const struct reg_entry *reg)
 		log_warn("interop", "%s cannot run programs of the host: %s", reg->name, e.text);
 }
 
+/* own: what the user wants instead of the default, "": nothing. */
+static void mount_options(const struct reg_entry *reg, const char *own, char *buf, size_t cap)
+{
+	const char *fs = registry_fs(reg);
+
+	if (!*own)
+		own = !strcmp(fs, "ext4")    ? "discard,errors=remount-ro"
+		      : !strcmp(fs, "btrfs") ? "discard=async,compress=no"
+					     : "discard";
+	/* A clone has its original's identity, and both may be in one machine. */
+	snprintf(buf, cap, "%s%s", own, !strcmp(fs, "xfs") ? ",nouuid" : "");
+}
+
 void distro_send_start(struct distro *d, const struct reg_entry *reg)
 {
 	struct guestlink *g = vm_guest(d->m->vm);
-	const char *options = d->conf.mount_options;
+	char options[288];
 	char host[65] = "", root[PATH_MAX];
 	struct wire_w w;
 
@@ -127,8 +141,9 @@ void distro_send_start(struct distro *d, const struct reg_entry *reg)
 	wire_str(&w, WSLX_A_DISTRO, d->id);
 	wire_str(&w, WSLX_A_NAME, reg->name);
 	wire_u32(&w, WSLX_A_LUN, (uint32_t)vm_lun(d->m->vm, d->id));
-	wire_str(&w, WSLX_A_FSTYPE, "ext4");
-	wire_str(&w, WSLX_A_OPTIONS, *options ? options : "discard,errors=remount-ro");
+	wire_str(&w, WSLX_A_FSTYPE, registry_fs(reg));
+	mount_options(reg, d->conf.mount_options, options, sizeof(options));
+	wire_str(&w, WSLX_A_OPTIONS, options);
 	wire_str(&w, WSLX_A_HOSTNAME, host);
 	wire_u32(&w, WSLX_A_UID, reg->uid);
 	wire_u32(&w, WSLX_A_DISK_TIMEOUT_MS, (uint32_t)d->m->set.mount_timeout_ms);

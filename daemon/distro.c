@@ -144,8 +144,10 @@ void distro_finish_wants(struct distro *d, const struct err *e)
 	finish_list(take_ptr(d->wants), d->port, e);
 }
 
+/* Whoever waited may unregister it: it is held, so that the caller still finds it after that. */
 static void finish_stops(struct distro *d, const struct err *e)
 {
+	d->holds++;
 	while (d->stops) {
 		struct stop_wait *w = d->stops;
 
@@ -153,6 +155,7 @@ static void finish_stops(struct distro *d, const struct err *e)
 		w->fn(w->ctx, e);
 		free(w);
 	}
+	d->holds--;
 }
 
 /* e: not as it should; for those who asked. */

@@ -6,8 +6,10 @@
  *	stopped:	reserve it -> write
  *	running:	FREEZE -> copy its disk -> THAW -> write from the copy
  *	not cleanly unmounted: start and stop it, so that its kernel replays the journal; then as above
+ *	an archive of what is not ext4: before it is written, a kernel copies all files from the disk (or
+ *		its copy) to an ext4 disk (fswork.h), which is all that lib/image reads
  *
- * The copy has no name, so nothing is left of it whoever dies; a freeze ends by itself when it is not
+ * Copies have no name, so nothing is left of it whoever dies; a freeze ends by itself when it is not
  * renewed.
  */
 #include "daemon/distro.h"
@@ -18,21 +20,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "daemon/disk-work.h"
+#include "daemon/fswork.h"
+#include "daemon/work.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/image/image.h"
 
-enum { FREEZE_MS = 15000, RENEW_MS = 4000, THREADS_MAX = 8 };
+enum { FREEZE_MS = 15000, RENEW_MS = 4000, THREADS_MAX = 8, EXT4_MORE = 256 << 20 };
 
 struct exporting {
 	struct service *s;
 	struct ctl_call *call; /* NULL: the client has been answered */
 	char id[37], name[REG_NAME_MAX + 1];
+	char fs[8]; /* of the disk */
 	int out, disk;
+	int ext4; /* the same files there, when the disk's file system is another one */
 	enum image_format format;
 	enum image_compression compression;
 	struct distro_want *want;
@@ -44,9 +50,10 @@ struct exporting {
 	uint64_t cookie;
 	struct image_progress progress;
 	unsigned pending; /* callbacks that will come whatever happens */
-	struct image_job *job;
-	void (*job_done)(struct exporting *x);
-	struct loop_src *news, *renew;
+	struct work *work;
+	struct fswork *fswork;
+	void (*work_done)(struct exporting *x);
+	struct loop_src *renew;
 };
 
 static void begin(struct exporting *x);
@@ -78,10 +85,11 @@ static void release(struct exporting *x)
 	if (x->held)
 		distro_release(x->s, x->id);
 	x->held = false;
-	x->news = loop_src_free(x->news);
 	x->renew = loop_src_free(x->renew);
-	image_job_free(x->job);
-	x->job = NULL;
+	x->work = work_free(x->work);
+	x->fswork = fswork_free(x->fswork);
+	if (x->ext4 >= 0)
+		close(take_fd(x->ext4));
 	if (x->disk >= 0)
 		close(take_fd(x->disk));
 	if (x->out >= 0)
@@ -141,39 +149,38 @@ static struct json_object *progress_json(const struct exporting *x)
 	return js_set_u64(o, "files", x->progress.files);
 }
 
-static void job_news(void *ctx, int fd, uint32_t revents)
+static void progress(void *ctx, const struct image_progress *p)
 {
 	struct exporting *x = ctx;
-	struct err e = {0};
-	int r = image_job_read(x->job, &x->progress, &e);
 
-	if (r == 0) {
-		ctl_event(x->call, progress_json(x));
-		return;
-	}
-	if (r < 0) {
-		const struct reg_entry *reg = registry_by_id(x->s->reg, x->id);
-
-		if (r != -EUCLEAN || !x->vhdx || !x->reserved || x->recovered || !reg) {
-			fail(x, &e);
-			return;
-		}
-	}
-	x->news = loop_src_free(x->news);
-	image_job_free(x->job);
-	x->job = NULL;
-	if (r < 0)
-		recover(x, registry_by_id(x->s->reg, x->id));
-	else
-		x->job_done(x);
+	x->progress = *p;
+	ctl_event(x->call, progress_json(x));
 }
 
-static int watch(struct exporting *x, void (*done)(struct exporting *x), struct err *e)
+static void work_ended(void *ctx, const struct image_facts *f, const struct err *e)
 {
-	int r = loop_io(x->s->loop, image_job_fd(x->job), EPOLLIN, job_news, x, &x->news);
+	struct exporting *x = ctx;
+	const struct reg_entry *reg = registry_by_id(x->s->reg, x->id);
 
-	x->job_done = done;
-	return r < 0 ? err_sys(e, r, "watch the export") : 0;
+	/* That its journal is not empty only the child sees in a virtual disk. */
+	if (e && (e->code != -EUCLEAN || !x->vhdx || !x->reserved || x->recovered || !reg)) {
+		fail(x, e);
+		return;
+	}
+	x->work = work_free(x->work);
+	if (e)
+		recover(x, reg);
+	else
+		x->work_done(x);
+}
+
+static const struct work_ops work_ops = {progress, work_ended};
+
+static int watch(struct exporting *x, struct image_job *job, void (*done)(struct exporting *x),
+	struct err *e)
+{
+	x->work_done = done;
+	return work_watch(x->s->loop, job, &work_ops, x, &x->work, e);
 }
 
 static void written(struct exporting *x)
@@ -182,18 +189,84 @@ static void written(struct exporting *x)
 	finish(x);
 }
 
-/* From x->disk, to which nobody else writes. */
-static void write_out(struct exporting *x)
+/* Reads x->disk, or x->ext4 if there is one. */
+static void write_files(struct exporting *x)
 {
-	const struct image_export_opts o = {.in_fd = x->disk,
+	const struct image_export_opts o = {.in_fd = x->ext4 < 0 ? x->disk : x->ext4,
 		.out_fd = x->out,
 		.format = x->format,
 		.vhdx = x->vhdx,
 		.compression = x->compression,
 		.threads = (unsigned)MIN(sysconf(_SC_NPROCESSORS_ONLN), THREADS_MAX)};
+	struct image_job *job;
 	struct err e = {0};
 
-	if (image_export_start(&x->job, &o, &e) < 0 || watch(x, written, &e) < 0)
+	if (image_export_start(&job, &o, &e) < 0 || watch(x, job, written, &e) < 0)
+		fail(x, &e);
+}
+
+static void fs_progress(void *ctx, uint64_t done, uint64_t total)
+{
+	const struct image_progress p = {.read = done, .total = total};
+
+	progress(ctx, &p);
+}
+
+static void filled(void *ctx, const struct wire_msg *m, const struct err *e)
+{
+	struct exporting *x = ctx;
+
+	if (e) {
+		fail(x, e);
+		return;
+	}
+	x->fswork = fswork_free(x->fswork);
+	write_files(x);
+}
+
+static const struct fswork_ops fs_ops = {fs_progress, filled};
+
+static void made(struct exporting *x)
+{
+	const struct fswork_task t = {WSLX_COPY_TREE, x->disk, x->fs, x->ext4, "ext4", 0};
+	struct err e = {0};
+
+	if (fswork_start(x->s, &t, &fs_ops, x, &x->fswork, &e) < 0)
+		fail(x, &e);
+}
+
+static int unnamed_file(const char *dir, struct err *e);
+
+/* Room for its files and for what ext4 needs more; sparse. */
+static int make_ext4(struct exporting *x, struct err *e)
+{
+	const struct reg_entry *reg = registry_by_id(x->s->reg, x->id);
+	struct disk_work w = {.in = -1, .fs = "ext4"};
+	struct image_job *job;
+	struct stat st;
+	int r;
+
+	if (!reg)
+		return err_set(e, -ENOENT, "it was unregistered meanwhile");
+	x->ext4 = unnamed_file(reg->dir, e);
+	if (x->ext4 < 0)
+		return x->ext4;
+	if (fstat(x->disk, &st) < 0)
+		return err_sys(e, -errno, "its disk");
+	w.out = x->ext4;
+	w.size = (uint64_t)st.st_size + (uint64_t)st.st_size / 4 + EXT4_MORE;
+	r = disk_make_start(&job, &w, e);
+	return r < 0 ? r : watch(x, job, made, e);
+}
+
+/* From x->disk, to which nobody else writes. */
+static void write_out(struct exporting *x)
+{
+	struct err e = {0};
+
+	if (x->format != IMAGE_TAR || !strcmp(x->fs, "ext4"))
+		write_files(x);
+	else if (make_ext4(x, &e) < 0)
 		fail(x, &e);
 }
 
@@ -318,6 +391,7 @@ static int start_copy(struct exporting *x, struct err *e)
 {
 	const struct reg_entry *reg = registry_by_id(x->s->reg, x->id);
 	cleanup_close int from = -EBADF;
+	struct image_job *job;
 	char path[PATH_MAX];
 	int r;
 
@@ -333,10 +407,8 @@ static int start_copy(struct exporting *x, struct err *e)
 		return e->code ? e->code : err_sys(e, -errno, "copy its disk");
 	const struct image_copy_opts o = {.in_fd = from, .out_fd = x->disk};
 
-	r = image_copy_start(&x->job, &o, e);
-	if (r == 0)
-		r = watch(x, copied, e);
-	return r;
+	r = image_copy_start(&job, &o, e);
+	return r < 0 ? r : watch(x, job, copied, e);
 }
 
 static void froze(void *ctx, const struct wire_msg *m, const struct err *e)
@@ -454,14 +526,17 @@ static void offline(struct exporting *x, const struct reg_entry *reg)
 	struct err e = {0};
 	int r = distro_reserve(x->s, x->id, "Exporting", &e);
 
+	registry_disk(reg, false, path, sizeof(path));
 	x->reserved = r == 0;
 	x->vhdx = reg->vhdx;
 	if (r == 0) {
-		x->disk = open_disk(reg, path, &e);
+		/* A kernel that mounts it replays its log first. */
+		x->disk = strcmp(x->fs, "ext4") ? distro_open_disk(reg, &e)
+						: open_disk(reg, path, &e);
 		r = x->disk < 0 ? x->disk : 0;
 	}
 	/* Held for as long as anybody has it open. */
-	if (r == 0 && flock(x->disk, LOCK_SH | LOCK_NB) < 0)
+	if (r == 0 && !strcmp(x->fs, "ext4") && flock(x->disk, LOCK_SH | LOCK_NB) < 0)
 		r = err_set(&e, -EBUSY, "%s is in use by another program", path);
 	if (r == 0 && !x->vhdx)
 		r = look(x, path, &e);
@@ -537,7 +612,7 @@ void export_method(void *service, struct ctl_call *call, struct json_object *par
 
 	if (!x)
 		abort();
-	*x = (struct exporting){.s = s, .call = call, .disk = -EBADF};
+	*x = (struct exporting){.s = s, .call = call, .disk = -EBADF, .ext4 = -EBADF};
 	x->out = ctl_call_take_fd(call, 0);
 	snprintf(x->name, sizeof(x->name), "%s", name);
 	s->jobs++;
@@ -551,6 +626,7 @@ void export_method(void *service, struct ctl_call *call, struct json_object *par
 	}
 	strcpy(x->id, reg->id);
 	strcpy(x->name, reg->name);
+	strcpy(x->fs, registry_fs(reg));
 	ctl_call_on_close(call, client_gone, x);
 	begin(x);
 }

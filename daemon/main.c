@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "daemon/distro.h"
+#include "daemon/fswork.h"
 #include "daemon/machine.h"
 #include "daemon/service.h"
 #include "daemon/volume.h"
@@ -40,7 +41,7 @@ struct options {
 	bool verbose;
 };
 
-/* Whoever started us waits for one line: "ok", "busy" or the error. */
+/* Whoever started us waits for one line: "ok", "busy: " and who is, or the error. */
 static void tell_starter(const struct options *o, const char *line)
 {
 	char text[1200];
@@ -88,7 +89,7 @@ static int lock_all(const struct service *s, struct err *e)
 
 		if (r == -EBUSY)
 			return err_set(
-				e, r, "another wslxd (process %d) serves %s already", pid, dirs[i]);
+				e, r, "another wslxd, process %d, serves %s already", pid, dirs[i]);
 		if (r < 0)
 			return err_sys(e, r, "lock %s", dirs[i]);
 	}
@@ -220,7 +221,9 @@ int main(int argc, char **argv)
 		/* Two clients that start us at once are no news: the second one's try is quiet. */
 		if (o.ready_fd < 0 || r != -EBUSY)
 			log_err(NULL, "%s", e.code ? e.text : strerror(-r));
-		tell_starter(&o, r == -EBUSY ? "busy" : e.text);
+		if (r == -EBUSY)
+			err_wrap(&e, r, "busy");
+		tell_starter(&o, e.text);
 		return 1;
 	}
 	tell_starter(&o, "ok");
@@ -232,6 +235,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < ARRAY_LEN(src); i++)
 		loop_src_free(src[i]);
 	ctl_server_free(s.srv);
+	fswork_end_all(&s);
 	machine_free_all(&s);
 	volumes_free(&s);
 	registry_free(s.reg);

@@ -19,6 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "daemon/disk-work.h"
+#include "daemon/fswork.h"
+#include "daemon/work.h"
 #include "lib/base/io.h"
 #include "lib/image/image.h"
 
@@ -26,12 +28,11 @@ enum kind { MOVE, RESIZE, COMPACT, CLONE };
 
 static const struct {
 	const char *intent, *state;
-	work_fn fn;
 } kinds[] = {
-	[MOVE] = {"move", "Moving", disk_copy},
-	[RESIZE] = {"resize", "Resizing", disk_resize},
-	[COMPACT] = {"compact", "Compacting", disk_compact},
-	[CLONE] = {"clone", "Cloning", disk_copy},
+	[MOVE] = {"move", "Moving"},
+	[RESIZE] = {"resize", "Resizing"},
+	[COMPACT] = {"compact", "Compacting"},
+	[CLONE] = {"clone", "Cloning"},
 };
 
 struct manage {
@@ -45,6 +46,7 @@ struct manage {
 	bool reserved, renamed; /* renamed: the new disk has its name */
 	struct disk_work disk;
 	struct work *work;
+	struct fswork *fswork;
 };
 
 static void manage_free(struct manage *g)
@@ -52,6 +54,7 @@ static void manage_free(struct manage *g)
 	struct service *s = g->s;
 
 	work_free(g->work);
+	fswork_free(g->fswork);
 	if (g->disk.in >= 0)
 		close(g->disk.in);
 	if (g->disk.out >= 0)
@@ -103,18 +106,28 @@ static void manage_fail(struct manage *g, const struct err *e)
 	struct err wrapped = *e;
 
 	g->work = work_free(g->work); /* nobody writes any more */
+	g->fswork = fswork_free(g->fswork);
 	undo(g);
 	err_wrap(&wrapped, e->code, "%s %s", kinds[g->kind].intent, g->name);
 	ctl_fail(g->call, &wrapped);
 	manage_free(g);
 }
 
-static void progress(void *ctx, uint64_t done, uint64_t total)
+static void tell(struct manage *g, uint64_t done, uint64_t total)
 {
-	struct manage *g = ctx;
 	struct json_object *o = js_set_u64(js_object(), "bytes", done);
 
 	ctl_event(g->call, js_set_u64(o, "total", total));
+}
+
+static void progress(void *ctx, const struct image_progress *p)
+{
+	tell(ctx, p->read, p->total);
+}
+
+static void fs_progress(void *ctx, uint64_t done, uint64_t total)
+{
+	tell(ctx, done, total);
 }
 
 /* The partial file gets its name; replace: another of that name goes. */
@@ -152,9 +165,8 @@ static int publish(struct manage *g, struct err *e)
 	return 0;
 }
 
-static void ended(void *ctx, const struct err *error)
+static void conclude(struct manage *g, const struct err *error)
 {
-	struct manage *g = ctx;
 	struct err e = error ? *error : (struct err){0};
 
 	if (!e.code)
@@ -165,6 +177,54 @@ static void ended(void *ctx, const struct err *error)
 	}
 	ctl_reply(g->call, js_set_str(js_object(), "id", g->entry.id), NULL);
 	manage_free(g);
+}
+
+static void fs_ended(void *ctx, const struct wire_msg *m, const struct err *error)
+{
+	struct manage *g = ctx;
+	struct err e = {0};
+	int fd = g->disk.out < 0 ? g->disk.in : g->disk.out;
+
+	g->fswork = fswork_free(g->fswork);
+	if (!error &&
+		((g->kind == RESIZE && ftruncate(fd, (off_t)g->disk.size) < 0) || fsync(fd) < 0)) {
+		err_sys(&e, -errno, "the disk");
+		error = &e;
+	}
+	conclude(g, error);
+}
+
+static const struct fswork_ops fs_ops = {fs_progress, fs_ended};
+
+static int start_fs_work(struct manage *g, struct err *e)
+{
+	const struct fswork_task t = {.type = g->kind == RESIZE ? WSLX_FS_RESIZE : WSLX_FS_TRIM,
+		.disk = g->kind == RESIZE ? g->disk.out : g->disk.in,
+		.fs = g->disk.fs,
+		.to = -1,
+		.size = g->kind == RESIZE ? g->disk.size : 0};
+
+	return fswork_start(g->s, &t, &fs_ops, g, &g->fswork, e);
+}
+
+/* What only a kernel can do to its file system. */
+static bool needs_kernel(const struct manage *g)
+{
+	return strcmp(g->disk.fs, "ext4") != 0 && (g->kind == RESIZE || g->kind == COMPACT);
+}
+
+static void ended(void *ctx, const struct image_facts *f, const struct err *error)
+{
+	struct manage *g = ctx;
+	struct err e = {0};
+
+	g->work = work_free(g->work);
+	if (!error && needs_kernel(g)) {
+		if (start_fs_work(g, &e) == 0)
+			return;
+		error = &e;
+	}
+	conclude(g, error);
 }
 
 static const struct work_ops work_ops = {progress, ended};
@@ -202,13 +262,45 @@ static int make_place(struct manage *g, struct err *e)
 	g->disk.out = open(part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (g->disk.out < 0)
 		return err_sys(e, -errno, "make a disk in %s", g->entry.dir);
-	strcpy(g->disk.path, part);
 	return 0;
+}
+
+/* xfs(5): it grows only. */
+static int check_size(const struct manage *g, struct err *e)
+{
+	struct image_info info;
+	int r = image_probe(g->disk.in, &info);
+
+	if (r < 0)
+		return err_sys(e, r, "read the disk");
+	if (info.kind == IMAGE_XFS && g->disk.size < info.size)
+		return err_set(e, -EOPNOTSUPP,
+			"an xfs file system cannot shrink: it is %llu MiB large; export it and "
+			"import the archive with --size",
+			(unsigned long long)(info.size >> 20));
+	return 0;
+}
+
+static int start_work(struct manage *g, struct err *e)
+{
+	struct image_job *job;
+	int r;
+
+	if (g->kind == COMPACT && needs_kernel(g))
+		return start_fs_work(g, e);
+	r = g->kind == RESIZE	 ? disk_resize_start(&job, &g->disk, e)
+	    : g->kind == COMPACT ? disk_compact_start(&job, &g->disk, e)
+	    : g->kind == CLONE
+		    ? disk_clone_start(&job, &g->disk, e)
+		    : image_copy_start(&job,
+			      &(struct image_copy_opts){.in_fd = g->disk.in, .out_fd = g->disk.out},
+			      e);
+	return r < 0 ? r : work_watch(g->s->loop, job, &work_ops, g, &g->work, e);
 }
 
 static int start(struct manage *g, struct err *e)
 {
-	int keep[2], n = 0, r;
+	int r;
 
 	r = distro_reserve(g->s, g->old.id, kinds[g->kind].state, e);
 	if (r < 0)
@@ -217,16 +309,10 @@ static int start(struct manage *g, struct err *e)
 	g->disk.in = distro_open_disk(&g->old, e);
 	if (g->disk.in < 0)
 		return g->disk.in;
-	r = registry_disk(&g->old, false, g->disk.path, sizeof(g->disk.path));
+	r = g->kind == RESIZE ? check_size(g, e) : 0;
 	if (r == 0 && g->kind != COMPACT)
 		r = make_place(g, e);
-	if (r < 0)
-		return r;
-	keep[n++] = g->disk.in;
-	if (g->disk.out >= 0)
-		keep[n++] = g->disk.out;
-	return work_start(g->s->loop, kinds[g->kind].fn, &g->disk, keep, (unsigned)n, &work_ops, g,
-		&g->work, e);
+	return r < 0 ? r : start_work(g, e);
 }
 
 static void set_dir(struct reg_entry *entry, const char *dir)
@@ -301,6 +387,7 @@ static void begin(
 	g->entry.vhdx = kind != MOVE && kind != CLONE && g->old.vhdx;
 	g->disk.vhdx = g->old.vhdx;
 	g->disk.in = g->disk.out = -EBADF;
+	g->disk.fs = registry_fs(&g->entry);
 	strcpy(g->name, reg->name);
 	s->jobs++;
 	if (plan(g, params, &e) < 0 || start(g, &e) < 0)

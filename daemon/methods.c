@@ -53,6 +53,7 @@ static void m_list(void *ctx, struct ctl_call *call, struct json_object *params)
 		js_set_u64(o, "uid", reg->uid);
 		if (registry_disk(reg, false, disk, sizeof(disk)) == 0)
 			js_set_str(o, "disk", disk);
+		js_set_str(o, "fs", registry_fs(reg));
 		js_set_str(o, "format", reg->vhdx ? "vhdx" : "raw");
 		js_set_str(o, "flavor", reg->flavor);
 		js_set_str(o, "os_version", reg->version);
@@ -238,7 +239,7 @@ static const struct js_field f_open[] = {{"distribution", JS_STR, .max = 255},
 	{"id", JS_STR, .max = 64}, {"connections", JS_U64, .required = true, .max = 4}};
 static const struct js_field f_import[] = {{"name", JS_STR, .required = true, .max = 255},
 	{"dir", JS_STR, .max = 3800}, {"uid", JS_U64, .max = UINT32_MAX - 1},
-	{"size", JS_U64, .max = 1ull << 44}, {"vhd", JS_BOOL}};
+	{"size", JS_U64, .max = 1ull << 44}, {"vhd", JS_BOOL}, {"fs", JS_STR, .max = 16}};
 static const struct js_field f_move[] = {{"name", JS_STR, .required = true, .max = 255},
 	{"dir", JS_STR, .required = true, .max = 3800}};
 static const struct js_field f_resize[] = {{"name", JS_STR, .required = true, .max = 255},

@@ -62,6 +62,16 @@ bool registry_name_ok(const char *name)
 	return true;
 }
 
+bool registry_fs_ok(const char *fs)
+{
+	return !strcmp(fs, "ext4") || !strcmp(fs, "xfs") || !strcmp(fs, "btrfs");
+}
+
+const char *registry_fs(const struct reg_entry *entry)
+{
+	return entry->fs[0] ? entry->fs : "ext4";
+}
+
 static bool id_ok(const char *id)
 {
 	return strlen(id) == 36 && strspn(id, "0123456789abcdef-") == 36;
@@ -75,6 +85,7 @@ static struct json_object *entry_to_json(const struct reg_entry *e)
 	js_set_str(o, "name", e->name);
 	js_set_str(o, "dir", e->dir);
 	js_set_bool(o, "own_dir", e->own_dir);
+	js_set_str(o, "fs", registry_fs(e));
 	if (e->disk)
 		js_set_str(o, "disk", e->disk);
 	if (e->vhdx)
@@ -96,15 +107,18 @@ static int entry_from_json(struct json_object *o, struct reg_entry **ret)
 		.vhdx = strcmp(js_str(o, "format", "raw"), "vhdx") == 0};
 	const char *id = js_str(o, "id", ""), *name = js_str(o, "name", "");
 	const char *dir = js_str(o, "dir", ""), *disk = js_str(o, "disk", NULL);
+	const char *fs = js_str(o, "fs", "ext4");
 	cleanup_free char *copy = strdup(dir), *disk_copy = disk ? strdup(disk) : NULL;
 
-	if (!id_ok(id) || !registry_name_ok(name) || dir[0] != '/' || (disk && disk[0] != '/'))
+	if (!id_ok(id) || !registry_name_ok(name) || dir[0] != '/' || (disk && disk[0] != '/') ||
+		!registry_fs_ok(fs))
 		return -EBADMSG;
 	/* A disk in a format of a later version must not be taken for a raw one. */
 	if (!e.vhdx && strcmp(js_str(o, "format", "raw"), "raw") != 0)
 		return -EBADMSG;
 	strcpy(e.id, id);
 	strcpy(e.name, name);
+	strcpy(e.fs, fs);
 	snprintf(e.flavor, sizeof(e.flavor), "%s", js_str(o, "flavor", ""));
 	snprintf(e.version, sizeof(e.version), "%s", js_str(o, "os_version", ""));
 	e.dir = copy;
@@ -322,9 +336,9 @@ int registry_set_default(struct registry *r, const char *id, struct err *e)
 
 int registry_disk(const struct reg_entry *entry, bool partial, char *buf, size_t cap)
 {
-	int n = entry->disk && !partial
-			? snprintf(buf, cap, "%s", entry->disk)
-			: snprintf(buf, cap, "%s/ext4.img%s", entry->dir, partial ? ".part" : "");
+	int n = partial	      ? snprintf(buf, cap, "%s/disk.img.part", entry->dir)
+		: entry->disk ? snprintf(buf, cap, "%s", entry->disk)
+			      : snprintf(buf, cap, "%s/%s.img", entry->dir, registry_fs(entry));
 
 	return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : 0;
 }

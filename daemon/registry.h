@@ -23,7 +23,8 @@ struct reg_entry {
 	char *dir;    /* owned; holds the disk */
 	bool own_dir; /* dir was made by us and goes with the distribution */
 	uint32_t uid; /* default user */
-	/* Owned: a disk file that was registered where it is, and is not ours to remove; NULL: ext4.img in dir. */
+	char fs[8];   /* of its disk: "ext4", "xfs", "btrfs"; "": ext4 */
+	/* Owned: a disk file that was registered where it is, and is not ours to remove; NULL: FS.img in dir. */
 	char *disk;
 	bool vhdx;		      /* which is a VHDX file; ours are raw */
 	char flavor[64], version[64]; /* os-release(5): ID, VERSION_ID; "" */
@@ -50,6 +51,10 @@ int registry_remove(struct registry *r, const char *id, struct err *e);
 /* Replaces the entry of the same id; pointers to it stay good, what they point to changes. */
 int registry_update(struct registry *r, const struct reg_entry *entry, struct err *e);
 int registry_set_default(struct registry *r, const char *id, struct err *e);
+
+/* "ext4", "xfs" or "btrfs". */
+bool registry_fs_ok(const char *fs);
+const char *registry_fs(const struct reg_entry *entry);
 
 /* Letters, digits, '.', '_' and '-', not starting with '-' or '.'. */
 bool registry_name_ok(const char *name);

@@ -6,6 +6,7 @@
  *	machine.c   which virtual machines run      vm.c        one of them
  *	distro.c    distributions running in them   distro-conf.c   what wslx.conf says of each
  *	session.c   connections for clients         import.c    new distributions
+ *	fswork.c    work on file systems in machines of its own
  *	manage.c    changes to them                 export.c    archives and disks of them
  *	methods.c   what clients can ask            idle.c      stopping what nobody uses
  *	volume.c    disks mounted beside them
@@ -20,6 +21,7 @@
 #include "lib/ctl/server.h"
 
 struct distro;
+struct fswork;
 struct machine;
 struct volumes;
 
@@ -41,6 +43,7 @@ struct service {
 	uint64_t machine_serial;
 	struct service_end ends[SERVICE_ENDS]; /* the last one at (nends - 1) % SERVICE_ENDS */
 	unsigned nends;
+	struct fswork *fsworks; /* work on file systems under way (fswork.h) */
 	struct distro *distros; /* those that are not stopped, or wanted */
 	struct volumes *volumes;
 	struct shutdown_wait *shutdowns; /* calls that wait for VMs to end */

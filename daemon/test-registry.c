@@ -99,6 +99,8 @@ TEST(what_is_known_of_a_distribution_is_kept)
 	b.disk = disk; /* registered where it is */
 	b.own_dir = false;
 	b.dir = dir;
+	strcpy(a.fs, "btrfs");
+	strcpy(b.fs, "xfs");
 	struct registry *r = open_it();
 	REQUIRE(r && registry_add(r, &a, &e) == 0 && registry_add(r, &b, &e) == 0);
 	registry_free(r);
@@ -108,10 +110,14 @@ TEST(what_is_known_of_a_distribution_is_kept)
 	REQUIRE(found != NULL);
 	CHECK_STR(found->flavor, "debian");
 	CHECK_STR(found->version, "12");
+	CHECK_STR(registry_fs(found), "btrfs");
+	CHECK_EQ(registry_disk(found, false, path, sizeof(path)), 0);
+	CHECK(strstr(path, "/btrfs.img"));
 	CHECK(found->run_oobe && !found->disk);
 	found = registry_find(r, "b");
 	REQUIRE(found != NULL && found->disk);
 	CHECK(!found->run_oobe && !found->flavor[0]);
+	CHECK_STR(registry_fs(found), "xfs");
 	CHECK_EQ(registry_disk(found, false, path, sizeof(path)), 0);
 	CHECK_STR(path, disk);
 	touch(disk, "not ours");

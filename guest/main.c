@@ -25,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "guest/cgroup.h"
+#include "guest/fs-work.h"
 #include "guest/guest.h"
 #include "guest/interop.h"
 #include "guest/shared.h"
@@ -399,6 +400,10 @@ static void on_host(void *ctx, struct conn *c, const struct wire_msg *m)
 	case WSLX_MOUNT: work_on(m, volume_mount); break;
 	case WSLX_SHELL: work_on(m, start_shell); break;
 	case WSLX_UNMOUNT: work_on(m, unmount_volume); break;
+	case WSLX_COPY_TREE:
+	case WSLX_FS_RESIZE:
+	case WSLX_FS_TRIM:
+	case WSLX_FS_EXAMINE: work_on(m, fs_work); break;
 	default:
 		if (m->id)
 			reply_error(m->type, m->id, -ENOSYS, "unknown request");

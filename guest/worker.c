@@ -9,22 +9,25 @@
 #include <unistd.h>
 #include "guest/guest.h"
 
-enum { REPLY_MAX = 4096 };
+/* Of the process, for its reply; of init, for what it passes on. */
+static uint8_t buf[WSLX_MSG_MAX];
+/* In the process. */
+static int to_init = -1;
 
 struct worker {
 	struct loop_src *src;
 	int fd;
 	uint32_t type, id;
-	worker_reply_fn reply;
+	worker_send_fn send;
 };
 
 static void NORETURN work(int fd, const struct wire_msg *m, worker_fn fn)
 {
-	static uint8_t buf[REPLY_MAX];
 	struct err e = {0};
 	struct wire_w w;
 	int r;
 
+	to_init = fd;
 	wire_begin(&w, buf, sizeof(buf), m->type, WSLX_MSG_REPLY, m->id, 0);
 	r = fn(m, &w, &e);
 	if (r < 0) {
@@ -35,27 +38,35 @@ static void NORETURN work(int fd, const struct wire_msg *m, worker_fn fn)
 	_exit(0);
 }
 
-static void on_reply(void *ctx, int fd, uint32_t revents)
+void worker_tell(struct wire_w *event)
+{
+	pair_send(to_init, event);
+}
+
+static void on_message(void *ctx, int fd, uint32_t revents)
 {
 	struct worker *k = ctx;
-	uint8_t buf[REPLY_MAX];
 	struct wire_msg m;
 	struct wire_w w;
 
 	if (pair_recv(fd, buf, sizeof(buf), &m) == 0) {
 		w = (struct wire_w){
 			.buf = buf, .cap = sizeof(buf), .len = sizeof(struct wslx_msg) + m.len};
+		if (!(m.flags & WSLX_MSG_REPLY)) {
+			k->send(&w);
+			return;
+		}
 	} else {
 		wire_begin(&w, buf, sizeof(buf), k->type, WSLX_MSG_REPLY, k->id, EIO);
 		wire_str(&w, WSLX_A_TEXT, "the process that was to do it died");
 	}
-	k->reply(&w);
+	k->send(&w);
 	loop_src_free(k->src);
 	close(k->fd);
 	free(k);
 }
 
-int worker_start(struct loop *l, const struct wire_msg *m, worker_fn fn, worker_reply_fn reply)
+int worker_start(struct loop *l, const struct wire_msg *m, worker_fn fn, worker_send_fn send)
 {
 	struct worker *k = malloc(sizeof(*k));
 	int pair[2], r;
@@ -72,9 +83,9 @@ int worker_start(struct loop *l, const struct wire_msg *m, worker_fn fn, worker_
 	}
 	r = pid < 0 ? -errno : 0;
 	close(pair[1]);
-	*k = (struct worker){.fd = pair[0], .type = m->type, .id = m->id, .reply = reply};
+	*k = (struct worker){.fd = pair[0], .type = m->type, .id = m->id, .send = send};
 	if (r == 0)
-		r = loop_io(l, k->fd, EPOLLIN, on_reply, k, &k->src);
+		r = loop_io(l, k->fd, EPOLLIN, on_message, k, &k->src);
 	if (r < 0) {
 		close(pair[0]);
 		free(k);

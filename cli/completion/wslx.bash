@@ -49,7 +49,7 @@ _wslx()
 	--list | -l) mapfile -t COMPREPLY < <(compgen -W "--all --running --quiet --verbose --online --json" -- "$cur") ;;
 	--install)
 		if [[ $cur = -* ]]; then
-			mapfile -t COMPREPLY < <(compgen -W "--distribution --from-file --name --location --no-launch --vhd-size" -- "$cur")
+			mapfile -t COMPREPLY < <(compgen -W "--distribution --from-file --name --location --no-launch --vhd-size --file-system" -- "$cur")
 		else
 			mapfile -t COMPREPLY < <(compgen -W "$(wslx --list --online --quiet 2>/dev/null)" -- "$cur")
 		fi
@@ -59,7 +59,7 @@ _wslx()
 		;;
 	--export | --import | --import-in-place)
 		if [[ $cur = -* ]]; then
-			mapfile -t COMPREPLY < <(compgen -W "--format --vhd --size --version" -- "$cur")
+			mapfile -t COMPREPLY < <(compgen -W "--format --vhd --size --file-system --version" -- "$cur")
 		else
 			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		fi

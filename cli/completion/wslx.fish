@@ -33,10 +33,12 @@ complete -c wslx -l shell-type -x -a 'standard login none'
 complete -c wslx -n '__wslx_verb --manage --export --unregister --terminate -t --set-default -s --set-version' -a '(__wslx_distributions)'
 complete -c wslx -n '__wslx_verb --list -l' -a '--all --running --quiet --verbose --online --json'
 complete -c wslx -n '__wslx_verb --install' -a '(__wslx_online)'
-complete -c wslx -n '__wslx_verb --install' -a '--from-file --name --location --no-launch --vhd-size'
+complete -c wslx -n '__wslx_verb --install' -a '--from-file --name --location --no-launch --vhd-size --file-system'
 complete -c wslx -n '__wslx_verb --manage' -a '--move --resize --compact --set-sparse --rename --clone --set-default-user'
 complete -c wslx -n '__wslx_verb --export --import --import-in-place' -F
 complete -c wslx -n '__wslx_verb --export --import' -a '--format --vhd'
+complete -c wslx -n '__wslx_verb --import' -a '--size --file-system'
+complete -c wslx -l file-system -x -a 'ext4 xfs btrfs'
 complete -c wslx -l format -x -a 'tar tar.gz tar.xz tar.zst raw vhdx'
 complete -c wslx -n '__wslx_verb --mount --unmount' -F
 complete -c wslx -n '__wslx_verb --mount' -a '--vhd --bare --name --type --options --partition'

@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!size)
 		return 0;
 	image_probe_bytes(data + 1, size - 1, 1ull << (data[0] & 63), &i);
-	if (!i.what || (i.kind == IMAGE_EXT4 && !i.size))
+	if (!i.what || (image_fs(i.kind) && !i.size))
 		abort();
 	return 0;
 }

@@ -89,6 +89,14 @@ int image_export_start(struct image_job **ret, const struct image_export_opts *o
 int image_copy_start(struct image_job **ret, const struct image_copy_opts *o, struct err *e);
 /* An OCI image layout that is a folder becomes a tar archive in the empty file out_fd. */
 int image_pack_start(struct image_job **ret, int dir_fd, int out_fd, struct err *e);
+/* What the texts of a root file system's files say of it (facts.h); NULL and 0: there is none of it. */
+struct image_texts {
+	const char *os_release;
+	size_t os_release_len;
+	const char *distribution;
+	size_t distribution_len;
+};
+int image_facts_start(struct image_job **ret, const struct image_texts *t, struct err *e);
 int image_job_fd(const struct image_job *j); /* non-blocking, EPOLLIN */
 pid_t image_job_pid(const struct image_job *j);
 /* Reads the news: 0, more to come, *p is up to date; 1: finished; negative: failed, see e. */
@@ -114,10 +122,12 @@ int image_export_here(const struct image_export_opts *o, struct err *e);
 
 /* What a disk file holds, from its first blocks; for clear errors before a virtual machine chokes on it. */
 enum image_kind {
-	IMAGE_EXT4,	 /* also ext2 and ext3 */
+	IMAGE_EXT4, /* also ext2 and ext3 */
+	IMAGE_XFS,
+	IMAGE_BTRFS,
 	IMAGE_EMPTY,	 /* nothing but zeroes at the start */
-	IMAGE_TRUNCATED, /* ext4, but the file is shorter than the file system */
-	IMAGE_CORRUPT,	 /* an ext4 superblock that cannot be */
+	IMAGE_TRUNCATED, /* one of these, but the file is shorter than the file system */
+	IMAGE_CORRUPT,	 /* a superblock that cannot be */
 	IMAGE_FOREIGN,	 /* something else: see image_info.what */
 	IMAGE_UNKNOWN,
 };
@@ -134,6 +144,8 @@ struct image_info {
 
 /* Reads; changes neither the file nor its position. -EIO and the like when reading fails. */
 int image_probe(int fd, struct image_info *ret);
+/* "ext4", "xfs", "btrfs": what the kernel mounts it as; NULL: nothing that a distribution can have. */
+const char *image_fs(enum image_kind kind);
 /* 0 when the disk can be used; otherwise -EINVAL and one clear line. name: the file, for the message. */
 int image_check(int fd, const char *name, struct err *e);
 

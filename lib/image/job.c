@@ -59,12 +59,14 @@ static int confine(const struct job_work *w, int pipe_fd, struct err *e)
 	for (unsigned i = 0; i < ARRAY_LEN(w->fds); i++)
 		if (w->fds[i] >= 0)
 			keep[so.n_keep++] = w->fds[i];
+	if (!w->profile)
+		return sandbox_close_others(keep, so.n_keep, e);
 	if (!sandbox_address_space_is_huge() && setrlimit(RLIMIT_AS, &lim) < 0)
 		return err_sys(e, -errno, "limit memory");
 	/* The locale is read from files: now, not later. */
 	if (!setlocale(LC_CTYPE, "C.UTF-8"))
 		setlocale(LC_CTYPE, "en_US.UTF-8");
-	return w->profile ? sandbox_enter(w->profile, &so, e) : 0;
+	return sandbox_enter(w->profile, &so, e);
 }
 
 static NORETURN void child(const struct job_work *w, int pipe_fd, pid_t parent)
@@ -72,10 +74,13 @@ static NORETURN void child(const struct job_work *w, int pipe_fd, pid_t parent)
 	struct record rec = {.kind = REC_RESULT};
 	const struct job_report to = {on_progress, &pipe_fd, &rec.facts};
 	struct err e = {0};
+	sigset_t none;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	rec.code = confine(w, pipe_fd, &e);

@@ -21,9 +21,9 @@ struct job_report {
 
 struct job_work {
 	const char *who; /* "importer", for messages */
-	const struct sandbox_profile
-		*profile; /* NULL: not confined, for what understands nothing of what it reads */
-	int fds[3];	  /* borrowed; all the child keeps; negative: none */
+	const struct sandbox_profile *
+		profile; /* NULL: not confined, for what understands nothing of what it reads itself */
+	int fds[3];	 /* borrowed; all the child keeps; negative: none */
 	/* Runs in the child. opts is a copy of this process's memory. 0 or a negative errno. */
 	int (*fn)(const void *opts, const struct job_report *to, struct err *e);
 	const void *opts;

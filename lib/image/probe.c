@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is in a disk file? The ext4 superblock (at byte 1024; fs/ext4/ext4.h in the kernel, "Super Block" in its
- * documentation) is checked as far as it describes itself; other formats are told by their magic numbers, so that a
- * message can name them.
+ * What is in a disk file? The superblocks of the file systems that a distribution can have are checked as far as they
+ * describe themselves: ext4's at byte 1024 (fs/ext4/ext4.h in the kernel, "Super Block" in its documentation), xfs's at the
+ * start (fs/xfs/libxfs/xfs_format.h, big-endian), btrfs's at 64 KiB (include/uapi/linux/btrfs_tree.h). Other formats are
+ * told by their magic numbers, so that a message can name them.
  */
 #include "lib/image/probe-internal.h"
 
@@ -23,6 +24,15 @@ enum { INCOMPAT_RECOVER = 0x4, INCOMPAT_JOURNAL_DEV = 0x8, INCOMPAT_64BIT = 0x80
 enum { INCOMPAT_KNOWN = 0x3e7d6 | 0x2 };
 enum { RO_METADATA_CSUM = 0x400 };
 enum { STATE_ERRORS = 2 };
+enum { XFS_BLOCK_SIZE = 4, XFS_BLOCKS = 8, XFS_UUID = 32, XFS_LEN = 48 };
+enum {
+	BTRFS = 0x10000,
+	BTRFS_UUID = 0x20,
+	BTRFS_MAGIC = 0x40,
+	BTRFS_SIZE = 0x70,
+	BTRFS_DEVICES = 0x88,
+	BTRFS_LEN = 0x90
+};
 
 static void corrupt(struct image_info *i, const char *what)
 {
@@ -77,14 +87,52 @@ static void probe_ext4(const uint8_t *s, uint64_t file_size, struct image_info *
 	}
 }
 
+static void check_size(uint64_t blocks, uint64_t block_size, uint64_t file_size,
+	const char *truncated, struct image_info *i)
+{
+	if (!blocks || mul_overflows(blocks, block_size, &i->size) || i->size > INT64_MAX) {
+		corrupt(i, "its superblock contradicts itself");
+		i->size = 0;
+	} else if (i->size > file_size) {
+		i->kind = IMAGE_TRUNCATED;
+		i->what = truncated;
+	}
+}
+
+static void probe_xfs(const uint8_t *s, uint64_t file_size, struct image_info *i)
+{
+	uint32_t block_size = be32_get(s + XFS_BLOCK_SIZE);
+
+	i->kind = IMAGE_XFS;
+	i->what = "an xfs file system";
+	memcpy(i->uuid, s + XFS_UUID, 16);
+	if (block_size < 512 || block_size > 65536 || (block_size & (block_size - 1)))
+		corrupt(i, "its block size cannot be");
+	else
+		check_size(be64_get(s + XFS_BLOCKS), block_size, file_size,
+			"an xfs file system whose end is missing", i);
+}
+
+static void probe_btrfs(const uint8_t *s, uint64_t file_size, struct image_info *i)
+{
+	i->kind = IMAGE_BTRFS;
+	i->what = "a btrfs file system";
+	memcpy(i->uuid, s + BTRFS_UUID, 16);
+	if (le64_get(s + BTRFS_DEVICES) != 1) {
+		i->kind = IMAGE_FOREIGN;
+		i->what = "one of several parts of a btrfs file system";
+		return;
+	}
+	check_size(le64_get(s + BTRFS_SIZE), 1, file_size,
+		"a btrfs file system whose end is missing", i);
+}
+
 static const struct {
 	uint32_t off;
 	uint8_t len;
 	const char *magic, *what;
 	bool archive; /* or compressed: for the importer to look into */
 } magics[] = {
-	{0, 4, "XFSB", "an xfs file system"},
-	{0x10040, 8, "_BHRfS_M", "a btrfs file system"},
 	{0, 4, "hsqs", "a squashfs file system"},
 	{1024, 4, "\x10\x20\xf5\xf2", "an f2fs file system"},
 	{3, 8, "NTFS    ", "an NTFS file system"},
@@ -120,6 +168,14 @@ void image_probe_bytes(const uint8_t *p, size_t len, uint64_t size, struct image
 	*ret = (struct image_info){.kind = IMAGE_UNKNOWN, .what = "nothing that is known"};
 	if (len >= SB + SB_LEN && le16_get(p + SB + 56) == 0xef53) {
 		probe_ext4(p + SB, size, ret);
+		return;
+	}
+	if (len >= XFS_LEN && !memcmp(p, "XFSB", 4)) {
+		probe_xfs(p, size, ret);
+		return;
+	}
+	if (len >= BTRFS + BTRFS_LEN && !memcmp(p + BTRFS + BTRFS_MAGIC, "_BHRfS_M", 8)) {
+		probe_btrfs(p + BTRFS, size, ret);
 		return;
 	}
 	if (all_zero(p, len)) {
@@ -172,10 +228,22 @@ int image_probe(int fd, struct image_info *ret)
 	return 0;
 }
 
+const char *image_fs(enum image_kind kind)
+{
+	switch (kind) {
+	case IMAGE_EXT4: return "ext4";
+	case IMAGE_XFS: return "xfs";
+	case IMAGE_BTRFS: return "btrfs";
+	default: return NULL;
+	}
+}
+
 int image_check_info(const struct image_info *i, const char *name, struct err *e)
 {
 	switch (i->kind) {
-	case IMAGE_EXT4: return 0;
+	case IMAGE_EXT4:
+	case IMAGE_XFS:
+	case IMAGE_BTRFS: return 0;
 	case IMAGE_CORRUPT: return err_set(e, -EINVAL, "disk %s is damaged: %s", name, i->what);
 	case IMAGE_EMPTY: return err_set(e, -EINVAL, "disk %s is empty: %s", name, i->what);
 	default: return err_set(e, -EINVAL, "disk %s cannot be used: it holds %s", name, i->what);

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <time.h>
 #include "lib/base/cleanup.h"
+#include "lib/base/le.h"
 #include "lib/base/test.h"
 #include "lib/image/ext4.h"
 
@@ -108,10 +109,51 @@ TEST(foreign)
 	image_probe_bytes(buf, sizeof(buf), SIZE, &i);
 	CHECK_EQ(i.kind, IMAGE_FOREIGN);
 	CHECK_STR(i.what, "a qcow2 container");
-	memset(buf, 0, 4);
-	memcpy(buf + 0x10040, "_BHRfS_M", 8);
+}
+
+TEST(xfs)
+{
+	static uint8_t buf[PROBE_BYTES];
+	struct image_info i;
+
+	memcpy(buf, "XFSB", 4);
+	be32_put(buf + 4, 4096);
+	be64_put(buf + 8, SIZE / 4096);
 	image_probe_bytes(buf, sizeof(buf), SIZE, &i);
-	CHECK_STR(i.what, "a btrfs file system");
+	CHECK_EQ(i.kind, IMAGE_XFS);
+	CHECK_EQ(i.size, SIZE);
+	CHECK_STR(image_fs(i.kind), "xfs");
+	image_probe_bytes(buf, sizeof(buf), SIZE - 1, &i);
+	CHECK_EQ(i.kind, IMAGE_TRUNCATED);
+	be64_put(buf + 8, UINT64_MAX / 2);
+	image_probe_bytes(buf, sizeof(buf), SIZE, &i);
+	CHECK_EQ(i.kind, IMAGE_CORRUPT);
+	be32_put(buf + 4, 4095);
+	image_probe_bytes(buf, sizeof(buf), SIZE, &i);
+	CHECK_EQ(i.kind, IMAGE_CORRUPT);
+	image_probe_bytes(buf, 40, SIZE, &i);
+	CHECK_EQ(i.kind, IMAGE_UNKNOWN);
+}
+
+TEST(btrfs)
+{
+	static uint8_t buf[PROBE_BYTES];
+	uint8_t *sb = buf + 0x10000;
+	struct image_info i;
+
+	memcpy(sb + 0x40, "_BHRfS_M", 8);
+	le64_put(sb + 0x70, SIZE);
+	le64_put(sb + 0x88, 1);
+	image_probe_bytes(buf, sizeof(buf), SIZE, &i);
+	CHECK_EQ(i.kind, IMAGE_BTRFS);
+	CHECK_EQ(i.size, SIZE);
+	CHECK_STR(image_fs(i.kind), "btrfs");
+	image_probe_bytes(buf, sizeof(buf), SIZE / 2, &i);
+	CHECK_EQ(i.kind, IMAGE_TRUNCATED);
+	le64_put(sb + 0x88, 2);
+	image_probe_bytes(buf, sizeof(buf), SIZE, &i);
+	CHECK_EQ(i.kind, IMAGE_FOREIGN);
+	CHECK(strstr(i.what, "parts of a btrfs"));
 	image_probe_bytes(buf, 0x10044, SIZE, &i);
 	CHECK_EQ(i.kind, IMAGE_UNKNOWN);
 }

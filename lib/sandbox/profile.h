@@ -31,10 +31,13 @@ struct sandbox_profile {
 	const struct sandbox_rule *rules;
 	/* Landlock would forbid signals to processes started before; the rules see to it which ones there can be. */
 	bool signals;
+	/* What is not listed fails with EPERM: another's program, of whatever version, may try this and that. */
+	bool fails;
 };
 
 int sandbox_seccomp(const struct sandbox_profile *p, bool debug, struct err *e);
 /* 0: done; 1: not in this kernel, *ret_why says so. */
-int sandbox_landlock(const struct sandbox_profile *p, const char **ret_why, struct err *e);
+int sandbox_landlock(const struct sandbox_profile *p, const struct sandbox_grants *g,
+	const char **ret_why, struct err *e);
 
 #endif

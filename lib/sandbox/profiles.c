@@ -107,6 +107,63 @@ static const struct sandbox_rule exporter_rules[] = {
 
 const struct sandbox_profile sandbox_exporter = {"exporter", exporter_rules};
 
+/* Which paths it can open is for Landlock to say; what it can never have is other processes, sockets, new files. */
+static const struct sandbox_rule tool_rules[] = {
+	MEMORY_AND_TIME,
+	FILE_IO,
+	ALLOW("fstat"),
+	ALLOW("newfstatat"),
+	ALLOW("stat"),
+	ALLOW("lstat"),
+	ALLOW("statx"),
+	ALLOW("statfs"),
+	ALLOW("fstatfs"),
+	ALLOW("access"),
+	ALLOW("faccessat"),
+	ALLOW("faccessat2"),
+	ALLOW("readlink"),
+	ALLOW("readlinkat"),
+	ALLOW("getcwd"),
+	ALLOW("getdents64"),
+	/* a file that is not there is not made */
+	IF_MASKED("open", 1, O_CREAT, 0),
+	IF_MASKED("openat", 2, O_CREAT, 0),
+	FAIL("openat2", ENOSYS),
+	ALLOW("preadv"),
+	ALLOW("pwritev"),
+	ALLOW("flock"),
+	ALLOW("dup"),
+	ALLOW("sync_file_range"),
+	ALLOW("fadvise64"),
+	ALLOW("umask"),
+	/* its own start, and its libraries */
+	ALLOW("execve"),
+	ALLOW("mmap"),
+	ALLOW("mprotect"),
+	ALLOW("arch_prctl"),
+	ALLOW("set_tid_address"),
+	ALLOW("set_robust_list"),
+	ALLOW("rseq"),
+	ALLOW("membarrier"),
+	FAIL("clone3", ENOSYS),
+	IF_MASKED("clone", 0, CLONE_THREAD, CLONE_THREAD),
+	ALLOW("uname"),
+	ALLOW("sysinfo"),
+	ALLOW("sched_getaffinity"),
+	ALLOW("getrusage"),
+	ALLOW("times"),
+	ALLOW("getuid"),
+	ALLOW("geteuid"),
+	ALLOW("getgid"),
+	ALLOW("getegid"),
+	ALLOW("getppid"),
+	IF_EQUAL("prlimit64", 2, 0), /* asking only */
+	FAIL("ioctl", ENOTTY),
+	{0},
+};
+
+const struct sandbox_profile sandbox_tool = {.name = "tool", .rules = tool_rules, .fails = true};
+
 static const struct sandbox_rule vmm_rules[] = {
 	NO_PATHS,
 	MEMORY_AND_TIME,

@@ -37,16 +37,16 @@ bool sandbox_address_space_is_huge(void)
 }
 
 /* Closes the gaps between the descriptors to keep. */
-static int close_others(const struct sandbox_opts *o, struct err *e)
+int sandbox_close_others(const int *keep, unsigned n, struct err *e)
 {
 	unsigned from = 0;
 
 	for (;;) {
 		int next = -1; /* the lowest one to keep that is not below from */
 
-		for (unsigned i = 0; i < o->n_keep; i++)
-			if (o->keep_fds[i] >= (int)from && (next < 0 || o->keep_fds[i] < next))
-				next = o->keep_fds[i];
+		for (unsigned i = 0; i < n; i++)
+			if (keep[i] >= (int)from && (next < 0 || keep[i] < next))
+				next = keep[i];
 		if ((next < 0 || (unsigned)next > from) &&
 			close_range(from, next < 0 ? ~0u : (unsigned)next - 1, 0) < 0)
 			return err_sys(e, -errno, "close stray descriptors");
@@ -78,7 +78,7 @@ int sandbox_enter(const struct sandbox_profile *p, const struct sandbox_opts *o,
 
 	memset(res, 0, sizeof(*res));
 	if (o->n_keep) {
-		r = close_others(o, e);
+		r = sandbox_close_others(o->keep_fds, o->n_keep, e);
 		if (r < 0)
 			return r;
 		res->done |= 1u << SANDBOX_FDS;
@@ -90,7 +90,7 @@ int sandbox_enter(const struct sandbox_profile *p, const struct sandbox_opts *o,
 	if (r < 0)
 		return r;
 	res->done |= 1u << SANDBOX_CAPS;
-	r = sandbox_landlock(p, &why, e);
+	r = sandbox_landlock(p, o->grants, &why, e);
 	if (r < 0)
 		return r;
 	if (r == 0)

@@ -16,6 +16,8 @@ extern const struct sandbox_profile sandbox_vmm; /* wslx-vmm: KVM, code generati
 extern const struct sandbox_profile sandbox_importer; /* lib/image: descriptor in, descriptor out */
 extern const struct sandbox_profile
 	sandbox_exporter; /* the same, with threads; copies files as a whole */
+extern const struct sandbox_profile
+	sandbox_tool; /* a program of somebody else's that works on a file (tool.h): to be executed in it */
 
 enum sandbox_stage {
 	SANDBOX_FDS,
@@ -27,11 +29,19 @@ enum sandbox_stage {
 };
 extern const char *const sandbox_stage_names[SANDBOX_STAGES];
 
+/* What Landlock leaves open, for programs that are executed inside. */
+struct sandbox_grants {
+	const char *const *readable; /* paths, and what is below them, up to NULL; may be NULL */
+	const int *files;	     /* what these descriptors refer to may be read and written */
+	unsigned n_files;
+};
+
 struct sandbox_opts {
 	const int *keep_fds; /* all others are closed; n_keep 0: none is */
 	unsigned n_keep;
 	/* A forbidden system call is reported on stderr and fails with ENOSYS, instead of ending the process. */
 	bool debug;
+	const struct sandbox_grants *grants; /* NULL: none */
 	/* Which stages took effect, a bit each, and why the others did not. May be NULL. */
 	struct sandbox_result *ret;
 };
@@ -46,6 +56,9 @@ struct sandbox_result {
  * see sandbox_result.
  */
 int sandbox_enter(const struct sandbox_profile *p, const struct sandbox_opts *o, struct err *e);
+
+/* Closes all descriptors but these. */
+int sandbox_close_others(const int *keep, unsigned n, struct err *e);
 
 const char *sandbox_profile_name(const struct sandbox_profile *p);
 

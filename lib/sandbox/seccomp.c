@@ -66,7 +66,9 @@ static int build(scmp_filter_ctx f, const struct sandbox_profile *p, struct err 
 
 int sandbox_seccomp(const struct sandbox_profile *p, bool debug, struct err *e)
 {
-	scmp_filter_ctx f = seccomp_init(debug ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS);
+	scmp_filter_ctx f = seccomp_init(debug	    ? SCMP_ACT_TRAP
+					 : p->fails ? SCMP_ACT_ERRNO(EPERM)
+						    : SCMP_ACT_KILL_PROCESS);
 	int r;
 
 	if (!f)

@@ -77,6 +77,19 @@ def test_unregister_removes_everything(fresh):
     assert fresh.sh("echo new") == "new\n"
 
 
+def test_the_service_died_when_a_running_distribution_was_unregistered(fresh):
+    """What it knew of it was looked at once more after the files were gone."""
+    fresh.import_deb("other")
+    for i in range(3):
+        fresh.import_deb(f"gone{i}")
+        fresh.ok("-d", "other", "--", "true")
+        fresh.ok("-d", f"gone{i}", "--", "true")
+        pid = fresh.service_pid()
+        fresh.ok("--unregister", f"gone{i}", timeout=60)
+        fresh.ok("--list")
+        assert fresh.service_pid() == pid
+
+
 def test_unregister_leaves_files_that_are_not_ours(fresh):
     (fresh.tmp / "disk-deb/letter").write_text("dear")
     fresh.ok("--unregister", "deb")
@@ -140,6 +153,18 @@ def test_many_clients_start_one_service(empty):
         out, err = p.communicate(timeout=30 * SCALE)
         assert (p.returncode, out, err) == (0, b"", b"")
     assert "another wslxd" not in (empty.data / "wslxd.log").read_text()
+
+
+def test_wslxd_does_not_answer_because_another_one_has_the_data_folder(empty):
+    """Started with another XDG_RUNTIME_DIR, say. The error says which one that is, and what to do."""
+    empty.ok("-l", "-q")
+    pid, other = empty.service_pid(), empty.tmp / "other-run"
+    other.mkdir(mode=0o700)
+    line = empty.fails(125, "--list", env={"XDG_RUNTIME_DIR": str(other)}, timeout=60,
+                       says=["another wslxd, process", str(empty.data), str(other), "XDG_RUNTIME_DIR", "kill"])
+    assert f"process {pid}," in line
+    assert empty.service_pid() == pid
+    empty.ok("-l", "-q")
 
 
 def test_many_clients_start_one_vm(fresh):

@@ -85,6 +85,18 @@ enum wslx_type {
 	/* A shell in the VM itself, with the programs of this running distribution. */
 	WSLX_SHELL = 122, /* DISTRO -> PORT, for one session */
 
+	/*
+	 * Work on file systems that no distribution uses meanwhile, one at a time. It tells how far it is with PROGRESS
+	 * and replies when nothing is mounted any more; the disk stays.
+	 */
+	WSLX_COPY_TREE =
+		115, /* LUN, FSTYPE, TO_LUN, TO_FSTYPE: all files, to a file system that is empty */
+	WSLX_FS_RESIZE = 116, /* LUN, FSTYPE, SIZE: of the file system; the disk is large enough */
+	WSLX_FS_TRIM = 117,   /* LUN, FSTYPE: what it does not use is discarded */
+	WSLX_FS_EXAMINE =
+		118, /* LUN, FSTYPE -> OS_RELEASE, DISTRIBUTION_CONF: of the root file system there */
+	WSLX_PROGRESS = 119, /* event: DONE, TOTAL */
+
 	/* Control connection, guest to host, events. */
 	WSLX_BUSY =
 		32, /* DISTRO, COUNT: 1 when sessions' processes live, 0 when the last one ended; SERVICES: 1
@@ -192,6 +204,14 @@ enum wslx_tag {
 
 	WSLX_A_PARTITION = 108, /* u32: its number, from 1 on */
 	WSLX_A_DEVICE = 109,	/* bytes: its name in /dev */
+
+	WSLX_A_TO_LUN = 116,		/* u32 */
+	WSLX_A_TO_FSTYPE = 117,		/* bytes */
+	WSLX_A_SIZE = 118,		/* u64, bytes */
+	WSLX_A_DONE = 119,		/* u64, bytes */
+	WSLX_A_TOTAL = 120,		/* u64, bytes */
+	WSLX_A_OS_RELEASE = 121,	/* bytes: the file etc/os-release, as it is */
+	WSLX_A_DISTRIBUTION_CONF = 122, /* bytes: the file etc/wsl-distribution.conf */
 
 	/* Of START; without SECRET and INTEROP_PORT programs of the host cannot be run. */
 	WSLX_A_SECRET = 64,	  /* WSLX_SECRET_SIZE random bytes */
