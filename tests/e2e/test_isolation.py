@@ -7,6 +7,7 @@ import pytest
 from conftest import real_only, wait_for
 
 pytestmark = real_only
+BOOT = "cat /proc/sys/kernel/random/boot_id"
 
 
 def second(w, name="two"):
@@ -103,20 +104,46 @@ def test_processor_limit(fresh):
     assert 0.20 < used / passed < 0.25 * 1.05, (used, passed)
 
 
-def test_fork_bomb_leaves_the_neighbour_alone(fresh):
+class Neighbour:
+    """A session in the other distribution, which has to answer meanwhile, and new commands there."""
+
+    def __init__(self, w, name="two"):
+        self.w, self.name = w, name
+        self.boot = w.ok("-d", name, "--", BOOT, timeout=60)
+        self.p = w.popen("-d", name, "--", "while read x; do echo $x; done", text=True, stdin=-1)
+        self.answers()
+
+    def answers(self):
+        self.p.stdin.write("hello\n")
+        self.p.stdin.flush()
+        assert self.p.stdout.readline() == "hello\n"
+        assert self.w.ok("-d", self.name, "--", "echo fine >/fine && cat /fine", timeout=60) == "fine\n"
+
+    def outlives(self, hostile="deb"):
+        """The other one can be stopped, and starts again; this one noticed nothing."""
+        self.answers()
+        self.w.ok("--terminate", hostile, timeout=60)
+        self.answers()
+        assert self.w.ok("-d", hostile, "--", "echo back", timeout=60) == "back\n"
+        self.p.stdin.close()
+        assert self.p.wait(60) == 0
+        assert self.w.ok("-d", self.name, "--", BOOT) == self.boot
+
+
+@pytest.mark.parametrize("tasks", [200, None])
+def test_fork_bomb_leaves_the_neighbour_alone_and_can_be_terminated(fresh, tasks):
     w = fresh
     second(w)
-    w.configure(**{"distribution.deb_tasks": "200"})
-    w.ok("-d", "two", "--", "true")
+    w.configure(**({"distribution.deb_tasks": tasks} if tasks else {}))
+    n = Neighbour(w)
     p = w.popen("-d", "deb", "-e", "bash", "-c", "f() { f | f & }; f; sleep 1000")
     try:
-        for _ in range(5):
-            assert w.ok("-d", "two", "--", "echo fine", timeout=60) == "fine\n"
+        for _ in range(10):
+            n.answers()
+        n.outlives()
     finally:
         p.kill()
         p.communicate()
-    w.ok("--terminate", "deb", timeout=60)
-    assert w.sh("echo back") == "back\n"
 
 
 def test_full_memory_leaves_the_neighbour_alone(fresh):
