@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from conftest import real_only, wait_for
+from conftest import real_only, rootfs, wait_for
 
 pytestmark = real_only
 BOOT = "cat /proc/sys/kernel/random/boot_id"
@@ -146,36 +146,81 @@ def test_fork_bomb_leaves_the_neighbour_alone_and_can_be_terminated(fresh, tasks
         p.communicate()
 
 
-def test_full_memory_leaves_the_neighbour_alone(fresh):
+# By programs, and in a file system that no program's end frees.
+@pytest.mark.parametrize("how", ["tail /dev/zero", "exec 2>/dev/null; while :; do head -c 2G /dev/zero >/dev/shm/x; "
+                                 "head -c 2G /dev/zero >/run/x; tail /dev/zero; done"], ids=["programs", "files"])
+def test_full_memory_leaves_the_neighbour_alone(fresh, how):
     w = fresh
     second(w)
-    keeper = w.popen("-d", "two", "--", "echo up; read x; echo $x", text=True, stdin=-1)
-    assert keeper.stdout.readline() == "up\n"
-    hog = w.run("-d", "deb", "--", "tail /dev/zero", timeout=300)
-    assert hog.returncode == 137
-    assert keeper.communicate("alive\n", timeout=60)[0] == "alive\n"
-    assert w.sh("echo back") == "back\n"
+    n = Neighbour(w)
+    hog = w.popen("-d", "deb", "--", how)
+    try:
+        for _ in range(10):
+            n.answers()
+        if how.startswith("tail"):
+            assert hog.wait(300) == 137
+        n.outlives()
+    finally:
+        hog.kill()
+        hog.communicate()
 
 
 def test_full_disk_leaves_the_neighbour_alone(fresh):
     w = fresh
     second(w)
-    w.ok("--manage", "two", "--resize", "1GB", timeout=120)
-    assert w.ok("-d", "two", "--", "cat /dev/zero > /fill 2>/dev/null; df --output=avail / | tail -1; rm /fill",
-                timeout=300).strip() == "0"
-    assert w.sh("echo x > /f && cat /f") == "x\n"
+    w.ok("--manage", "deb", "--resize", "1GB", timeout=120)
+    n = Neighbour(w)
+    p = w.popen("-d", "deb", "--", "cat /dev/zero >/fill 2>/dev/null; df --output=avail / | tail -1; while :; do "
+                "mkdir /d$((i=i+1)) || cat /dev/zero >>/fill; done 2>/dev/null", text=True)
+    try:
+        n.answers()
+        assert p.stdout.readline().strip() == "0"
+        for _ in range(5):
+            n.answers()
+        n.outlives()
+    finally:
+        p.kill()
+        p.communicate()
+    assert w.sh("rm /fill; echo x >/f && cat /f") == "x\n"
 
 
-def test_stopped_init_does_not_hold_up_the_others(fresh):
+def test_programs_that_ignore_everything_do_not_hold_up_the_others(fresh):
     w = fresh
     second(w)
-    w.ok("-d", "two", "--", "true")
-    # Root of a distribution cannot stop its pid 1 from inside; what hangs is a process that ignores all it can.
+    n = Neighbour(w)
     p = w.popen("-d", "deb", "--", "trap '' TERM HUP INT; echo up; while :; do :; done", text=True)
     assert p.stdout.readline() == "up\n"
-    w.ok("--terminate", "deb", timeout=60)
+    n.outlives()
     assert p.wait(60) != 0
-    assert w.ok("-d", "two", "--", "echo fine") == "fine\n"
+
+
+# What makes pid 1 of a distribution with systemd deaf: it is stopped (which the kernel does not let its own root do), its
+# cgroup is frozen, it hangs in a unit's start, or what serves its sessions is stopped.
+@pytest.mark.parametrize("how", ["stop", "freeze", "init", "stuck"])
+def test_systemd_that_hangs_does_not_hold_up_the_others(fresh, how):
+    w = fresh
+    second(w)
+    w.import_deb("sysd", rootfs("WSLX_TEST_SYSTEMD_ROOTFS"))
+    unit = "[Service]\\nType=oneshot\\nExecStart=sh -c \"trap : TERM; while :; do sleep 1; done\"\\nTimeoutStopSec=infinity\\n"
+    w.ok("-d", "sysd", "--", "printf '[boot]\\nsystemd=true\\ninitTimeout=3000\\n' >/etc/wsl.conf; "
+         f"printf '{unit}[Install]\\nWantedBy=multi-user.target\\n' >/etc/systemd/system/stuck.service")
+    if how == "stuck":
+        w.ok("-d", "sysd", "--", "mkdir -p /etc/systemd/system/multi-user.target.wants; "
+             "ln -s ../stuck.service /etc/systemd/system/multi-user.target.wants/")
+    w.ok("--terminate", "sysd", timeout=60)
+    n = Neighbour(w)
+    # Frozen, it cannot say so any more.
+    script = {"stop": "kill -STOP 1 -1", "stuck": "systemctl start --no-block stuck.service", "init": "pkill -STOP wslx-init",
+              "freeze": "for c in /sys/fs/cgroup/*/cgroup.freeze; do echo 1 >$c; done"}[how]
+    p = w.popen("-d", "sysd", "--", f"echo up; {script}; sleep 1000", text=True)
+    try:
+        assert p.stdout.readline() == "up\n"
+        for _ in range(3):
+            n.answers()
+        n.outlives("sysd")
+    finally:
+        p.kill()
+        p.communicate()
 
 
 def test_autostart(fresh):
