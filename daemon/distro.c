@@ -268,7 +268,8 @@ static void conf_warn(void *ctx, unsigned line, const char *text)
 	log_warn("distro", "%s", full);
 	if (!d->warnings)
 		d->warnings = js_array();
-	js_push(d->warnings, json_object_new_string(full));
+	if (json_object_array_length(d->warnings) < SETTINGS_MAX_WARNINGS)
+		js_push(d->warnings, json_object_new_string(full));
 }
 
 /* Does what its state and its wants call for. */

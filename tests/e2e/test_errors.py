@@ -157,6 +157,14 @@ def test_everything_wrong_in_the_configuration_is_told_with_its_line(fresh, what
         assert says is None or says in told[n], (line, told[n])
 
 
+def test_that_there_is_more_wrong_is_told(fresh):
+    fresh.configure()
+    fresh.conf.write_text(fresh.conf.read_text() + "".join(f"key{i} = 1\n" for i in range(60)))
+    err = fresh.run("-d", "deb", "--", "true").stderr.splitlines()
+    assert len(err) == 51 and "wsl2.key49'" in err[49]
+    assert err[50] == f"wslx: warning: {fresh.conf}: and more of that kind"
+
+
 def test_too_much_memory(fresh):
     fresh.configure(wsl2_memory="500TB")
     fresh.fails(125, "-d", "deb", "--", "true", says=["memory", "this host has"])
