@@ -71,6 +71,8 @@ static int parse(int argc, char **argv, struct args *a)
 
 		if (!strcmp(s, "--vhd")) {
 			a->vhd = true;
+		} else if (i + 1 == argc && (!strcmp(s, "--version") || !strcmp(s, "--size"))) {
+			return usage_error("--import: %s needs an argument", s);
 		} else if (!strcmp(s, "--version")) {
 			/* Accepted because scripts for WSL say so: there is only this version. */
 			if (strcmp(value, "2") != 0)

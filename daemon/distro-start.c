@@ -19,8 +19,6 @@ static void keep_warnings(struct distro *d, const struct wire_msg *m)
 	struct wire_attr a;
 	char text[400];
 
-	js_free(d->warnings);
-	d->warnings = NULL;
 	for (size_t pos = 0; wire_next(m, &pos, &a);) {
 		int n = (int)MIN(a.len, sizeof(text) - 1);
 

@@ -261,11 +261,18 @@ struct machine *distro_machine(struct service *s, const struct reg_entry *reg)
 	return place(s, reg->id, &c);
 }
 
+/* For whoever's command starts it. */
 static void conf_warn(void *ctx, unsigned line, const char *text)
 {
-	struct service *s = ctx;
+	struct distro *d = ctx;
+	char full[1024];
 
-	log_warn("distro", "%s:%u: %s", s->config, line, text);
+	snprintf(full, sizeof(full), "%s:%u: %s", d->s->config, line, text);
+	log_warn("distro", "%s", full);
+	if (!d->warnings)
+		d->warnings = js_array();
+	if (json_object_array_length(d->warnings) < SETTINGS_MAX_WARNINGS)
+		js_push(d->warnings, json_object_new_string(full));
 }
 
 /* Does what its state and its wants call for. */
@@ -284,7 +291,10 @@ static void kick(struct distro *d)
 	if (!reg) {
 		err_set(&e, -ENOENT, "it has been unregistered");
 	} else {
-		distro_conf_load(s->config, reg->name, &d->conf, conf_warn, s);
+		/* Not for the first time, where the VM had to be waited for. */
+		js_free(d->warnings);
+		d->warnings = NULL;
+		distro_conf_load(s->config, reg->name, &d->conf, conf_warn, d);
 		d->m = place(s, d->id, &d->conf);
 		if (!d->m)
 			machine_start(s, d->conf.isolation == ISOLATION_VM ? d->id : "", &d->conf,

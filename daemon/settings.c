@@ -135,10 +135,14 @@ void settings_warn(const struct settings *s, const char *text)
 static void warn(void *ctx, unsigned line, const char *text)
 {
 	struct warn_ctx *w = ctx;
+	size_t n = json_object_array_length(w->list);
 	char full[5000];
 
-	snprintf(full, sizeof(full), "%s:%u: %s", w->path, line, text);
-	if (json_object_array_length(w->list) < 50)
+	if (n < SETTINGS_MAX_WARNINGS)
+		snprintf(full, sizeof(full), "%s:%u: %s", w->path, line, text);
+	else
+		snprintf(full, sizeof(full), "%s: and more of that kind", w->path);
+	if (n <= SETTINGS_MAX_WARNINGS)
 		add_warning(w->list, full);
 }
 

@@ -13,6 +13,9 @@ enum settings_reclaim { RECLAIM_GRADUAL, RECLAIM_DROP, RECLAIM_OFF };
 
 #define SWAP_DEFAULT UINT64_MAX /* a quarter of memory, in whole GiB */
 
+/* How many are told; more help nobody. */
+enum { SETTINGS_MAX_WARNINGS = 50 };
+
 struct settings {
 	uint64_t memory;				       /* bytes; 0: not set */
 	int64_t processors;				       /* 0: not set */

@@ -10,14 +10,17 @@
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "guest/boot.h"
@@ -343,6 +346,16 @@ static void fork_systemd(struct dinit *d, struct err *e)
 	fail(d, r, e->text);
 }
 
+/* However many programs want to run, this one comes to its turn; what it starts is as programs usually are. */
+static void go_first(const struct dinit *d)
+{
+	const struct sched_param none = {0};
+
+	if (syscall(SYS_sched_setscheduler, 0, SCHED_OTHER | SCHED_RESET_ON_FORK, &none) < 0 ||
+		setpriority(PRIO_PROCESS, 0, -20) < 0)
+		log_warn(d->spec->name, "go before the programs: %s", strerror(errno));
+}
+
 static int serve(struct dinit *d)
 {
 	struct session_config sc = {.distro_name = d->spec->name,
@@ -414,6 +427,7 @@ void dinit_main(const struct distro_spec *spec, const char *root, int super)
 	}
 	r = serve(&d);
 	umask(022);
+	go_first(&d);
 	if (r == 0)
 		start_interop(&d);
 	if (r == 0 && d.login.systemd)

@@ -234,7 +234,11 @@ static void on_init(void *ctx, int fd, uint32_t revents)
 static void on_deadline(void *ctx)
 {
 	struct super *s = ctx;
+	char path[160];
 
+	/* Also what its pid 1 would only come to after all that it waits for. */
+	snprintf(path, sizeof(path), DISTRO_CGROUPS "/distro-%s/cgroup.kill", s->spec->id);
+	write_text(path, "1");
 	kill(s->pid, SIGKILL);
 }
 

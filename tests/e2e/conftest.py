@@ -9,6 +9,7 @@
     WSLX_TEST_ROOTFS   for a real VM: a root file system (tar) that has bash, coreutils, util-linux, procps
     WSLX_TEST_WORK_ROOTFS   test_work.py's: gcc, python3 with its tests, perl, tar and compressors too
     WSLX_TEST_SYSTEMD_ROOTFS, WSLX_TEST_PODMAN_ROOTFS   test_systemd.py's: systemd, dbus, libpam-systemd; podman, busybox-static
+    WSLX_TEST_TRIXIE_ROOTFS   test_many.py's: a Debian of another release
     WSLX_TEST_KERNEL, WSLX_TEST_INITRD   kernel and initramfs (default: those ./dev setup installed)
     WSLX_TEST_KILLS    how often test_crash.py kills the virtual machine (default 5)
     WSLX_TEST_SCALE    stretches time limits on slow machines (default 1)

@@ -53,6 +53,26 @@ def test_generated_files_can_be_switched_off(deb):
     assert "mine" not in deb.sh("cat /etc/hosts")
 
 
+# One bad value for every key of wsl.conf(5) that can have one.
+BAD = {"automount": {"enabled": "perhaps", "mountFsTab": "no way", "cgroups": "v3", "ldconfig": "2x"},
+       "filesystem": {"umask": "888"}, "interop": {"enabled": "ask", "appendWindowsPath": "some", "appendHostPath": "some"},
+       "network": {"generateHosts": "maybe", "generateResolvConf": "maybe"},
+       "time": {"useWindowsTimezone": "UTC", "useHostTimezone": "UTC"},
+       "boot": {"systemd": "later", "initTimeout": "0", "protectBinfmt": "please"}, "general": {"guiApplications": "gtk"},
+       "gpu": {"enabled": "fast", "appendLibPath": "/lib"}, "fileServer": {"enabled": "9p", "logLevel": "loud", "logTruncate": "short"}}
+
+
+def test_every_bad_value_is_told_with_its_line(deb):
+    lines, want = [], []
+    for section, keys in BAD.items():
+        lines.append(f"[{section}]")
+        for key, value in keys.items():
+            lines.append(f"{key} = {value}")
+            want.append(f"wslx: warning: deb: /etc/wsl.conf:{len(lines)}: bad value for {section}.{key}: '{value}'")
+    conf(deb, "\n".join(lines) + "\n")
+    assert start(deb) == want
+
+
 def test_a_link_in_the_place_of_a_generated_file_is_replaced(deb):
     deb.sh("echo keep >/root/victim; ln -sf /root/victim /etc/hosts")
     deb.ok("--terminate", "deb")

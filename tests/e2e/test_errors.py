@@ -29,6 +29,34 @@ from conftest import BUILD, ENGINE, FAKE, SCALE, fake_only, real_only, wait_for
     (["--status", "x"], "x"),
     (["--version", "x"], "x"),
     (["--import", "only-a-name"], "folder"),
+    (["--import", "x", "y"], "archive"),
+    (["--import", "x", "y", "z", "--size"], "--size"),
+    (["--import", "x", "y", "z", "--size", "much"], "bad size 'much'"),
+    (["--import", "x", "y", "z", "--what"], "--what"),
+    (["--import-in-place", "x"], "disk image"),
+    (["--export", "x"], "file"),
+    (["--export", "x", "y", "--format", "rar"], "unknown format 'rar'"),
+    (["--export", "x", "y", "--vhd", "--format", "raw"], "exclude"),
+    (["--export", "x", "y", "z"], "'z'"),
+    (["--manage", "x"], "what to do"),
+    (["--manage", "x", "--resize", "-1"], "bad size '-1'"),
+    (["--manage", "x", "--set-sparse", "perhaps"], "'perhaps'"),
+    (["--manage", "x", "--grow"], "--grow"),
+    (["--install", "--vhd-size", "huge"], "bad size 'huge'"),
+    (["--install", "--fixed-vhd"], "--vhd-size"),
+    (["--install", "a", "b"], "one distribution"),
+    (["--install", "--bogus"], "--bogus"),
+    (["--list", "--all", "--running"], "exclude"),
+    (["--list", "--online", "--verbose"], "--online"),
+    (["--shell-type", "none"], "command"),
+    (["diag"], "subcommand"),
+    (["diag", "dance"], "'dance'"),
+    (["diag", "dump"], "file"),
+    (["diag", "registers", "--vcpu", "first"], "number"),
+    (["diag", "list", "--colour"], "--colour"),
+    (["--set-version", "x"], "version"),
+    (["--set-default-version"], "version"),
+    (["--uninstall", "now"], "no arguments"),
 ])
 def test_wrong_arguments(empty, args, says):
     empty.fails(125, *args, says=[says, "--help"])
@@ -75,6 +103,66 @@ def test_warnings_name_file_and_line_and_change_nothing_else(fresh):
     assert f":{lines - 2}: bad value for wsl2.vmIdleTimeout: 'soon'" in err[1]
     assert f":{lines - 1}: wsl2.ipv6 is not supported yet" in err[2]
     assert fresh.run("-d", "deb", "--", "true").stderr == ""  # said once, when it took effect
+
+
+# One bad value for every key of wslx.conf(5) that can have one.
+BAD = {
+    "wsl2": {"memory": "lots", "processors": "0", "swap": "-1", "swapFile": "relative/path", "loadDefaultKernelModules": "2x",
+             "kernelModules": "modules.img", "isolateDistroCgroup": "perhaps", "safeMode": "on fire", "debugConsole": "loud",
+             "debugConsoleLogFile": "log", "earlyBootLogging": "early", "defaultVhdSize": "1PB", "crashDumpFolder": "C:/dumps",
+             "maxCrashDumpCount": "-2", "vmIdleTimeout": "1h", "kernelBootTimeout": "0", "distributionStartTimeout": "0",
+             "mountDeviceTimeout": "-1"},
+    "general": {"distributionInstallPath": "here", "instanceIdleTimeout": "-2"},
+    "experimental": {"autoMemoryReclaim": "sometimes"},
+    "wslx": {"engine": "diesel", "serviceIdleTimeout": "never", "clockCheckInterval": "1.5"},
+    "interop": {"enabled": "maybe", "wslCompatibility": "11"},
+    "distribution.deb": {"isolation": "splendid", "keepAlive": "forever", "autostart": "later", "memory": "half", "swap": "some",
+                         "processors": "0.001", "tasks": "0", "ioReadBytes": "fast", "ioWriteBytes": "-5", "ioReadOps": "0",
+                         "ioWriteOps": "9999999999", "interop": "ask"},
+}
+UNSUPPORTED = {
+    "wsl2": ["networkingMode", "localhostForwarding", "macAddress", "dhcp", "dhcpTimeout", "ipv6", "dnsProxy", "dnsTunneling",
+             "firewall", "autoProxy", "virtiofs", "hostFileSystemAccess"],
+    "experimental": ["networkingMode", "dnsTunneling", "firewall", "autoProxy", "bestEffortDnsParsing", "dnsTunnelingIpAddress",
+                     "initialAutoProxyTimeout", "ignoredPorts", "hostAddressLoopback"],
+}
+
+
+MALFORMED = [("[nonsense]", None), ("key = 1", "unknown key 'nonsense.key'"), ("no value", "'=' expected"),
+             ("path = C:\\dumps", "unknown escape"), ('text = "open', "quote not closed"), ("[wsl2", "']' expected"),
+             ("[distribution.deb]", None), ("colour = red", "unknown key 'distribution.deb.colour'"), ("[wsl2]", None),
+             ("colour = red", "unknown key 'wsl2.colour'")]
+
+
+@pytest.mark.parametrize("what", ["bad values", "unsupported", "malformed"])
+def test_everything_wrong_in_the_configuration_is_told_with_its_line(fresh, what):
+    fresh.configure()
+    lines = fresh.conf.read_text().splitlines()
+    first, rows = len(lines) + 1, {"malformed": MALFORMED}.get(what) or [
+        row for section, keys in (BAD if what == "bad values" else UNSUPPORTED).items() for row in [(f"[{section}]", None)] + [
+            (f"{key} = {keys[key]}", f"bad value for {section}.{key}: '{keys[key]}'") if what == "bad values" else
+            (f"{key} = true", f"{section}.{key} is not supported yet") for key in keys]]
+    fresh.conf.write_text("\n".join(lines + [text for text, _ in rows]) + "\n")
+    p = fresh.run("-d", "deb", "--", "echo", "hi")
+    assert (p.returncode, p.stdout) == (0, "hi\n")
+    told = {}
+    for line in p.stderr.splitlines():
+        begin = f"wslx: warning: {fresh.conf}:"
+        assert line.startswith(begin), line
+        n, _, text = line[len(begin):].partition(": ")
+        assert int(n) not in told, line
+        told[int(n)] = text
+    for n, (line, says) in enumerate(rows, first):
+        assert (says is None) == (n not in told), (line, told.get(n))
+        assert says is None or says in told[n], (line, told[n])
+
+
+def test_that_there_is_more_wrong_is_told(fresh):
+    fresh.configure()
+    fresh.conf.write_text(fresh.conf.read_text() + "".join(f"key{i} = 1\n" for i in range(60)))
+    err = fresh.run("-d", "deb", "--", "true").stderr.splitlines()
+    assert len(err) == 51 and "wsl2.key49'" in err[49]
+    assert err[50] == f"wslx: warning: {fresh.conf}: and more of that kind"
 
 
 def test_too_much_memory(fresh):

@@ -134,11 +134,12 @@ def test_wrong_arguments(fresh):
     w.fails(125, "--manage", "none", "--compact", says="no distribution 'none'")
 
 
-def kill_in_the_middle(w, args, seed):
+def kill_in_the_middle(w, args, seed, most):
     """Starts it, kills the service some way into it; afterwards nothing half-made is left."""
-    rnd = random.Random(seed)
+    print(f"seed {seed}: {args}")
+    w.list()  # the service is there
     p = w.popen(*args)
-    time.sleep(rnd.uniform(0, 0.4))
+    time.sleep(random.Random(seed).uniform(0, most))
     if w.service_pid():
         w.kill(w.service_pid(), signal.SIGKILL)
     p.communicate(timeout=60)
@@ -150,18 +151,21 @@ def kill_in_the_middle(w, args, seed):
 
 
 @real_only
-@pytest.mark.parametrize("what", ["move", "resize", "clone", "compact"])
+@pytest.mark.parametrize("what", ["move", "resize", "clone", "compact", "rename"])
 def test_killed_in_the_middle_it_still_starts(fresh, what):
     w = fresh
-    before = w.sh(SUM)
+    before, ours = w.sh(SUM), "deb"
     for i in range(int(os.environ.get("WSLX_TEST_MANAGE_KILLS", "3"))):
         w.ok("--shutdown", timeout=60)
         args = {"move": ["--move", w.tmp / f"place{i}"], "resize": ["--resize", f"{2 + i % 3}GB"],
-                "clone": ["--clone", f"copy{i}"], "compact": ["--compact"]}[what]
-        names = kill_in_the_middle(w, ["--manage", "deb", *args], i)
-        check(disk(w))
-        assert w.sh(SUM) == before
+                "clone": ["--clone", f"copy{i}"], "compact": ["--compact"], "rename": ["--rename", f"name{i}"]}[what]
+        names = kill_in_the_middle(w, ["--manage", ours, *args], random.randrange(1 << 30), 0.04 if what == "rename" else 0.4)
+        if what == "rename":  # one name or the other
+            before_name, (ours,) = ours, names
+            assert ours in (before_name, f"name{i}")
+        check(disk(w, ours))
+        assert w.ok("-d", ours, "--", SUM) == before
         for name in names:
-            if name != "deb":
+            if name != ours:
                 assert w.ok("-d", name, "--", SUM) == before
                 w.ok("--unregister", name, timeout=60)

@@ -17,6 +17,14 @@ apt_sources()
 	printf '%s\n' "$lines"
 }
 
+# release_sources CODENAME: the same places' suites of that release.
+release_sources()
+{
+	local here
+	here=$(apt_codename)
+	apt_sources | awk -v here="$here" -v want="$1" '{ sub("^" here, want, $4); print }'
+}
+
 # The release those sources are of.
 apt_codename()
 {
@@ -37,8 +45,9 @@ mmdebstrap_mode()
 
 make_rootfs_tar()
 {
-	local recipe=$1 dir=$2 variant packages mode proxy run=()
+	local recipe=$1 dir=$2 variant packages codename mode proxy run=()
 
+	codename=$(apt_codename)
 	# shellcheck disable=SC1090
 	. "$recipe"
 	mode=$(mmdebstrap_mode)
@@ -47,7 +56,7 @@ make_rootfs_tar()
 		mode=root
 	fi
 	proxy=$(apt-config dump Acquire::http::Proxy 2>/dev/null | grep -v '""' || true)
-	apt_sources >"$dir/sources"
+	release_sources "$codename" >"$dir/sources"
 	# A download that broke off is worth a second attempt; anything else fails the same way twice and says why.
 	local try
 	for try in 1 2; do
@@ -56,7 +65,7 @@ make_rootfs_tar()
 			--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
 			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
 			--customize-hook='rm -f "$1/etc/hostname" "$1/etc/resolv.conf"' \
-			"$(apt_codename)" - "$dir/sources" >"$dir/root.tar" 2>"$dir/log"; then
+			"$codename" - "$dir/sources" >"$dir/root.tar" 2>"$dir/log"; then
 			rm -f "$dir/log"
 			return
 		fi
@@ -66,7 +75,7 @@ make_rootfs_tar()
 	return 1
 }
 
-# rootfs_tar RECIPE: prints the path of the tar file.
+# rootfs_tar RECIPE: prints the path of the tar file. A recipe that sets codename is of that release, others of this machine's.
 rootfs_tar()
 {
 	local recipe=$ROOT/tools/dev/rootfs/$1 dir

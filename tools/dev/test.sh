@@ -150,8 +150,9 @@ lab_pytest()
 e2e_environment()
 {
 	WSLX_TEST_ROOTFS=$(rootfs_tar debian) && WSLX_TEST_WORK_ROOTFS=$(rootfs_tar test) &&
-		WSLX_TEST_SYSTEMD_ROOTFS=$(rootfs_tar systemd) && WSLX_TEST_PODMAN_ROOTFS=$(rootfs_tar podman) || return
-	export WSLX_TEST_ROOTFS WSLX_TEST_WORK_ROOTFS WSLX_TEST_SYSTEMD_ROOTFS WSLX_TEST_PODMAN_ROOTFS
+		WSLX_TEST_SYSTEMD_ROOTFS=$(rootfs_tar systemd) && WSLX_TEST_PODMAN_ROOTFS=$(rootfs_tar podman) &&
+		WSLX_TEST_TRIXIE_ROOTFS=$(rootfs_tar trixie) || return
+	export WSLX_TEST_ROOTFS WSLX_TEST_WORK_ROOTFS WSLX_TEST_SYSTEMD_ROOTFS WSLX_TEST_PODMAN_ROOTFS WSLX_TEST_TRIXIE_ROOTFS
 	install_kernel
 }
 
