@@ -60,6 +60,11 @@ int name_verb(int argc, char **argv, const char *method, const char *intent);
 /* path, made absolute by the working directory; -ENAMETOOLONG. */
 int absolute_path(const char *path, char *buf, size_t cap);
 
+/* Whether a file is a VHDX file; anything else is a raw disk. */
+bool is_vhdx(int fd);
+/* Whether a name has this ending, in any case. */
+bool ends_in(const char *s, const char *end);
+
 /* Writes out what stdout still buffers; EX_OURS and a message when that fails (a full disk). */
 int finish_output(void);
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 #include "cli/cli.h"
@@ -153,4 +154,19 @@ int absolute_path(const char *path, char *buf, size_t cap)
 	else
 		n = snprintf(buf, cap, "%s/%s", cwd, path);
 	return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : 0;
+}
+
+bool is_vhdx(int fd)
+{
+	char magic[8];
+
+	return pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
+	       memcmp(magic, "vhdxfile", sizeof(magic)) == 0;
+}
+
+bool ends_in(const char *s, const char *end)
+{
+	size_t n = strlen(s), k = strlen(end);
+
+	return n >= k && !strcasecmp(s + n - k, end);
 }

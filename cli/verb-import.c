@@ -39,22 +39,6 @@ static int open_archive(const char *file, struct err *e)
 	return take_fd(fd);
 }
 
-/* With --vhd, a raw disk is as good. */
-static bool is_vhdx(int fd)
-{
-	char magic[8];
-
-	return pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
-	       memcmp(magic, "vhdxfile", sizeof(magic)) == 0;
-}
-
-static bool ends_in(const char *s, const char *end)
-{
-	size_t n = strlen(s), k = strlen(end);
-
-	return n >= k && !strcasecmp(s + n - k, end);
-}
-
 struct args {
 	const char *pos[3]; /* name, folder, file */
 	const char *fs;	    /* NULL: the default */

@@ -70,21 +70,6 @@ static int partition_number(const char *text, unsigned long *ret)
 		       : 0;
 }
 
-static bool is_vhdx(int fd)
-{
-	char magic[8];
-
-	return pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
-	       memcmp(magic, "vhdxfile", sizeof(magic)) == 0;
-}
-
-static bool ends_in(const char *s, const char *end)
-{
-	size_t n = strlen(s), k = strlen(end);
-
-	return n >= k && !strcasecmp(s + n - k, end);
-}
-
 /* For writing where that may be, and, a device, for nobody else meanwhile. */
 static int open_disk(const char *path, struct err *e)
 {

@@ -196,7 +196,7 @@ int distro_open_disk(const struct reg_entry *reg, struct err *e)
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return err_set(e, -EBUSY, "%s is in use by another program", path);
 	/* What a virtual disk holds, only what can read it can tell: wslx-vmm, confined. */
-	r = reg->vhdx ? 0 : image_check(fd, path, e);
+	r = reg->vhdx ? 0 : image_check_fs(fd, path, registry_fs(reg), e);
 	return r < 0 ? r : take_fd(fd);
 }
 

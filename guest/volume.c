@@ -112,22 +112,14 @@ static int probe(const char *dev, struct fstype *ret)
 {
 	cleanup_free uint8_t *buf = malloc(FSTYPE_BYTES);
 	cleanup_close int fd = open(dev, O_RDONLY | O_CLOEXEC);
-	size_t len = 0;
+	ssize_t len;
 
 	if (!buf || fd < 0)
 		return fd < 0 ? -errno : -ENOMEM;
-	while (len < FSTYPE_BYTES) {
-		ssize_t n = pread(fd, buf + len, FSTYPE_BYTES - len, (off_t)len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		len += (size_t)n;
-	}
-	fstype_probe(buf, len, ret);
+	len = io_pread(fd, buf, FSTYPE_BYTES, 0);
+	if (len < 0)
+		return (int)len;
+	fstype_probe(buf, (size_t)len, ret);
 	return 0;
 }
 

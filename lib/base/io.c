@@ -28,6 +28,24 @@ int io_read_full(int fd, void *buf, size_t len)
 	return 0;
 }
 
+ssize_t io_pread(int fd, void *buf, size_t len, off_t off)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pread(fd, (char *)buf + done, len - done, off + (off_t)done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
 int io_write_full(int fd, const void *buf, size_t len)
 {
 	for (size_t done = 0; done < len;) {

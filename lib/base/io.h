@@ -14,6 +14,8 @@
  * -EPIPE. */
 int io_read_full(int fd, void *buf, size_t len) MUST_CHECK;
 int io_write_full(int fd, const void *buf, size_t len) MUST_CHECK;
+/* Reads at off as much of len as there is before the end of the file. How much, or a negative errno. */
+ssize_t io_pread(int fd, void *buf, size_t len, off_t off) MUST_CHECK;
 
 /* Whole file into malloc'ed memory, with a NUL behind it; -EFBIG beyond max. */
 int io_read_file(const char *path, size_t max, char **ret, size_t *ret_len);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include "lib/base/checked.h"
@@ -101,6 +102,20 @@ TEST(descriptors_travel_over_a_socket)
 	n = 1;
 	CHECK_EQ(io_recv_fds(sv[1], &c, 1, fds, &n), 1);
 	CHECK_EQ(n, 1);
+}
+
+TEST(as_much_as_there_is_before_the_end)
+{
+	int fd = memfd_create("file", MFD_CLOEXEC);
+	char buf[8];
+
+	REQUIRE(fd >= 0 && pwrite(fd, "abcdef", 6, 0) == 6);
+	CHECK_EQ(io_pread(fd, buf, 4, 1), 4);
+	CHECK(memcmp(buf, "bcde", 4) == 0);
+	CHECK_EQ(io_pread(fd, buf, sizeof(buf), 4), 2);
+	CHECK_EQ(io_pread(fd, buf, sizeof(buf), 6), 0);
+	close(fd);
+	CHECK_EQ(io_pread(fd, buf, 1, 0), -EBADF);
 }
 
 TEST(unix_sockets_with_a_path_beyond_sun_path)

@@ -8,6 +8,7 @@
 #include "lib/base/checked.h"
 #include "lib/base/cleanup.h"
 #include "lib/image/probe-internal.h"
+#include "lib/base/io.h"
 
 int disk_read_open(struct disk_read *x, int fd, bool vhdx, struct err *e)
 {
@@ -24,18 +25,9 @@ void disk_read_done(struct disk_read *x)
 
 static int read_raw(int fd, char *buf, size_t len, uint64_t off)
 {
-	while (len) {
-		ssize_t n = pread(fd, buf, len, (off_t)off);
+	ssize_t n = io_pread(fd, buf, len, (off_t)off);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -ENODATA;
-		buf += n;
-		off += (size_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
+	return n < 0 ? (int)n : (size_t)n < len ? -ENODATA : 0;
 }
 
 int disk_read_at(const struct disk_read *x, void *buf, size_t len, uint64_t off)

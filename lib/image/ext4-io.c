@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "lib/image/disk-read.h"
+#include "lib/base/io.h"
 
 struct channel {
 	struct struct_io_channel io;
@@ -57,26 +58,18 @@ static size_t bytes(io_channel io, int count)
 static errcode_t io_read64(io_channel io, unsigned long long block, int count, void *data)
 {
 	struct channel *c = (struct channel *)io;
-	size_t len = bytes(io, count), done = 0;
+	size_t len = bytes(io, count);
+	ssize_t n;
 
 	if (c->disk) {
 		int r = disk_read_at(c->disk, data, len, block * io->block_size);
 
 		return r == -ENODATA ? EXT2_ET_SHORT_READ : -r;
 	}
-	while (done < len) {
-		ssize_t n = pread(
-			c->fd, (char *)data + done, len - done, block * io->block_size + done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return errno;
-		if (n == 0)
-			return EXT2_ET_SHORT_READ;
-		done += n;
-	}
-	return 0;
+	n = io_pread(c->fd, data, len, (off_t)(block * io->block_size));
+	if (n < 0)
+		return -n;
+	return (size_t)n < len ? EXT2_ET_SHORT_READ : 0;
 }
 
 static errcode_t write_at(struct channel *c, const void *data, size_t len, uint64_t off)

@@ -148,5 +148,7 @@ int image_probe(int fd, struct image_info *ret);
 const char *image_fs(enum image_kind kind);
 /* 0 when the disk can be used; otherwise -EINVAL and one clear line. name: the file, for the message. */
 int image_check(int fd, const char *name, struct err *e);
+/* The same, and that it holds this file system ("ext4"...). */
+int image_check_fs(int fd, const char *name, const char *fs, struct err *e);
 
 #endif

@@ -16,6 +16,7 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/crc32c.h"
 #include "lib/base/le.h"
+#include "lib/base/io.h"
 
 enum { SB = 1024, SB_LEN = 1024, SB_CHECKSUM = 0x3fc };
 enum { INCOMPAT_RECOVER = 0x4, INCOMPAT_JOURNAL_DEV = 0x8, INCOMPAT_64BIT = 0x80 };
@@ -197,7 +198,7 @@ void image_probe_bytes(const uint8_t *p, size_t len, uint64_t size, struct image
 int image_probe(int fd, struct image_info *ret)
 {
 	cleanup_free uint8_t *buf = malloc(PROBE_BYTES);
-	size_t len = 0;
+	ssize_t len;
 	off_t size;
 	struct stat st;
 
@@ -213,18 +214,10 @@ int image_probe(int fd, struct image_info *ret)
 		if (at < 0 || size < 0 || lseek(fd, at, SEEK_SET) < 0)
 			return -errno;
 	}
-	while (len < PROBE_BYTES) {
-		ssize_t n = pread(fd, buf + len, PROBE_BYTES - len, (off_t)len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		len += n;
-	}
-	image_probe_bytes(buf, len, size, ret);
+	len = io_pread(fd, buf, PROBE_BYTES, 0);
+	if (len < 0)
+		return (int)len;
+	image_probe_bytes(buf, (size_t)len, size, ret);
 	return 0;
 }
 
@@ -256,4 +249,21 @@ int image_check(int fd, const char *name, struct err *e)
 	int r = image_probe(fd, &i);
 
 	return r < 0 ? err_sys(e, r, "read disk %s", name) : image_check_info(&i, name, e);
+}
+
+int image_check_fs(int fd, const char *name, const char *fs, struct err *e)
+{
+	struct image_info i;
+	int r = image_check(fd, name, e);
+
+	if (r < 0)
+		return r;
+	r = image_probe(fd, &i);
+	if (r < 0)
+		return err_sys(e, r, "read disk %s", name);
+	return strcmp(image_fs(i.kind) ? image_fs(i.kind) : "", fs) == 0
+		       ? 0
+		       : err_set(e, -EINVAL,
+				 "disk %s cannot be used: it holds %s, and not %s any more", name,
+				 i.what, fs);
 }

@@ -111,6 +111,19 @@ TEST(foreign)
 	CHECK_STR(i.what, "a qcow2 container");
 }
 
+/* A disk of one file system is none of another. */
+static bool image_check_another_fs(const uint8_t *head)
+{
+	cleanup_close int fd = memfd_create("disk", MFD_CLOEXEC);
+	struct err e = {0};
+
+	if (fd < 0 || ftruncate(fd, SIZE) < 0 || pwrite(fd, head, PROBE_BYTES, 0) != PROBE_BYTES)
+		return false;
+	return image_check_fs(fd, "d", "xfs", &e) == 0 &&
+	       image_check_fs(fd, "d", "ext4", &e) == -EINVAL &&
+	       strstr(e.text, "it holds an xfs file system");
+}
+
 TEST(xfs)
 {
 	static uint8_t buf[PROBE_BYTES];
@@ -123,6 +136,7 @@ TEST(xfs)
 	CHECK_EQ(i.kind, IMAGE_XFS);
 	CHECK_EQ(i.size, SIZE);
 	CHECK_STR(image_fs(i.kind), "xfs");
+	CHECK(image_check_another_fs(buf));
 	image_probe_bytes(buf, sizeof(buf), SIZE - 1, &i);
 	CHECK_EQ(i.kind, IMAGE_TRUNCATED);
 	be64_put(buf + 8, UINT64_MAX / 2);

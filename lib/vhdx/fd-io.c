@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include "lib/base/attr.h"
 #include "lib/vhdx/vhdx.h"
+#include "lib/base/io.h"
 
 enum { ZERO_CHUNK = 64 << 10 };
 
@@ -28,18 +29,9 @@ static int fd_set_size(void *ctx, uint64_t size)
 
 static int fd_read(void *ctx, void *buf, size_t len, uint64_t off)
 {
-	while (len) {
-		ssize_t n = pread(fd_of(ctx), buf, len, (off_t)off);
+	ssize_t n = io_pread(fd_of(ctx), buf, len, (off_t)off);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		buf = (uint8_t *)buf + n;
-		len -= (size_t)n;
-		off += (uint64_t)n;
-	}
-	return 0;
+	return n < 0 ? (int)n : (size_t)n < len ? -EIO : 0;
 }
 
 static int fd_write(void *ctx, const void *buf, size_t len, uint64_t off)
