@@ -228,7 +228,8 @@ suite_lab()
 suite_lab-e2e-1()
 {
 	# What has been timed there: an exit takes 0.2 ms, and a lane has to end within its limit.
-	lab_e2e 1 tests/e2e/test_{crash,errors,import,run,service,terminal,work}.py
+	lab_e2e 1 tests/e2e/test_{crash,errors,import,run,service,terminal,work}.py \
+		tests/e2e/test_systemd.py::test_{it_is_running_when_the_first_command_is,users_are_logged_in,a_timer_fires_and_the_journal_tells,it_can_be_ended_from_inside}
 }
 
 suite_lab-e2e-2()
