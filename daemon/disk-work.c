@@ -133,8 +133,13 @@ static int resize_fn(const void *opts, const struct job_report *to, struct err *
 static int start(struct image_job **ret, const struct disk_work *w, struct err *e,
 	int (*fn)(const void *opts, const struct job_report *to, struct err *e))
 {
-	const struct job_work work = {
-		.who = "process", .fds = {w->in, w->out, -1}, .fn = fn, .opts = w};
+	/* What only copies runs no tool, and needs nothing but its files. */
+	bool copies = fn == clone_fn && strcmp(w->fs, "btrfs") != 0;
+	const struct job_work work = {.who = "process",
+		.profile = copies ? &sandbox_exporter : NULL,
+		.fds = {w->in, w->out, -1},
+		.fn = fn,
+		.opts = w};
 
 	return job_start(ret, &work, e);
 }

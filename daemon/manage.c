@@ -290,7 +290,7 @@ static int start_work(struct manage *g, struct err *e)
 		return start_fs_work(g, e);
 	r = g->kind == RESIZE	 ? disk_resize_start(&job, &g->disk, e)
 	    : g->kind == COMPACT ? disk_compact_start(&job, &g->disk, e)
-	    : g->kind == CLONE
+	    : g->kind == CLONE || g->disk.vhdx
 		    ? disk_clone_start(&job, &g->disk, e)
 		    : image_copy_start(&job,
 			      &(struct image_copy_opts){.in_fd = g->disk.in, .out_fd = g->disk.out},
