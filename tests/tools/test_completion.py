@@ -33,7 +33,7 @@ def bash(env, *words):
 @pytest.mark.parametrize("words, found", [
     (["wslx", "-d", ""], ["deb", "other"]),
     (["wslx", "-d", "o"], ["other"]),
-    (["wslx", "--un"], ["--unregister", "--uninstall"]),
+    (["wslx", "--un"], ["--unregister", "--uninstall", "--unmount"]),
     (["wslx", "--unregister", "d"], ["deb"]),
     (["wslx", "--install", "Deb"], ["Debian", "Debian-13"]),
     (["wslx", "--install", "--na"], ["--name"]),
