@@ -32,7 +32,8 @@
 
 #define ROOT "/run/distro"
 
-enum { BUSY_TIMEOUT_MS = 10000, POWEROFF_MS = 10000 };
+/* A stop is not stretched as far as a start: whoever asks for it wants it gone. */
+enum { BUSY_TIMEOUT_MS = 10000, POWEROFF_MS = 10000, STOP_MAX_SLOW = 4 };
 
 struct super {
 	const struct distro_spec *spec;
@@ -184,7 +185,8 @@ static void on_host(void *ctx, int fd, uint32_t revents)
 	wire_u32(&w, WSLX_A_TIMEOUT_MS, ms);
 	pair_send(s->init, &w);
 	/* The distribution's own init keeps to the time; this is for one that hangs. */
-	loop_timer_arm(s->deadline, loop_now() + (ms * s->spec->slow + 1000) * 1000000ull);
+	ms *= MIN(s->spec->slow, (unsigned)STOP_MAX_SLOW);
+	loop_timer_arm(s->deadline, loop_now() + (ms + 1000) * 1000000ull);
 }
 
 static bool is_shutting_down(pid_t pid)
