@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Folders of this machine as a file server (fs.h) that cannot be talked out of them: every walk starts at a descriptor
+ * and takes one component, with openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS) and O_NOFOLLOW.
+ */
+#ifndef WSLX_FS_HOST_H
+#define WSLX_FS_HOST_H
+
+#include "lib/base/err.h"
+#include "lib/fs/fs.h"
+
+/* How files of a share look to who asks. */
+struct fs_share_opts {
+	bool read_only;
+	/*
+	 * Without privileges all new files belong to the server's user. "squash": that user is uid and gid for who asks, and
+	 * everybody else is who they are. Privileged servers leave it: ids are the same on both sides.
+	 */
+	bool squash;
+	uint32_t uid, gid;
+	/* Owners, types and modes that the server's user may not give to a file are kept in its attribute user.wslx.meta. */
+	bool metadata;
+	/* Permissions taken away from what is shown, from files and from folders. */
+	uint32_t fmask, dmask;
+};
+
+/* The folder fd (borrowed until free) is the root. opts: NULL as in {0}. */
+int fs_host_new(struct fs **ret, int fd, const struct fs_share_opts *opts, struct err *e);
+
+/* A root that holds nothing but shares, to be added any time before or after serving starts. */
+int fs_host_new_set(struct fs **ret, struct err *e);
+/* Folder fd (taken over when this works) becomes the folder "name" of the root, a file system of its own. -EEXIST. */
+int fs_host_add(
+	struct fs *fs, const char *name, int fd, const struct fs_share_opts *opts, struct err *e);
+
+#endif
