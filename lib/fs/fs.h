@@ -8,7 +8,7 @@
  * folder; it keeps what it needs of its node. Both are opaque here; pointers are trusted.
  *
  * Names are one component. The back end refuses those that are not ("", ".", "..", with a slash, too long): -EINVAL,
- * -ENAMETOOLONG. Modes are as the caller wants them, its umask already applied.
+ * -ENAMETOOLONG.
  */
 #ifndef WSLX_FS_FS_H
 #define WSLX_FS_FS_H
@@ -28,6 +28,8 @@ struct fs_cred {
 	uint32_t uid, gid;
 	const uint32_t *groups; /* supplementary; NULL: not known */
 	unsigned n_groups;
+	uint32_t
+		umask; /* applied to new files unless their folder has a default ACL; 0: it already was */
 };
 
 enum {
@@ -70,6 +72,14 @@ struct fs_dirent {
 };
 /* False: there is no room for this entry; its node is not taken over and the listing ends before it. */
 typedef bool (*fs_dirent_fn)(void *ctx, const struct fs_dirent *d);
+
+/* How to read and write. */
+enum fs_how {
+	FS_NO_WAIT = 1 << 0, /* read: -EAGAIN rather than wait for a disk */
+	FS_KILL_SUIDGID =
+		1 << 1, /* write: set-uid and set-gid bits go, even if the server could keep them */
+	FS_APPEND = 1 << 2, /* write: at the end of the file, wherever that is now */
+};
 
 struct fs_lock {
 	uint32_t type;	     /* F_RDLCK, F_WRLCK, F_UNLCK */
@@ -138,10 +148,9 @@ struct fs_ops {
 	void (*close)(struct fs *fs, struct fs_handle *h);
 	/* Bytes done; a read is shorter only at the end of the file. */
 	ssize_t (*read)(struct fs *fs, struct fs_handle *h, const struct iovec *iov, unsigned cnt,
-		uint64_t off);
-	/* kill: set-uid and set-gid bits go, even if the server could keep them. */
+		uint64_t off, uint32_t how);
 	ssize_t (*write)(struct fs *fs, struct fs_handle *h, const struct iovec *iov, unsigned cnt,
-		uint64_t off, bool kill);
+		uint64_t off, uint32_t how); /* how: enum fs_how */
 	int (*flush)(struct fs *fs, struct fs_handle *h,
 		uint64_t owner); /* one descriptor of it was closed */
 	int (*fsync)(struct fs *fs, struct fs_handle *h, bool data_only);
