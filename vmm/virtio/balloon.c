@@ -21,7 +21,7 @@ struct balloon {
 	struct virtio_dev v;
 	uint32_t target, actual;
 	uint64_t reported;
-	struct vq_chain c;
+	struct vring_chain c;
 	uint8_t pfns[MAX_PFNS * 4];
 };
 
@@ -47,7 +47,7 @@ static void discard(struct balloon *b, uint64_t pfn, uint64_t pages)
 
 static void inflate(struct balloon *b)
 {
-	size_t n = vq_read(&b->c, 0, b->pfns, sizeof(b->pfns)) / 4;
+	size_t n = vring_read(&b->c, 0, b->pfns, sizeof(b->pfns)) / 4;
 	uint64_t lo = 0,
 		 hi = 0; /* the run [lo, hi) so far; Linux hands out pages in either direction */
 
@@ -71,10 +71,10 @@ static void inflate(struct balloon *b)
 
 static void report(struct balloon *b)
 {
-	const struct vq_chain *c = &b->c;
+	const struct vring_chain *c = &b->c;
 
 	for (unsigned i = 0; i < (unsigned)c->n_rd + c->n_wr; i++)
-		if (gmem_discard(b->v.gm, c->gpa[i], c->iov[i].iov_len) == 0)
+		if (gmem_discard(b->v.gm, c->addr[i], c->iov[i].iov_len) == 0)
 			b->reported += c->iov[i].iov_len;
 }
 

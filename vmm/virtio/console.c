@@ -17,7 +17,7 @@ struct console {
 	const struct console_back_ops *back;
 	void *back_ctx;
 	uint16_t cols, rows;
-	struct vq_chain c;
+	struct vring_chain c;
 };
 
 static struct console *to_console(struct virtio_dev *v)
@@ -37,7 +37,7 @@ static void output(struct console *c)
 
 	while (vq_pop(q, &c->c) > 0) {
 		if (c->back && c->c.n_rd)
-			c->back->write(c->back_ctx, vq_rd(&c->c), c->c.n_rd);
+			c->back->write(c->back_ctx, vring_rd(&c->c), c->c.n_rd);
 		vq_push(q, &c->c, 0);
 		if (--left == 0) {
 			virtio_again(&c->v, TXQ);
@@ -53,7 +53,7 @@ static void input(struct console *c)
 	unsigned left = ROUND;
 
 	while (c->back && vq_pop(q, &c->c) > 0) {
-		size_t n = c->c.n_wr ? c->back->read(c->back_ctx, vq_wr(&c->c), c->c.n_wr) : 0;
+		size_t n = c->c.n_wr ? c->back->read(c->back_ctx, vring_wr(&c->c), c->c.n_wr) : 0;
 
 		if (!n && c->c.n_wr) {
 			vq_unpop(q, &c->c);

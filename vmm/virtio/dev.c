@@ -25,10 +25,8 @@ int virtio_dev_init(struct virtio_dev *v, const struct virtio_dev_ops *ops, cons
 	v->q = calloc(n_queues, sizeof(*v->q));
 	if (!v->q)
 		return -ENOMEM;
-	for (unsigned i = 0; i < n_queues; i++) {
-		v->q[i] = (struct vq){.dev = v, .index = i, .max_size = queue_size};
-		vq_reset(&v->q[i]);
-	}
+	for (unsigned i = 0; i < n_queues; i++)
+		vq_init(&v->q[i], v, i, queue_size);
 	return 0;
 }
 
@@ -129,6 +127,13 @@ void virtio_set_features(struct virtio_dev *v, uint64_t features)
 		v->features = features;
 }
 
+/* They are final from DRIVER_OK on, and rings are not used before. */
+static void set_ring_features(struct virtio_dev *v)
+{
+	for (unsigned i = 0; i < v->n_queues; i++)
+		v->q[i].ring.features = v->features;
+}
+
 void virtio_set_status(struct virtio_dev *v, uint8_t status)
 {
 	uint8_t added = status & ~v->status;
@@ -147,13 +152,15 @@ void virtio_set_status(struct virtio_dev *v, uint8_t status)
 	if ((added & VIRTIO_ST_DRIVER_OK) && !((v->status | added) & VIRTIO_ST_FEATURES_OK))
 		added &= ~VIRTIO_ST_DRIVER_OK;
 	v->status |= added;
+	if (added & VIRTIO_ST_DRIVER_OK)
+		set_ring_features(v);
 	if ((added & VIRTIO_ST_DRIVER_OK) && virtio_live(v) && v->ops->ready)
 		v->ops->ready(v);
 }
 
 void virtio_queue_enable(struct virtio_dev *v, unsigned q)
 {
-	if (q >= v->n_queues || v->resetting || v->q[q].enabled || v->q[q].broken)
+	if (q >= v->n_queues || v->resetting || v->q[q].ring.enabled || v->q[q].ring.broken)
 		return;
 	if (vq_enable(&v->q[q]) == 0 && v->ops->queue_ready)
 		v->ops->queue_ready(v, q);
@@ -161,7 +168,7 @@ void virtio_queue_enable(struct virtio_dev *v, unsigned q)
 
 void virtio_notify(struct virtio_dev *v, unsigned q)
 {
-	if (q < v->n_queues && virtio_live(v) && v->q[q].enabled)
+	if (q < v->n_queues && virtio_live(v) && v->q[q].ring.enabled)
 		v->ops->notify(v, q);
 }
 
@@ -216,6 +223,7 @@ int virtio_load(struct virtio_dev *v, struct state_r *r)
 		return e;
 	state_leave(r);
 	v->status = status;
+	set_ring_features(v);
 	if (!virtio_live(v))
 		return 0;
 	if (v->ops->ready)

@@ -47,11 +47,6 @@ enum {
 	VIRTIO_ST_FAILED = 128,
 };
 
-/* Feature bits every device gets from the transport, §6. */
-#define VIRTIO_F_INDIRECT_DESC BIT(28)
-#define VIRTIO_F_EVENT_IDX     BIT(29)
-#define VIRTIO_F_VERSION_1     BIT(32)
-
 enum { VIRTIO_MAX_QUEUES = 64, VIRTIO_NAME_MAX = 24 };
 
 struct virtio_dev_ops {

@@ -80,16 +80,16 @@ bool fake_start(struct fake *f, uint64_t features)
 	for (unsigned i = 0; i < v->n_queues; i++) {
 		struct fake_q *q = &f->q[i];
 
-		*q = (struct fake_q){.size = v->q[i].max_size};
+		*q = (struct fake_q){.size = v->q[i].ring.max_size};
 		q->desc = at;
 		q->avail = at + 0x1000;
 		q->used = at + 0x2000;
 		memset(fake_ptr(f, at, 0x3000), 0, 0x3000);
 		at += 0x3000;
-		v->q[i].size = q->size;
-		v->q[i].desc_gpa = q->desc;
-		v->q[i].avail_gpa = q->avail;
-		v->q[i].used_gpa = q->used;
+		v->q[i].ring.size = q->size;
+		v->q[i].ring.desc_addr = q->desc;
+		v->q[i].ring.avail_addr = q->avail;
+		v->q[i].ring.used_addr = q->used;
 		virtio_queue_enable(v, i);
 	}
 	virtio_set_status(v, v->status | VIRTIO_ST_DRIVER_OK);

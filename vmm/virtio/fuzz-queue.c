@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct sink {
 	struct virtio_dev v;
-	struct vq_chain c, held;
+	struct vring_chain c, held;
 	bool have_held;
 };
 
@@ -20,9 +20,9 @@ static void sink_notify(struct virtio_dev *v, unsigned q)
 	uint8_t buf[4096];
 
 	for (unsigned n = 0; n < 300 && vq_pop(&v->q[q], &s->c) > 0; n++) {
-		size_t len = vq_read(&s->c, 0, buf, sizeof(buf));
+		size_t len = vring_read(&s->c, 0, buf, sizeof(buf));
 
-		len = vq_write(&s->c, 1, buf, len);
+		len = vring_write(&s->c, 1, buf, len);
 		if (len % 7 == 3) {
 			vq_unpop(&v->q[q], &s->c);
 			break;

@@ -114,7 +114,7 @@ static void place_bells(struct virtio_pci *vp)
 	if (vp->v->ops->on_vcpu || !pci_bar_addr(&vp->pci, BAR, &bar))
 		return;
 	for (unsigned i = 0; i < vp->v->n_queues; i++)
-		if (vp->v->q[i].enabled && vm_ioevent_place(vp->bells[i].ev, BUS_MMIO,
+		if (vp->v->q[i].ring.enabled && vm_ioevent_place(vp->bells[i].ev, BUS_MMIO,
 						   bar + NOTIFY_OFF + i * NOTIFY_STEP,
 						   /* len= */ 2, UINT64_MAX) < 0)
 			return; /* notifications come through the bus */
@@ -152,13 +152,13 @@ static void common_image(struct virtio_pci *vp, uint8_t img[COMMON_LEN])
 	le16_put(img + C_QUEUE_SELECT, vp->queue_select);
 	if (!q)
 		return;
-	le16_put(img + C_QUEUE_SIZE, q->size);
+	le16_put(img + C_QUEUE_SIZE, q->ring.size);
 	le16_put(img + C_QUEUE_VECTOR, q->vector);
-	le16_put(img + C_QUEUE_ENABLE, q->enabled);
+	le16_put(img + C_QUEUE_ENABLE, q->ring.enabled);
 	le16_put(img + C_QUEUE_NOTIFY_OFF, vp->queue_select);
-	le64_put(img + C_QUEUE_DESC, q->desc_gpa);
-	le64_put(img + C_QUEUE_DRIVER, q->avail_gpa);
-	le64_put(img + C_QUEUE_DEVICE, q->used_gpa);
+	le64_put(img + C_QUEUE_DESC, q->ring.desc_addr);
+	le64_put(img + C_QUEUE_DRIVER, q->ring.avail_addr);
+	le64_put(img + C_QUEUE_DEVICE, q->ring.used_addr);
 }
 
 static void set_part(uint64_t *field, uint64_t off, unsigned len, uint64_t val)
@@ -213,16 +213,16 @@ static void queue_write(
 		q->vector = valid_vector(vp, val);
 		return;
 	}
-	if (q->enabled)
+	if (q->ring.enabled)
 		return; /* what is in use does not change */
 	if (off == C_QUEUE_SIZE && len == 2)
-		q->size = (uint16_t)val;
+		q->ring.size = (uint16_t)val;
 	else if (off == C_QUEUE_ENABLE && len == 2 && val == 1)
-		virtio_queue_enable(vp->v, q->index);
+		virtio_queue_enable(vp->v, q->ring.index);
 	else if (off >= C_QUEUE_DESC && off < C_QUEUE_DEVICE + 8 && len >= 4)
-		set_part(off < C_QUEUE_DRIVER	? &q->desc_gpa
-			 : off < C_QUEUE_DEVICE ? &q->avail_gpa
-						: &q->used_gpa,
+		set_part(off < C_QUEUE_DRIVER	? &q->ring.desc_addr
+			 : off < C_QUEUE_DEVICE ? &q->ring.avail_addr
+						: &q->ring.used_addr,
 			off, len, val);
 }
 

@@ -10,12 +10,12 @@ enum { QUEUE_SIZE = 64, ROUND = 64 };
 
 struct rng {
 	struct virtio_dev v;
-	struct vq_chain c;
+	struct vring_chain c;
 };
 
-static uint32_t fill(const struct vq_chain *c)
+static uint32_t fill(const struct vring_chain *c)
 {
-	const struct iovec *iov = vq_wr(c);
+	const struct iovec *iov = vring_wr(c);
 	uint32_t left = MIN(c->wr_len, (uint32_t)RNG_MAX_BYTES), done = 0;
 
 	for (unsigned i = 0; i < c->n_wr && left; i++) {

@@ -49,15 +49,15 @@ struct request {
 	struct request *next; /* free list */
 	struct vq *q;
 	struct scsi_req s;
-	struct vq_chain c;
-	struct iovec data[VQ_MAX_PIECES];
+	struct vring_chain c;
+	struct iovec data[VRING_MAX_PIECES];
 };
 
 struct control {
 	struct vscsi *d;
 	struct control *next;
 	struct scsi_tmf m;
-	struct vq_chain c;
+	struct vring_chain c;
 };
 
 struct vscsi {
@@ -159,7 +159,7 @@ static void respond(struct request *r, uint8_t response)
 	}
 	resp[11] = response;
 	if (!d->v.resetting) {
-		vq_write(&r->c, 0, resp, head);
+		vring_write(&r->c, 0, resp, head);
 		vq_push(r->q, &r->c, head + moved);
 	}
 	put_request(r);
@@ -214,7 +214,7 @@ static int parse_command(struct request *r)
 	s->in_len = s->out_len = 0;
 	if (r->c.rd_len < head || r->c.wr_len < resp)
 		return -EBADMSG;
-	vq_read(&r->c, 0, cmd, head);
+	vring_read(&r->c, 0, cmd, head);
 	s->tag = le64_get(cmd + 8);
 	s->cdb_len = MIN(d->cdb_size, SCSI_CDB_MAX);
 	memcpy(s->cdb, cmd + CMD_HEAD, s->cdb_len);
@@ -229,11 +229,11 @@ static int parse_command(struct request *r)
 		return S_FAILURE;
 	}
 	if (s->out_len)
-		s->out_n = vq_slice(
-			vq_rd(&r->c), r->c.n_rd, head, s->out_len, r->data, VQ_MAX_PIECES, &got);
+		s->out_n = vring_slice(
+			vring_rd(&r->c), r->c.n_rd, head, s->out_len, r->data, VRING_MAX_PIECES, &got);
 	else if (s->in_len)
-		s->in_n = vq_slice(
-			vq_wr(&r->c), r->c.n_wr, resp, s->in_len, r->data, VQ_MAX_PIECES, &got);
+		s->in_n = vring_slice(
+			vring_wr(&r->c), r->c.n_wr, resp, s->in_len, r->data, VRING_MAX_PIECES, &got);
 	return parse_lun(cmd, &s->lun) ? S_OK : S_BAD_TARGET;
 }
 
@@ -289,7 +289,7 @@ static void answer_control(struct control *k, const void *resp, size_t len)
 	struct vscsi *d = k->d;
 
 	if (!d->v.resetting)
-		vq_push(&d->v.q[Q_CONTROL], &k->c, vq_write(&k->c, 0, resp, len));
+		vq_push(&d->v.q[Q_CONTROL], &k->c, vring_write(&k->c, 0, resp, len));
 	k->next = d->tmf_idle;
 	d->tmf_idle = k;
 	landed(d);
@@ -355,7 +355,7 @@ static void tmf(struct control *k, const uint8_t *req)
 static bool run_one_control(struct control *k)
 {
 	uint8_t req[24] = {0}, resp[5] = {0};
-	size_t n = vq_read(&k->c, 0, req, sizeof(req));
+	size_t n = vring_read(&k->c, 0, req, sizeof(req));
 
 	switch (le32_get(req)) {
 	case 0:
@@ -411,7 +411,7 @@ static void run_control(struct vscsi *d)
 static void send_events(struct vscsi *d)
 {
 	struct vq *q = &d->v.q[Q_EVENT];
-	struct vq_chain c;
+	struct vring_chain c;
 	unsigned n = 0;
 
 	while (virtio_live(&d->v) && (n < d->n_events || d->missed)) {
@@ -431,7 +431,7 @@ static void send_events(struct vscsi *d)
 		}
 		if (c.wr_len < EVENT_LEN)
 			virtio_broken(&d->v, "an event buffer too short for an event");
-		vq_push(q, &c, vq_write(&c, 0, ev, EVENT_LEN));
+		vq_push(q, &c, vring_write(&c, 0, ev, EVENT_LEN));
 	}
 	d->n_events -= n;
 	memmove(d->events, d->events + n, d->n_events * sizeof(d->events[0]));
@@ -490,7 +490,7 @@ static void vscsi_config_read(struct virtio_dev *v, uint32_t off, void *buf, uin
 	uint8_t cfg[CONFIG_LEN] = {0};
 
 	le32_put(cfg, v->n_queues - Q_REQUEST);
-	le32_put(cfg + 4, VQ_MAX_PIECES - 2); /* seg_max: less the two headers */
+	le32_put(cfg + 4, VQ_MAX_SIZE - 2); /* seg_max: less the two headers */
 	le32_put(cfg + 8, (16u << 20) / 512); /* max_sectors */
 	le32_put(cfg + 12, POOL);	      /* cmd_per_lun */
 	le32_put(cfg + 16, EVENT_LEN);

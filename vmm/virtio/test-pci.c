@@ -116,7 +116,7 @@ struct filler {
 	uint8_t config[8];
 	unsigned notified, resets, freed;
 	bool slow_reset;
-	struct vq_chain c;
+	struct vring_chain c;
 };
 
 static unsigned freed;
@@ -146,7 +146,7 @@ static void filler_notify(struct virtio_dev *v, unsigned q)
 		uint8_t b = 0x5a;
 
 		for (uint32_t i = 0; i < d->c.wr_len; i++)
-			vq_write(&d->c, i, &b, 1);
+			vring_write(&d->c, i, &b, 1);
 		vq_push(&v->q[q], &d->c, d->c.wr_len);
 	}
 	vq_flush(&v->q[q]);
@@ -465,9 +465,9 @@ TEST(what_is_in_use_does_not_change)
 	wr(&m, m.common + 24, 2, 64);
 	wr(&m, m.common + 32, 4, 0xdead0000);
 	wr(&m, m.common + 28, 2, 0);
-	CHECK_EQ(m.d->v.q[1].size, 16);
-	CHECK_EQ(m.d->v.q[1].desc_gpa, DESC);
-	CHECK(m.d->v.q[1].enabled);
+	CHECK_EQ(m.d->v.q[1].ring.size, 16);
+	CHECK_EQ(m.d->v.q[1].ring.desc_addr, DESC);
+	CHECK(m.d->v.q[1].ring.enabled);
 	wr(&m, m.common + 26, 2, 7); /* no such vector */
 	CHECK_EQ(rd(&m, m.common + 26, 2), 0xffff);
 	wr(&m, m.common + 22, 2, 9); /* no such queue */

@@ -11,7 +11,7 @@ struct echo {
 	bool hold;
 	unsigned notified;
 	unsigned served;
-	struct vq_chain c;
+	struct vring_chain c;
 };
 
 static void echo_notify(struct virtio_dev *v, unsigned q)
@@ -23,9 +23,9 @@ static void echo_notify(struct virtio_dev *v, unsigned q)
 	if (e->hold)
 		return;
 	for (unsigned n = 0; vq_pop(&v->q[q], &e->c) > 0; n++) {
-		size_t len = vq_read(&e->c, 0, buf, sizeof(buf));
+		size_t len = vring_read(&e->c, 0, buf, sizeof(buf));
 
-		len = vq_write(&e->c, 0, buf, len);
+		len = vring_write(&e->c, 0, buf, len);
 		vq_push(&v->q[q], &e->c, (uint32_t)len);
 		e->served++;
 	}
@@ -131,7 +131,7 @@ TEST(indices_wrap)
 		CHECK_EQ(bad, 0);
 		CHECK_EQ(e->served, 70000);
 		CHECK_EQ(f.irqs[0], 70000);
-		CHECK_EQ(e->v.q[0].inflight, 0);
+		CHECK_EQ(e->v.q[0].ring.inflight, 0);
 		fake_done(&f);
 	}
 }
@@ -202,12 +202,12 @@ TEST(unpop_gives_the_same_request_again)
 	head = e->c.head;
 	CHECK_EQ(head, first);
 	vq_unpop(q, &e->c);
-	CHECK_EQ(q->inflight, 0);
+	CHECK_EQ(q->ring.inflight, 0);
 	REQUIRE(vq_pop(q, &e->c) == 1);
 	CHECK_EQ(e->c.head, first);
 	vq_push(q, &e->c, 3);
 	vq_push(q, &e->c, 3); /* twice: no effect */
-	CHECK_EQ(q->used_idx, 1);
+	CHECK_EQ(q->ring.used_idx, 1);
 	fake_done(&f);
 }
 
@@ -224,8 +224,8 @@ TEST(requests_from_before_a_reset_vanish)
 	REQUIRE(fake_start(&f, FAKE_ALL));
 	vq_push(q, &e->c, 16);
 	vq_unpop(q, &e->c);
-	CHECK_EQ(q->used_idx, 0);
-	CHECK_EQ(q->last_avail, 0);
+	CHECK_EQ(q->ring.used_idx, 0);
+	CHECK_EQ(q->ring.last_avail, 0);
 	CHECK(!fake_used(&f, 0, NULL, NULL));
 	fake_done(&f);
 }
@@ -484,11 +484,11 @@ TEST(rings_outside_memory_are_refused)
 		virtio_set_status(&e->v, 3);
 		virtio_set_features(&e->v, e->v.offered);
 		virtio_set_status(&e->v, 11);
-		q->desc_gpa = bad[i][0];
-		q->avail_gpa = bad[i][1];
-		q->used_gpa = bad[i][2];
+		q->ring.desc_addr = bad[i][0];
+		q->ring.avail_addr = bad[i][1];
+		q->ring.used_addr = bad[i][2];
 		virtio_queue_enable(&e->v, 0);
-		CHECK(!q->enabled);
+		CHECK(!q->ring.enabled);
 		CHECK(NEEDS_RESET(&f));
 		virtio_set_status(&e->v, 15);
 		CHECK(!virtio_live(&e->v));
@@ -497,12 +497,12 @@ TEST(rings_outside_memory_are_refused)
 	}
 	for (unsigned size = 0; size < 70; size++) {
 		fake_reset(&f);
-		e->v.q[0].desc_gpa = 0x1000;
-		e->v.q[0].avail_gpa = 0x2000;
-		e->v.q[0].used_gpa = 0x3000;
-		e->v.q[0].size = (uint16_t)size;
+		e->v.q[0].ring.desc_addr = 0x1000;
+		e->v.q[0].ring.avail_addr = 0x2000;
+		e->v.q[0].ring.used_addr = 0x3000;
+		e->v.q[0].ring.size = (uint16_t)size;
 		virtio_queue_enable(&e->v, 0);
-		CHECK_EQ(e->v.q[0].enabled, size && size <= 64 && !(size & (size - 1)));
+		CHECK_EQ(e->v.q[0].ring.enabled, size && size <= 64 && !(size & (size - 1)));
 	}
 	fake_done(&f);
 }

@@ -247,7 +247,7 @@ void vsock_after_flush(struct vsock_conn *c)
 	}
 }
 
-int vsock_buf_put(struct vsock_conn *c, const struct vq_chain *chain, size_t off, uint32_t len)
+int vsock_buf_put(struct vsock_conn *c, const struct vring_chain *chain, size_t off, uint32_t len)
 {
 	if (!c->buf && !(c->buf = malloc(VSOCK_BUF)))
 		return -ENOMEM;
@@ -255,7 +255,7 @@ int vsock_buf_put(struct vsock_conn *c, const struct vq_chain *chain, size_t off
 		uint32_t at = (c->buf_at + c->buf_len) % VSOCK_BUF;
 		uint32_t n = MIN(len, VSOCK_BUF - at);
 
-		if (vq_read(chain, off, c->buf + at, n) != n)
+		if (vring_read(chain, off, c->buf + at, n) != n)
 			return -EIO;
 		off += n;
 		len -= n;

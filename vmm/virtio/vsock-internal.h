@@ -122,8 +122,8 @@ struct vsock {
 	 * meanwhile: until it gives the event's buffer back it gets no packet. */
 	enum { VSOCK_EVENT_NONE, VSOCK_EVENT_OWED, VSOCK_EVENT_SENT } event;
 
-	struct vq_chain tx;
-	struct vq_chain rx[VSOCK_RX_BATCH];
+	struct vring_chain tx;
+	struct vring_chain rx[VSOCK_RX_BATCH];
 };
 
 /* vsock-conn.c */
@@ -138,7 +138,7 @@ void vsock_unqueue(struct vsock_conn *c);
 void vsock_owe(struct vsock_conn *c, uint8_t what);
 void vsock_deadline(struct vsock_conn *c, uint64_t ns_from_now);
 void vsock_free_all(struct vsock *vs);
-int vsock_buf_put(struct vsock_conn *c, const struct vq_chain *chain, size_t off, uint32_t len);
+int vsock_buf_put(struct vsock_conn *c, const struct vring_chain *chain, size_t off, uint32_t len);
 void vsock_buf_flush(struct vsock_conn *c);
 void vsock_consumed(struct vsock_conn *c, uint32_t bytes);
 void vsock_host_deaf(struct vsock_conn *c); /* the host end reads no more */

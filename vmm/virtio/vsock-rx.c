@@ -36,7 +36,7 @@ static void conn_header(
 }
 
 /* Takes a receive buffer; false: there is none (the guest will notify), or the ring is broken. */
-static bool take(struct vsock *vs, struct vq_chain *chain)
+static bool take(struct vsock *vs, struct vring_chain *chain)
 {
 	struct vq *q = &vs->v.q[VSOCK_RXQ];
 
@@ -50,13 +50,13 @@ static bool take(struct vsock *vs, struct vq_chain *chain)
 
 static bool control(struct vsock_conn *c, uint16_t op, uint32_t flags)
 {
-	struct vq_chain *chain = &c->vs->rx[0];
+	struct vring_chain *chain = &c->vs->rx[0];
 	uint8_t h[VSH_SIZE];
 
 	if (!take(c->vs, chain))
 		return false;
 	conn_header(h, c, op, 0, flags);
-	vq_write(chain, 0, h, sizeof(h));
+	vring_write(chain, 0, h, sizeof(h));
 	vq_push(&c->vs->v.q[VSOCK_RXQ], chain, sizeof(h));
 	return true;
 }
@@ -77,7 +77,7 @@ static bool send_rsts(struct vsock *vs)
 		if (!take(vs, &vs->rx[0]))
 			return false;
 		header(h, vs, r->src_cid, r->src_port, r->dst_port, VSOCK_OP_RST);
-		vq_write(&vs->rx[0], 0, h, sizeof(h));
+		vring_write(&vs->rx[0], 0, h, sizeof(h));
 		vq_push(&vs->v.q[VSOCK_RXQ], &vs->rx[0], sizeof(h));
 		vs->n_rst--;
 	}
@@ -112,12 +112,12 @@ static enum served read_batch(struct vsock_conn *c, unsigned *packets)
 	ssize_t got;
 
 	while (n < c->batch && want && n_iov < VSOCK_IOVS) {
-		struct vq_chain *chain = &vs->rx[n];
+		struct vring_chain *chain = &vs->rx[n];
 		size_t len;
 
 		if (!take(vs, chain))
 			break;
-		n_iov += vq_slice(vq_wr(chain), chain->n_wr, VSH_SIZE, MIN(want, VSOCK_MAX_PKT),
+		n_iov += vring_slice(vring_wr(chain), chain->n_wr, VSH_SIZE, MIN(want, VSOCK_MAX_PKT),
 			iov + n_iov, VSOCK_IOVS - n_iov, &len);
 		if (!len) {
 			virtio_broken(&vs->v, "receive buffer with room for a header only");
@@ -138,7 +138,7 @@ static enum served read_batch(struct vsock_conn *c, unsigned *packets)
 			uint8_t h[VSH_SIZE];
 
 			conn_header(h, c, VSOCK_OP_RW, part, 0);
-			vq_write(&vs->rx[used], 0, h, sizeof(h));
+			vring_write(&vs->rx[used], 0, h, sizeof(h));
 			vq_push(q, &vs->rx[used], VSH_SIZE + part);
 			left -= part;
 		}

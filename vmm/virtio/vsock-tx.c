@@ -89,7 +89,7 @@ static void shut(struct vsock_conn *c, uint32_t flags)
 	vsock_after_flush(c);
 }
 
-static void data(struct vsock_conn *c, const struct vq_chain *chain, uint32_t len)
+static void data(struct vsock_conn *c, const struct vring_chain *chain, uint32_t len)
 {
 	struct iovec iov[VSOCK_IOVS];
 	ssize_t sent = 0;
@@ -113,7 +113,7 @@ static void data(struct vsock_conn *c, const struct vq_chain *chain, uint32_t le
 		return;
 	}
 	if (!c->buf_len && len) {
-		n = vq_slice(vq_rd(chain), chain->n_rd, VSH_SIZE, len, iov, VSOCK_IOVS, &covered);
+		n = vring_slice(vring_rd(chain), chain->n_rd, VSH_SIZE, len, iov, VSOCK_IOVS, &covered);
 		sent = c->vs->back->send(c->vs->back_ctx, c->peer, iov, n);
 		if (sent == -EAGAIN) {
 			sent = 0;
@@ -148,7 +148,7 @@ static void credit(struct vsock_conn *c, const struct packet *p)
 		vsock_queue(c);
 }
 
-static void handle(struct vsock *vs, const struct packet *p, const struct vq_chain *chain)
+static void handle(struct vsock *vs, const struct packet *p, const struct vring_chain *chain)
 {
 	struct vsock_conn *c = NULL;
 	bool sane = p->src_cid == vs->cid && p->dst_cid == VSOCK_CID_HOST &&
@@ -199,12 +199,12 @@ static void handle(struct vsock *vs, const struct packet *p, const struct vq_cha
 void vsock_tx(struct vsock *vs)
 {
 	struct vq *q = &vs->v.q[VSOCK_TXQ];
-	struct vq_chain *chain = &vs->tx;
+	struct vring_chain *chain = &vs->tx;
 	uint8_t h[VSH_SIZE];
-	unsigned left = q->size;
+	unsigned left = q->ring.size;
 
 	while (vq_pop(q, chain) > 0) {
-		if (vq_read(chain, 0, h, sizeof(h)) == sizeof(h)) {
+		if (vring_read(chain, 0, h, sizeof(h)) == sizeof(h)) {
 			struct packet p = {.src_cid = le64_get(h + VSH_SRC_CID),
 				.dst_cid = le64_get(h + VSH_DST_CID),
 				.src_port = le32_get(h + VSH_SRC_PORT),

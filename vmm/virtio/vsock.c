@@ -129,7 +129,7 @@ static void send_event(struct vsock *vs)
 	while (vs->event != VSOCK_EVENT_NONE && vq_pop(q, &vs->tx) > 0) {
 		written = 0;
 		if (vs->event == VSOCK_EVENT_OWED)
-			written = (uint32_t)vq_write(&vs->tx, 0, event, sizeof(event));
+			written = (uint32_t)vring_write(&vs->tx, 0, event, sizeof(event));
 		vq_push(q, &vs->tx, written);
 		vs->event = VSOCK_EVENT_SENT;
 	}
