@@ -65,6 +65,9 @@ int disk_remove(uint32_t lun, const char *dev, unsigned timeout_ms);
 void modules_load(const char *dir);
 /* Loads what goes by this name in dir/index, as the kernel asks modprobe(8) to. -ENOENT: nothing does. */
 int modules_request(const char *dir, const char *name);
+/* Loads what the kernel would ask udev to load: for each virtio device that has no
+ * driver yet, those of the modules at hand that are for it. */
+void modules_for_devices(const char *dir);
 
 /* mkdir -p and mount(2), with one line to say what failed. */
 int mount_at(const char *what, const char *where, const char *type, unsigned long flags,

@@ -566,6 +566,7 @@ static int set_up(struct err *e)
 	if (r < 0)
 		return r;
 	modules_load("/modules");
+	modules_for_devices("/modules");
 	r = leave_rootfs(e);
 	if (r == 0)
 		r = mount_at("run", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755", e);

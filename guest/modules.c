@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "guest/guest.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -12,6 +13,12 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
+
+static void closedirp(DIR **d)
+{
+	if (*d)
+		closedir(*d);
+}
 
 static void load(const char *dir, const char *name)
 {
@@ -62,4 +69,26 @@ int modules_request(const char *dir, const char *name)
 		r = 0;
 	}
 	return r;
+}
+
+void modules_for_devices(const char *dir)
+{
+	cleanup(closedirp) DIR *devices = opendir("/sys/bus/virtio/devices");
+	struct dirent *d;
+
+	while (devices && (d = readdir(devices))) {
+		cleanup_free char *alias = NULL;
+		char path[320];
+
+		if (d->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/sys/bus/virtio/devices/%s/driver", d->d_name);
+		if (access(path, F_OK) == 0)
+			continue;
+		snprintf(path, sizeof(path), "/sys/bus/virtio/devices/%s/modalias", d->d_name);
+		if (io_read_file(path, 4096, &alias, NULL) < 0)
+			continue;
+		alias[strcspn(alias, "\n")] = '\0';
+		modules_request(dir, alias);
+	}
 }

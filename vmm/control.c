@@ -16,6 +16,7 @@
 #include "vmm/scsi/scsi.h"
 #include "vmm/snapshot.h"
 #include "vmm/virtio/balloon.h"
+#include "vmm/virtio/vhost.h"
 
 enum { PAGES_PER_MIB = (1 << 20) / GMEM_PAGE_SIZE };
 
@@ -45,7 +46,7 @@ static void do_status(void *ctx, struct ctl_call *call, struct json_object *para
 		[VM_STOPPED] = "stopped"};
 	struct control *c = ctx;
 	struct vm *vm = c->m->vm;
-	struct json_object *o = js_object(), *luns = js_array();
+	struct json_object *o = js_object(), *luns = js_array(), *servers = js_object();
 
 	js_set_str(o, "state", states[vm_state(vm)]);
 	js_set_str(o, "engine", vm_cpu_ops(vm)->name);
@@ -56,6 +57,9 @@ static void do_status(void *ctx, struct ctl_call *call, struct json_object *para
 		if (scsi_lun_exists(c->m->scsi, i))
 			js_push(luns, json_object_new_int64(i));
 	js_set(o, "luns", luns);
+	for (unsigned i = 0; i < c->m->nvhost; i++)
+		js_set_bool(servers, vhost_name(c->m->vhost[i]), vhost_connected(c->m->vhost[i]));
+	js_set(o, "servers", servers);
 	js_set_u64(o, "memory_used", os_memobj_used(gmem_object(vm_gmem(vm))));
 	js_set_u64(o, "began", c->m->began);
 	js_set_u64(o, "entered", c->m->entered);
@@ -138,13 +142,25 @@ static void do_disk_detach(void *ctx, struct ctl_call *call, struct json_object 
 	answer(call, scsi_detach(c->m->scsi, js_u64(params, "lun", 0)), "detach the disk");
 }
 
+static void do_vhost_user_attach(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct control *c = ctx;
+	struct err e = {0};
+	int fd = ctl_call_take_fd(call, 0);
+
+	if (machine_attach_server(c->m, js_str(params, "device", ""), fd, &e) < 0)
+		ctl_fail(call, &e);
+	else
+		ctl_reply(call, NULL, NULL);
+}
+
 static void do_save(void *ctx, struct ctl_call *call, struct json_object *params)
 {
 	struct control *c = ctx;
 	cleanup_close int fd = ctl_call_take_fd(call, 0);
 	struct err e = {0};
 
-	if (snapshot_save(c->m->vm, fd, &e) < 0)
+	if (machine_can_save(c->m, &e) < 0 || snapshot_save(c->m->vm, fd, &e) < 0)
 		ctl_fail(call, &e);
 	else
 		ctl_reply(call, NULL, NULL);
@@ -215,6 +231,8 @@ static const struct js_field attach_fields[] = {{"lun", JS_U64, .max = SCSI_MAX_
 static const struct js_field detach_fields[] = {
 	{"lun", JS_U64, .required = true, .max = SCSI_MAX_LUNS - 1}};
 
+static const struct js_field server_fields[] = {{"device", JS_STR, .required = true, .max = 16}};
+
 static const struct js_field balloon_fields[] = {
 	{"mib", JS_U64, .required = true, .max = UINT32_MAX / PAGES_PER_MIB}};
 
@@ -229,6 +247,8 @@ static const struct ctl_method methods[] = {
 	{"power-button", do_power_button},
 	{"disk-attach", do_disk_attach, attach_fields, ARRAY_LEN(attach_fields), .nfds = 1},
 	{"disk-detach", do_disk_detach, detach_fields, ARRAY_LEN(detach_fields)},
+	{"vhost-user-attach", do_vhost_user_attach, server_fields, ARRAY_LEN(server_fields),
+		.nfds = 1},
 	{"save", do_save, .nfds = 1},
 	{"registers", do_registers, registers_fields, ARRAY_LEN(registers_fields)},
 	{"dump", do_dump, .nfds = 1},

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
+#include "lib/base/io.h"
 #include "vmm/chip/ioapic.h"
 #include "vmm/chip/pci-host.h"
 #include "vmm/chip/platform.h"
@@ -15,6 +16,7 @@
 #include "vmm/host/block-file.h"
 #include "vmm/host/block-vhdx.h"
 #include "vmm/host/console-unix.h"
+#include "vmm/host/vhost-user.h"
 #include "vmm/host/vsock-unix.h"
 #include "vmm/scsi/scsi.h"
 #include "vmm/sink.h"
@@ -199,6 +201,52 @@ static int add_vsock(struct machine *m, const char *path, struct err *e)
 	return add_virtio(m, vsock_dev(vs), e);
 }
 
+static int add_vhost(struct machine *m, const struct opt_vhost *o, struct err *e)
+{
+	struct vhost_config conf = o->conf;
+	char name[16];
+	struct vhost *vh;
+	unsigned n = 0;
+	int fd = o->fd, r;
+
+	for (unsigned i = 0; i < m->nvhost; i++)
+		n += vhost_dev(m->vhost[i])->ops->id ==
+		     (conf.kind == VHOST_FS ? VIRTIO_ID_FS : VIRTIO_ID_NET);
+	snprintf(name, sizeof(name), "%s%u", conf.kind == VHOST_FS ? "fs" : "net", n);
+	conf.name = name;
+	r = vhost_new(&vh, vm_gmem(m->vm), m->loop, &conf);
+	if (r < 0)
+		return err_sys(e, r, "add %s", name);
+	r = add_virtio(m, vhost_dev(vh), e);
+	if (r < 0)
+		return r;
+	m->vhost[m->nvhost++] = vh;
+	if (o->socket) {
+		fd = io_unix_connect(o->socket);
+		if (fd < 0)
+			return err_sys(e, fd, "connect %s to %s", name, o->socket);
+	}
+	return fd < 0 ? 0 : vhost_user_attach(vh, m->loop, fd, e);
+}
+
+int machine_attach_server(struct machine *m, const char *device, int fd, struct err *e)
+{
+	for (unsigned i = 0; i < m->nvhost; i++)
+		if (strcmp(vhost_name(m->vhost[i]), device) == 0)
+			return vhost_user_attach(m->vhost[i], m->loop, fd, e);
+	close(fd);
+	return err_set(e, -ENODEV, "there is no device %s for a server", device);
+}
+
+int machine_can_save(struct machine *m, struct err *e)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < m->nvhost; i++)
+		r = vhost_can_save(m->vhost[i], e);
+	return r;
+}
+
 static int add_devices(struct machine *m, const struct options *o, struct err *e)
 {
 	struct virtio_dev *rng;
@@ -217,6 +265,8 @@ static int add_devices(struct machine *m, const struct options *o, struct err *e
 			return err_sys(e, r, "add the balloon");
 		r = add_virtio(m, balloon_dev(m->balloon), e);
 	}
+	for (unsigned i = 0; r == 0 && i < o->nvhost; i++)
+		r = add_vhost(m, &o->vhost[i], e);
 	return r;
 }
 

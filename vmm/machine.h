@@ -13,6 +13,7 @@ struct pci_host;
 struct scsi_target;
 struct sink;
 struct balloon;
+struct vhost;
 struct virtio_dev;
 
 struct machine {
@@ -28,6 +29,8 @@ struct machine {
 	struct serial *serial;
 	struct power *power;
 	struct balloon *balloon; /* NULL: none */
+	struct vhost *vhost[OPT_MAX_VHOST];
+	unsigned nvhost;
 
 	/* Host ends of devices. */
 	struct scsi_target *scsi;
@@ -52,5 +55,11 @@ struct machine_disk {
 /* Attaches a disk and returns its LUN. Loop's thread. */
 int machine_attach_disk(
 	struct machine *m, unsigned lun, const struct machine_disk *d, struct err *e);
+
+/* Connects the device of that name to a server at the other end of fd, which is taken over. Loop's thread. */
+int machine_attach_server(struct machine *m, const char *device, int fd, struct err *e);
+
+/* Is there nothing that would be lost if the machine was saved now? */
+int machine_can_save(struct machine *m, struct err *e);
 
 #endif

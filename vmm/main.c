@@ -313,6 +313,18 @@ static int run(struct options *o, struct err *e)
 	return st;
 }
 
+/* What came with the program and is not for it. */
+static void close_strays(const struct options *o)
+{
+	int keep[OPT_MAX_VHOST + 3] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
+	unsigned n = 3;
+
+	for (unsigned i = 0; i < o->nvhost; i++)
+		if (o->vhost[i].fd >= 0)
+			keep[n++] = o->vhost[i].fd;
+	sandbox_close_others(keep, n, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	struct options o;
@@ -322,8 +334,8 @@ int main(int argc, char **argv)
 	clock_gettime(CLOCK_MONOTONIC, &main_entered);
 	signal(SIGPIPE, SIG_IGN);
 	log_init("wslx-vmm", LOG_LVL_INFO);
-	close_range(STDERR_FILENO + 1, ~0u, 0);
 	r = options_parse(&o, argc, argv, &e);
+	close_strays(&o);
 	if (r == 'h' || r == 'V') {
 		if (r == 'h')
 			fputs(options_usage(), stdout);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "vmm/core/cpu.h"
@@ -17,6 +18,7 @@ enum {
 	OPT_ENGINE,
 	OPT_SERIAL,
 	OPT_DISK,
+	OPT_VHOST,
 	OPT_VSOCK,
 	OPT_CONTROL,
 	OPT_CONSOLE,
@@ -41,6 +43,7 @@ static const struct option longopts[] = {
 	{"direct", required_argument, NULL, OPT_DIRECT},
 	{"serial", required_argument, NULL, OPT_SERIAL},
 	{"disk", required_argument, NULL, OPT_DISK},
+	{"vhost-user", required_argument, NULL, OPT_VHOST},
 	{"vsock", required_argument, NULL, OPT_VSOCK},
 	{"control", required_argument, NULL, OPT_CONTROL},
 	{"console", required_argument, NULL, OPT_CONSOLE},
@@ -72,6 +75,10 @@ const char *options_usage(void)
 	       "                         (default, with --translate on), none, or all of it\n"
 	       "  --serial stdio|null|file:PATH   first serial port (null)\n"
 	       "  --disk PATH[,ro][,vhdx]   a disk, raw or in a VHDX file; repeatable, in LUN order\n"
+	       "  --vhost-user fs,tag=TAG[,queues=N][,socket=PATH|,fd=N]\n"
+	       "  --vhost-user net[,mac=MAC][,mtu=N][,socket=PATH|,fd=N]\n"
+	       "                         a virtio-fs or virtio-net device that another process serves; without socket\n"
+	       "                         and fd its server comes later (control call vhost-user-attach); repeatable\n"
 	       "  --vsock PATH           unix socket for vsock; the guest's CID is 3\n"
 	       "  --console PATH         unix socket for the virtio console hvc0\n"
 	       "  --balloon              memory balloon with free page reporting\n"
@@ -129,6 +136,86 @@ static int disk(struct options *o, char *text, struct err *e)
 		*comma = 0;
 	}
 	return 0;
+}
+
+static int mac(const char *text, uint8_t *ret, struct err *e)
+{
+	int n = 0, r = sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &ret[0], &ret[1],
+			   &ret[2], &ret[3], &ret[4], &ret[5], &n);
+
+	if (r != 6 || text[n] || (ret[0] & 1))
+		return err_set(
+			e, -EINVAL, "--vhost-user: mac=%s is not an address of one device", text);
+	return 0;
+}
+
+static int vhost_value(struct opt_vhost *v, const char *key, char *value, struct err *e)
+{
+	bool fs = v->conf.kind == VHOST_FS;
+	unsigned n;
+	int r;
+
+	if (!value || !*value)
+		return err_set(e, -EINVAL, "--vhost-user: %s needs a value", key);
+	if (strcmp(key, "socket") == 0) {
+		v->socket = value;
+		return 0;
+	}
+	if (strcmp(key, "fd") == 0) {
+		r = number("vhost-user fd", value, 3, 1 << 20, &n, e);
+		v->fd = r < 0 ? -1 : (int)n;
+		return r;
+	}
+	if (fs && strcmp(key, "tag") == 0) {
+		if (strlen(value) > VHOST_TAG_MAX)
+			return err_set(e, -EINVAL, "--vhost-user: tag=%s has more than %d bytes",
+				value, VHOST_TAG_MAX);
+		v->conf.tag = value;
+		return 0;
+	}
+	if (fs && strcmp(key, "queues") == 0)
+		return number(
+			"vhost-user queues", value, 1, VHOST_MAX_QUEUES - 1, &v->conf.requests, e);
+	if (!fs && strcmp(key, "mac") == 0)
+		return mac(value, v->conf.mac, e);
+	if (!fs && strcmp(key, "mtu") == 0) {
+		r = number("vhost-user mtu", value, 68, UINT16_MAX, &n, e);
+		v->conf.mtu = r < 0 ? 0 : (uint16_t)n;
+		return r;
+	}
+	return err_set(e, -EINVAL, "--vhost-user: no such setting: %s", key);
+}
+
+static int vhost(struct options *o, char *text, struct err *e)
+{
+	/* Locally administered, the same in each machine: they do not share a network. */
+	static const uint8_t default_mac[6] = {0x02, 0x57, 0x53, 0x4c, 0x58, 0x01};
+	char *kind = strsep(&text, ","), *key;
+	struct opt_vhost *v;
+	int r = 0;
+
+	if (o->nvhost == OPT_MAX_VHOST)
+		return err_set(e, -EINVAL, "--vhost-user: more than %d devices", OPT_MAX_VHOST);
+	v = &o->vhost[o->nvhost++];
+	*v = (struct opt_vhost){.conf = {.requests = 1}, .fd = -1};
+	memcpy(v->conf.mac, default_mac, sizeof(default_mac));
+	if (strcmp(kind, "fs") == 0)
+		v->conf.kind = VHOST_FS;
+	else if (strcmp(kind, "net") == 0)
+		v->conf.kind = VHOST_NET;
+	else
+		return err_set(e, -EINVAL, "--vhost-user %s: fs or net is needed", kind);
+	while (r == 0 && (key = strsep(&text, ","))) {
+		char *value = key;
+
+		strsep(&value, "=");
+		r = vhost_value(v, key, value, e);
+	}
+	if (r == 0 && v->conf.kind == VHOST_FS && !v->conf.tag)
+		r = err_set(e, -EINVAL, "--vhost-user fs: tag= is needed");
+	if (r == 0 && v->socket && v->fd >= 0)
+		r = err_set(e, -EINVAL, "--vhost-user: socket= or fd=, not both");
+	return r;
 }
 
 /* Which of the names text is; -1: none. */
@@ -197,6 +284,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 		case OPT_ENGINE: r = engine(o, optarg, e); break;
 		case OPT_SERIAL: o->serial = optarg; break;
 		case OPT_DISK: r = disk(o, optarg, e); break;
+		case OPT_VHOST: r = vhost(o, optarg, e); break;
 		case OPT_VSOCK: o->vsock = optarg; break;
 		case OPT_CONTROL: o->control = optarg; break;
 		case OPT_CONSOLE: o->console = optarg; break;

@@ -7,9 +7,10 @@
 #include "lib/base/err.h"
 #include "vmm/cpu/soft/direct/direct.h"
 #include "vmm/cpu/soft/jit/jit.h"
+#include "vmm/virtio/vhost.h"
 
 enum engine_kind { ENGINE_AUTO, ENGINE_KVM, ENGINE_SOFT };
-enum { OPT_MAX_DISKS = 32 };
+enum { OPT_MAX_DISKS = 32, OPT_MAX_VHOST = 8 };
 
 enum disk_format { DISK_RAW, DISK_VHDX };
 
@@ -17,6 +18,13 @@ struct opt_disk {
 	const char *path; /* in the option's own copy */
 	bool readonly;
 	enum disk_format format;
+};
+
+/* A device that another process serves. */
+struct opt_vhost {
+	struct vhost_config conf; /* without the name */
+	const char *socket;	  /* where the server listens; NULL: not there */
+	int fd;			  /* connected to the server; -1: none */
 };
 
 /* Strings are borrowed from argv unless they say otherwise. NULL: not given. */
@@ -30,6 +38,8 @@ struct options {
 	const char *serial;	 /* "stdio", "null" or "file:PATH" */
 	struct opt_disk disks[OPT_MAX_DISKS];
 	unsigned ndisks;
+	struct opt_vhost vhost[OPT_MAX_VHOST];
+	unsigned nvhost;
 	const char *vsock, *control, *console, *restore;
 	const char *extract; /* --extract-kernel OUT */
 	bool balloon, no_sandbox, verbose, probe;

@@ -5,7 +5,7 @@
 
 #include "lib/vhost/backend.h"
 #include "lib/vhost/memory.h"
-#include "lib/vhost/proto.h"
+#include "lib/vhost/message.h"
 
 struct vhost_queue {
 	struct vring ring;
@@ -32,11 +32,7 @@ struct vhost_backend {
 	struct vhost_memory mem;
 	struct vhost_queue q[VHOST_MAX_QUEUES];
 
-	/* The message being received. */
-	struct vu_msg msg;
-	size_t got;
-	int fds[VU_MAX_FDS];
-	unsigned nfds;
+	struct vu_in in; /* the message being received */
 };
 
 /* --- backend-queue.c --- */

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 #include "lib/base/io.h"
 #include "lib/base/log.h"
@@ -29,47 +28,14 @@ static uint64_t offered_protocol(const struct vhost_backend *b)
 	       (b->ops->save && b->ops->load ? VU_PROTO_DEVICE_STATE : 0);
 }
 
-static int send_msg(int fd, uint32_t request, uint32_t flags, const void *payload, uint32_t len)
-{
-	struct vu_header h = {.request = request, .flags = VU_VERSION | flags, .size = len};
-	struct iovec iov[2] = {{&h, sizeof(h)}, {(void *)(uintptr_t)payload, len}};
-	struct msghdr mh = {.msg_iov = iov, .msg_iovlen = len ? 2 : 1};
-	ssize_t n;
-
-	do
-		n = sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	/* So little always fits, unless the other side stopped reading long ago. */
-	return (size_t)n == sizeof(h) + len ? 0 : -EIO;
-}
-
 static int reply(struct vhost_backend *b, const void *payload, uint32_t len)
 {
-	return send_msg(b->fd, b->msg.h.request, VU_REPLY, payload, len);
+	return vu_send(b->fd, b->in.msg.h.request, VU_REPLY, payload, len, NULL, 0);
 }
 
 static int reply_u64(struct vhost_backend *b, uint64_t v)
 {
 	return reply(b, &v, sizeof(v));
-}
-
-static int take_first_fd(struct vhost_backend *b)
-{
-	int fd = b->nfds ? b->fds[0] : -1;
-
-	if (b->nfds)
-		b->fds[0] = -1;
-	return fd;
-}
-
-static void drop_fds(struct vhost_backend *b)
-{
-	for (unsigned i = 0; i < b->nfds; i++)
-		if (b->fds[i] >= 0)
-			close(b->fds[i]);
-	b->nfds = 0;
 }
 
 static void reset_queues(struct vhost_backend *b, bool told)
@@ -90,7 +56,7 @@ static bool any_running(const struct vhost_backend *b)
 
 static int set_features(struct vhost_backend *b)
 {
-	uint64_t f = b->msg.p.u64;
+	uint64_t f = b->in.msg.p.u64;
 
 	if (f & ~offered(b))
 		return -EINVAL;
@@ -106,9 +72,9 @@ static int set_features(struct vhost_backend *b)
 
 static int set_protocol_features(struct vhost_backend *b)
 {
-	if (b->msg.p.u64 & ~offered_protocol(b))
+	if (b->in.msg.p.u64 & ~offered_protocol(b))
 		return -EINVAL;
-	b->protocol = b->msg.p.u64;
+	b->protocol = b->in.msg.p.u64;
 	return 0;
 }
 
@@ -145,22 +111,23 @@ static int remap_queues(struct vhost_backend *b)
 
 static int set_mem_table(struct vhost_backend *b)
 {
-	const struct vu_mem_table *t = &b->msg.p.table;
-	size_t len = b->msg.h.size;
+	const struct vu_mem_table *t = &b->in.msg.p.table;
+	size_t len = b->in.msg.h.size;
 	int r;
 
 	if (len < 8 || t->n > VU_TABLE_REGIONS || len < 8 + t->n * sizeof(t->region[0]) ||
-		b->nfds != t->n)
+		b->in.nfds != t->n)
 		return -EINVAL;
 	if (any_in_flight(b))
 		return -EBUSY;
-	r = vhost_memory_set(&b->mem, t->region, b->fds, t->n);
+	r = vhost_memory_set(&b->mem, t->region, b->in.fds, t->n);
 	return r < 0 ? r : remap_queues(b);
 }
 
 static int add_mem_reg(struct vhost_backend *b)
 {
-	int r = b->nfds == 1 ? vhost_memory_add(&b->mem, &b->msg.p.reg.region, b->fds[0]) : -EINVAL;
+	int r = b->in.nfds == 1 ? vhost_memory_add(&b->mem, &b->in.msg.p.reg.region, b->in.fds[0])
+				: -EINVAL;
 
 	return r < 0 ? r : remap_queues(b);
 }
@@ -171,7 +138,7 @@ static int rem_mem_reg(struct vhost_backend *b)
 
 	if (any_in_flight(b))
 		return -EBUSY;
-	r = vhost_memory_remove(&b->mem, &b->msg.p.reg.region);
+	r = vhost_memory_remove(&b->mem, &b->in.msg.p.reg.region);
 	return r < 0 ? r : remap_queues(b);
 }
 
@@ -184,12 +151,12 @@ static struct vhost_queue *queue(struct vhost_backend *b, uint64_t index)
 
 static int vring_state(struct vhost_backend *b)
 {
-	const struct vu_vring_state *s = &b->msg.p.state;
+	const struct vu_vring_state *s = &b->in.msg.p.state;
 	struct vhost_queue *q = queue(b, s->index);
 
 	if (!q)
 		return -EINVAL;
-	switch (b->msg.h.request) {
+	switch (b->in.msg.h.request) {
 	case VU_SET_VRING_NUM: return vhost_queue_num(q, s->num);
 	case VU_SET_VRING_BASE: return vhost_queue_base(q, s->num);
 	case VU_SET_VRING_ENABLE: vhost_queue_enable(q, s->num != 0); return 0;
@@ -199,14 +166,14 @@ static int vring_state(struct vhost_backend *b)
 
 static int set_vring_addr(struct vhost_backend *b)
 {
-	struct vhost_queue *q = queue(b, b->msg.p.addr.index);
+	struct vhost_queue *q = queue(b, b->in.msg.p.addr.index);
 
-	return q ? vhost_queue_addr(q, &b->msg.p.addr) : -EINVAL;
+	return q ? vhost_queue_addr(q, &b->in.msg.p.addr) : -EINVAL;
 }
 
 static int get_vring_base(struct vhost_backend *b)
 {
-	struct vhost_queue *q = queue(b, b->msg.p.state.index);
+	struct vhost_queue *q = queue(b, b->in.msg.p.state.index);
 	struct vu_vring_state s;
 
 	if (!q)
@@ -217,16 +184,16 @@ static int get_vring_base(struct vhost_backend *b)
 
 static int vring_fd(struct vhost_backend *b)
 {
-	uint64_t v = b->msg.p.u64;
+	uint64_t v = b->in.msg.p.u64;
 	struct vhost_queue *q = queue(b, v & VU_VRING_INDEX);
 	bool none = v & VU_NO_FD;
 
-	if (!q || (v & ~(uint64_t)(VU_VRING_INDEX | VU_NO_FD)) || b->nfds != (none ? 0 : 1))
+	if (!q || (v & ~(uint64_t)(VU_VRING_INDEX | VU_NO_FD)) || b->in.nfds != (none ? 0 : 1))
 		return -EINVAL;
-	switch (b->msg.h.request) {
-	case VU_SET_VRING_KICK: return vhost_queue_kick_fd(q, take_first_fd(b));
-	case VU_SET_VRING_CALL: vhost_queue_call_fd(q, take_first_fd(b)); return 0;
-	default: vhost_queue_err_fd(q, take_first_fd(b)); return 0;
+	switch (b->in.msg.h.request) {
+	case VU_SET_VRING_KICK: return vhost_queue_kick_fd(q, vu_take_fd(&b->in));
+	case VU_SET_VRING_CALL: vhost_queue_call_fd(q, vu_take_fd(&b->in)); return 0;
+	default: vhost_queue_err_fd(q, vu_take_fd(&b->in)); return 0;
 	}
 }
 
@@ -234,10 +201,10 @@ static int vring_fd(struct vhost_backend *b)
 
 static int get_config(struct vhost_backend *b)
 {
-	struct vu_config *c = &b->msg.p.config;
+	struct vu_config *c = &b->in.msg.p.config;
 	uint32_t head = VU_CONFIG_HEAD;
 
-	if (b->msg.h.size < head || c->size > VU_CONFIG_MAX || c->offset > VU_CONFIG_MAX ||
+	if (b->in.msg.h.size < head || c->size > VU_CONFIG_MAX || c->offset > VU_CONFIG_MAX ||
 		!b->ops->get_config)
 		return reply(b, NULL, 0);
 	memset(c->data, 0, c->size);
@@ -247,18 +214,18 @@ static int get_config(struct vhost_backend *b)
 
 static int set_channel(struct vhost_backend *b)
 {
-	if (b->nfds != 1)
+	if (b->in.nfds != 1)
 		return -EINVAL;
 	if (b->channel >= 0)
 		close(b->channel);
-	b->channel = take_first_fd(b);
+	b->channel = vu_take_fd(&b->in);
 	return 0;
 }
 
 static int set_device_state(struct vhost_backend *b)
 {
-	const struct vu_device_state *s = &b->msg.p.device;
-	cleanup_close int fd = take_first_fd(b);
+	const struct vu_device_state *s = &b->in.msg.p.device;
+	cleanup_close int fd = vu_take_fd(&b->in);
 	int r;
 
 	if (!b->ops->save || !b->ops->load || fd < 0 || s->phase != VU_PHASE_STOPPED ||
@@ -305,7 +272,7 @@ static const struct rule {
 /* Questions that need no more than a number. */
 static bool number_for(const struct vhost_backend *b, uint64_t *ret)
 {
-	switch (b->msg.h.request) {
+	switch (b->in.msg.h.request) {
 	case VU_GET_FEATURES: *ret = offered(b); return true;
 	case VU_GET_PROTOCOL_FEATURES: *ret = offered_protocol(b); return true;
 	case VU_GET_QUEUE_NUM: *ret = b->ops->n_queues; return true;
@@ -317,7 +284,7 @@ static bool number_for(const struct vhost_backend *b, uint64_t *ret)
 
 static int handle(struct vhost_backend *b)
 {
-	const struct vu_header *h = &b->msg.h;
+	const struct vu_header *h = &b->in.msg.h;
 	const struct rule *rule = h->request < ARRAY_LEN(rules) ? &rules[h->request] : NULL;
 	bool ack = (h->flags & VU_NEED_REPLY) && (b->protocol & VU_PROTO_REPLY_ACK);
 	uint64_t number;
@@ -340,56 +307,15 @@ static int handle(struct vhost_backend *b)
 	return ack ? reply_u64(b, r < 0) : r;
 }
 
-/* Receives up to "want" bytes of the message in all. 1: they are there; 0: not yet; negative: no more will come. */
-static int receive(struct vhost_backend *b, size_t want)
-{
-	uint8_t *at;
-	unsigned n = VU_MAX_FDS - b->nfds;
-	size_t len;
-	ssize_t got;
-
-	if (b->got < sizeof(b->msg.h)) {
-		at = (uint8_t *)&b->msg.h + b->got;
-		len = sizeof(b->msg.h) - b->got;
-	} else {
-		at = b->msg.p.raw + (b->got - sizeof(b->msg.h));
-		len = want - b->got;
-	}
-	if (!len)
-		return 1;
-	got = io_recv_fds(b->fd, at, len, b->fds + b->nfds, &n);
-	b->nfds += n;
-	if (got == -EAGAIN)
-		return 0;
-	if (got <= 0)
-		return got < 0 ? (int)got : b->got ? -EPIPE : -ENODATA;
-	b->got += (size_t)got;
-	return b->got == want;
-}
-
 /* One message, if all of it is there: 1, else 0; negative: the end. */
 static int one_message(struct vhost_backend *b)
 {
-	const struct vu_header *h = &b->msg.h;
-	int r;
+	int r = vu_receive(b->fd, &b->in);
 
-	if (b->got < sizeof(*h)) {
-		r = receive(b, sizeof(*h));
-		if (r <= 0)
-			return r;
-		/* Nothing of the last message is to be seen in a shorter one. */
-		memset(&b->msg.p, 0, sizeof(b->msg.p));
-	}
-	if ((h->flags & VU_VERSION_MASK) != VU_VERSION || (h->flags & VU_REPLY))
-		return -EPROTO;
-	if (h->size > VU_PAYLOAD_MAX)
-		return -EMSGSIZE;
-	r = receive(b, sizeof(*h) + h->size);
 	if (r <= 0)
 		return r;
-	r = handle(b);
-	drop_fds(b);
-	b->got = 0;
+	r = b->in.msg.h.flags & VU_REPLY ? -EPROTO : handle(b);
+	vu_in_done(&b->in);
 	return r < 0 ? r : 1;
 }
 
@@ -443,7 +369,7 @@ void vhost_backend_free(struct vhost_backend *b)
 		return;
 	loop_src_free(b->src);
 	reset_queues(b, false);
-	drop_fds(b);
+	vu_in_done(&b->in);
 	vhost_memory_clear(&b->mem);
 	if (b->channel >= 0)
 		close(b->channel);
@@ -458,7 +384,8 @@ uint64_t vhost_features(const struct vhost_backend *b)
 
 void vhost_config_changed(struct vhost_backend *b)
 {
-	if (b->channel >= 0 && send_msg(b->channel, VU_BACKEND_CONFIG_CHANGE, 0, NULL, 0) < 0) {
+	if (b->channel >= 0 &&
+		vu_send(b->channel, VU_BACKEND_CONFIG_CHANGE, 0, NULL, 0, NULL, 0) < 0) {
 		close(b->channel);
 		b->channel = -1;
 	}

@@ -208,6 +208,21 @@ static void hush(struct vring *r)
 	r->quiet = true;
 }
 
+static int take(struct vring *r, struct vring_chain *c, uint16_t head)
+{
+	int e;
+
+	c->head = head;
+	c->n_rd = c->n_wr = 0;
+	c->rd_len = c->wr_len = 0;
+	c->gen = r->gen;
+	e = chain_walk(r, c);
+	if (e < 0)
+		return e;
+	r->inflight++;
+	return 1;
+}
+
 int vring_pop(struct vring *r, struct vring_chain *c)
 {
 	uint16_t idx, ahead;
@@ -227,18 +242,21 @@ int vring_pop(struct vring *r, struct vring_chain *c)
 	if (r->inflight >= r->size)
 		return vring_break(r, "queue %u: more requests than descriptors", r->index);
 	hush(r);
+	e = take(r, c,
+		ring_get16(r->avail,
+			RING_ENTRIES + (size_t)(r->last_avail & (r->size - 1)) * AVAIL_ENTRY));
+	if (e > 0)
+		r->last_avail++;
+	return e;
+}
 
-	c->head = ring_get16(
-		r->avail, RING_ENTRIES + (size_t)(r->last_avail & (r->size - 1)) * AVAIL_ENTRY);
-	c->n_rd = c->n_wr = 0;
-	c->rd_len = c->wr_len = 0;
-	c->gen = r->gen;
-	e = chain_walk(r, c);
-	if (e < 0)
-		return e;
-	r->last_avail++;
-	r->inflight++;
-	return 1;
+int vring_pop_again(struct vring *r, struct vring_chain *c, uint16_t head)
+{
+	if (!usable(r))
+		return -ENODEV;
+	if (r->inflight >= r->size)
+		return vring_break(r, "queue %u: more requests than descriptors", r->index);
+	return take(r, c, head);
 }
 
 void vring_unpop(struct vring *r, const struct vring_chain *c)

@@ -116,6 +116,12 @@ uint16_t vring_used_index(const void *used);
  */
 int vring_pop(struct vring *r, struct vring_chain *c) MUST_CHECK;
 
+/*
+ * Takes the request at descriptor head again, which was popped before the ring was saved and is not yet returned: for who
+ * restores a machine. As vring_pop(), but never 0.
+ */
+int vring_pop_again(struct vring *r, struct vring_chain *c, uint16_t head) MUST_CHECK;
+
 /* Puts back the request popped last; several only in reverse order, with no vring_push() of those. */
 void vring_unpop(struct vring *r, const struct vring_chain *c);
 
