@@ -45,7 +45,19 @@ struct order {
 	uint64_t nr, arg[6], pad;
 };
 static_assert(sizeof(struct order) == ORDERS_OP_LEN, "stub-code.S");
-enum { MAX_ORDERS = (STUB_STACK - STUB_ORDERS - ORDERS_OPS) / ORDERS_OP_LEN };
+enum {
+	MAX_ORDERS = (STUB_STACK - STUB_ORDERS - ORDERS_OPS) / ORDERS_OP_LEN,
+	PART = 512, /* mappings that are changed at a time */
+	MAX_CHANGES = 65536
+};
+
+/* A change of the mappings that is still to be ordered. */
+struct change {
+	uint64_t va, len;
+	uint64_t off;	   /* in RAM */
+	uint16_t prot;	   /* PROT_NONE: unmap */
+	uint16_t mappings; /* at most so many end by it */
+};
 struct stub_orders {
 	uint64_t fs, gs, frame, count;
 	uint8_t pad[ORDERS_OPS - 32];
@@ -105,8 +117,9 @@ struct stub {
 	uint8_t *fpstate;
 	struct frame frame0; /* as the kernel made it */
 	uint8_t fpstate0[FX_END];
-	struct order queue[MAX_ORDERS];
-	unsigned queued;
+	struct change
+		*change; /* [done, queued) are to be ordered. Takes memory when it is touched */
+	unsigned done, queued;
 	int error; /* < 0: unusable */
 	_Atomic uint64_t
 		interrupted; /* when, by os_now(); 0: not since the program was parked. Any thread */
@@ -364,49 +377,78 @@ static int unpark(struct stub *s, int fd, uint64_t id)
 	return 0;
 }
 
-int stub_apply(struct stub *s)
+static struct order order_of(const struct stub *s, const struct change *c)
+{
+	if (c->prot == PROT_NONE)
+		return (struct order){.nr = SYS_munmap, .arg = {c->va, c->len}};
+	return (struct order){.nr = SYS_mmap,
+		.arg = {c->va, c->len, c->prot, MAP_SHARED | MAP_FIXED, (uint64_t)s->ram_fd,
+			c->off}};
+}
+
+int stub_apply_part(struct stub *s)
 {
 	struct seccomp_notif n;
+	unsigned count = 0, mappings = 0;
 
 	if (s->error)
 		return s->error;
-	if (!s->queued)
+	while (s->done < s->queued && count < MAX_ORDERS && mappings < PART) {
+		const struct change *c = &s->change[s->done++];
+
+		s->orders->op[count++] = order_of(s, c);
+		mappings += c->mappings;
+	}
+	if (s->done == s->queued)
+		s->done = s->queued = 0;
+	if (!count)
 		return 0;
-	memcpy(s->orders->op, s->queue, s->queued * sizeof(s->queue[0]));
-	s->orders->count = s->queued;
-	s->queued = 0;
+	s->orders->count = count;
 	if (unpark(s, s->mapper, s->mapper_id) < 0 || wait_parked(s, s->mapper, &n) < 0)
 		return s->error;
 	s->mapper_id = n.id;
-	return n.data.args[0] ? give_up(s, (int)n.data.args[0]) : 0;
+	if (n.data.args[0])
+		return give_up(s, (int)n.data.args[0]);
+	return s->queued > 0;
 }
 
-static void add(struct stub *s, struct order o)
+int stub_apply(struct stub *s)
 {
-	if (s->queued == MAX_ORDERS && stub_apply(s) < 0)
+	int r;
+
+	do
+		r = stub_apply_part(s);
+	while (r > 0);
+	return r;
+}
+
+static void add(struct stub *s, struct change c)
+{
+	if (s->queued == MAX_CHANGES && stub_apply(s) < 0)
 		return; /* stub_run() will say it */
-	s->queue[s->queued++] = o;
+	s->change[s->queued++] = c;
 }
 
 void stub_map(struct stub *s, uint64_t va, uint64_t len, unsigned prot, uint64_t off)
 {
-	uint64_t p = (prot & OS_PROT_R ? PROT_READ : 0) | (prot & OS_PROT_W ? PROT_WRITE : 0) |
-		     (prot & OS_PROT_X ? PROT_EXEC : 0);
+	int p = (prot & OS_PROT_R ? PROT_READ : 0) | (prot & OS_PROT_W ? PROT_WRITE : 0) |
+		(prot & OS_PROT_X ? PROT_EXEC : 0);
 
-	add(s, (struct order){.nr = SYS_mmap,
-		       .arg = {va, len, p, MAP_SHARED | MAP_FIXED, (uint64_t)s->ram_fd, off}});
+	add(s, (struct change){
+		       .va = va, .len = len, .off = off, .prot = (uint16_t)p, .mappings = 1});
 }
 
-void stub_unmap(struct stub *s, uint64_t va, uint64_t len)
+void stub_unmap(struct stub *s, uint64_t va, uint64_t len, unsigned mappings)
 {
-	add(s, (struct order){.nr = SYS_munmap, .arg = {va, len}});
+	add(s, (struct change){
+		       .va = va, .len = len, .mappings = (uint16_t)MIN(mappings, UINT16_MAX)});
 }
 
 void stub_unmap_all(struct stub *s)
 {
-	s->queued = 0; /* whatever it was */
-	stub_unmap(s, 0, base);
-	stub_unmap(s, base + STUB_LEN, 0x7ffffffff000 - (base + STUB_LEN));
+	s->done = s->queued = 0; /* whatever it was */
+	stub_unmap(s, 0, base, UINT16_MAX);
+	stub_unmap(s, base + STUB_LEN, 0x7ffffffff000 - (base + STUB_LEN), UINT16_MAX);
 }
 
 uint8_t *stub_fx(struct stub *s)
@@ -588,7 +630,7 @@ static int meet(struct stub *s)
 	stub_unmap_all(s);
 	/* Some hosts forbid memory objects to be executed. */
 	stub_map(s, base + STUB_LEN, 4096, OS_PROT_R | OS_PROT_X, 0);
-	stub_unmap(s, base + STUB_LEN, 4096);
+	stub_unmap(s, base + STUB_LEN, 4096, 1);
 	return stub_apply(s);
 }
 
@@ -644,10 +686,16 @@ int stub_ready(struct stub *s, const char **why)
 int stub_new(struct stub **ret, const struct os_memobj *ram, const char **why)
 {
 	struct stub *s = calloc(1, sizeof(*s));
+	void *p;
 	int r;
 
 	if (!s)
 		return -ENOMEM;
+	if (os_mem_map(MAX_CHANGES * sizeof(struct change), OS_PROT_R | OS_PROT_W, &p) < 0) {
+		free(s);
+		return -ENOMEM;
+	}
+	s->change = p;
 	s->ram_fd = os_memobj_fd(ram);
 	s->pid = -1;
 	s->pidfd = s->program = s->mapper = s->sock = -1;
@@ -687,5 +735,6 @@ void stub_free(struct stub *s)
 		waitpid(s->pid, NULL, 0);
 	if (s->shared)
 		munmap(s->shared, STUB_SHARED);
+	os_mem_unmap(s->change, MAX_CHANGES * sizeof(struct change));
 	free(s);
 }

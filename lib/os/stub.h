@@ -29,13 +29,18 @@ void stub_free(struct stub *s);
 /* Where every stub of this process has STUB_LEN bytes of its own, once there has been one. They are within the same 2 MiB. */
 uint64_t stub_base(void);
 
-/* Mappings: collected, executed by the next stub_run(), or by stub_apply(). prot: enum os_prot. */
+/*
+ * Mappings: collected, executed by the next stub_run(), or by stub_apply(). prot: enum os_prot. mappings: how many the range of a
+ * stub_unmap() holds at most, as pages that lie apart in RAM are one each: unmapping takes the host half a microsecond for each of them.
+ */
 void stub_map(struct stub *s, uint64_t va, uint64_t len, unsigned prot, uint64_t off);
-void stub_unmap(struct stub *s, uint64_t va, uint64_t len);
+void stub_unmap(struct stub *s, uint64_t va, uint64_t len, unsigned mappings);
 /* All but the stub's own pages. */
 void stub_unmap_all(struct stub *s);
 /* -errno: some may not have been done, and the process is of no use any more. */
 int stub_apply(struct stub *s) MUST_CHECK;
+/* A part of it, which takes less than a millisecond; 1: there is more. */
+int stub_apply_part(struct stub *s) MUST_CHECK;
 
 /* The program's registers while it is parked; gpr in the order of their encoding. */
 struct stub_regs {

@@ -130,7 +130,7 @@ TEST(missing_pages_fault_until_they_are_mapped)
 	CHECK_EQ(stub_run(g.s, &g.r, &g.x), 0);
 	CHECK_EQ(g.x.kind, STUB_DEBUG);
 	CHECK(!memcmp(g.mem + 3 * PAGE + 8, "portable", 8));
-	stub_unmap(g.s, VA + 0x10000, PAGE);
+	stub_unmap(g.s, VA + 0x10000, PAGE, 1);
 	g.r.rip = VA;
 	CHECK_EQ(stub_run(g.s, &g.r, &g.x), 0);
 	CHECK_EQ(g.x.cr2, VA + 0x10000);
@@ -138,6 +138,36 @@ TEST(missing_pages_fault_until_they_are_mapped)
 	CHECK_EQ(stub_run(g.s, &g.r, &g.x), 0);
 	CHECK_EQ(g.x.cr2, VA);
 	CHECK_EQ(g.x.err & 0x10, 0x10);
+	teardown(&g);
+}
+
+/* Or an interrupt would wait for all of them. */
+TEST(many_mappings_are_unmapped_in_parts)
+{
+	enum { REGIONS = 40, EACH = 500 };
+	struct rig g = setup();
+	unsigned parts = 0;
+	int e;
+
+	for (unsigned n = 0; n < REGIONS; n++)
+		for (unsigned k = 0; k < EACH; k++)
+			stub_map(g.s, VA + (n + 1) * (2ull << 20) + k * PAGE, PAGE,
+				OS_PROT_R | OS_PROT_W, k % 2 * PAGE);
+	CHECK_EQ(stub_apply(g.s), 0);
+	CODE(&g, "\x48\x8b\x07\xcc"); /* mov (%rdi), %rax; int3 */
+	g.r.gpr[7] = VA + REGIONS * (2ull << 20) + 8;
+	CHECK_EQ(stub_run(g.s, &g.r, &g.x), 0);
+	CHECK_EQ(g.x.kind, STUB_DEBUG);
+	for (unsigned n = 0; n < REGIONS; n++)
+		stub_unmap(g.s, VA + (n + 1) * (2ull << 20), 2ull << 20, EACH);
+	while ((e = stub_apply_part(g.s)) > 0)
+		parts++;
+	CHECK_EQ(e, 0);
+	CHECK(parts >= REGIONS / 2 - 1);
+	CHECK_EQ(stub_apply_part(g.s), 0);
+	g.r.rip = VA;
+	CHECK_EQ(stub_run(g.s, &g.r, &g.x), 0);
+	CHECK_EQ(g.x.cr2, VA + REGIONS * (2ull << 20) + 8);
 	teardown(&g);
 }
 

@@ -527,9 +527,15 @@ static unsigned access_of(uint64_t err)
 static bool run_stub(struct soft_vcpu *c, struct soft_direct *d, struct hosted *h,
 	struct stub_regs *r, struct stub_exit *x)
 {
-	int e = 0;
+	int e;
 
 	d->current = h;
+	/* Tens of thousands of mappings take as many microseconds: interrupts do not wait for all of them. */
+	do
+		e = stub_apply_part(h->stub);
+	while (e > 0 && !atomic_load(&c->events));
+	if (e < 0)
+		return false;
 	atomic_store(&d->s.running, true);
 	/* Pairs with soft_post(), which sets the event first. */
 	if (atomic_load(&c->events)) {
@@ -538,7 +544,7 @@ static bool run_stub(struct soft_vcpu *c, struct soft_direct *d, struct hosted *
 		x->ticks = 0;
 		r->cs = USER_CS;
 		r->ss = USER_SS;
-		return stub_apply(h->stub) == 0;
+		return true;
 	}
 	e = stub_run(h->stub, r, x);
 	atomic_store(&d->s.running, false);

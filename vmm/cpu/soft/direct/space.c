@@ -71,11 +71,21 @@ void space_free(struct space *sp)
 	free(sp);
 }
 
+static void unmap_region(struct space *sp, const struct region *r)
+{
+	unsigned mappings = 0;
+
+	for (unsigned n = 0; n < 512; n++)
+		mappings += r->had[n] != 0;
+	if (mappings)
+		stub_unmap(sp->stub, r->va, LARGE, mappings);
+}
+
 void space_clear(struct space *sp)
 {
-	if (!sp->n)
-		return;
-	stub_unmap_all(sp->stub);
+	for (unsigned n = 0; n < sp->n; n++)
+		if (sp->region[n].pde)
+			unmap_region(sp, &sp->region[n]);
 	memset(sp->hash, 0, sizeof(sp->hash));
 	sp->n = sp->mappings = 0;
 }
@@ -142,7 +152,7 @@ static void drop_region(struct space *sp, struct region *r)
 {
 	if (!r->pde)
 		return;
-	stub_unmap(sp->stub, r->va, LARGE);
+	unmap_region(sp, r);
 	forget(r);
 }
 
@@ -170,7 +180,8 @@ static void flush_region(struct space *sp, struct region *r)
 				first = n;
 		} else if (first < 512 && (n == 512 || r->had[n])) {
 			/* What lies between stale ones and is not mapped is unmapped with them. */
-			stub_unmap(sp->stub, r->va + first * 4096ull, (uint64_t)(n - first) * 4096);
+			stub_unmap(sp->stub, r->va + first * 4096ull, (uint64_t)(n - first) * 4096,
+				n - first);
 			first = 512;
 		}
 	}
@@ -216,7 +227,7 @@ void space_flush_page(struct space *sp, struct soft_vcpu *c, uint64_t lin)
 	if (region_moved(r, &u, c)) {
 		drop_region(sp, r);
 	} else if (!r->large && r->had[n] && is_stale(r->had[n], load(&r->pt[n]))) {
-		stub_unmap(sp->stub, lin & ~4095ull, 4096);
+		stub_unmap(sp->stub, lin & ~4095ull, 4096, 1);
 		r->had[n] = 0;
 	}
 }
@@ -246,7 +257,7 @@ void space_protect(struct space *sp, struct soft_vcpu *c, uint64_t gpa)
 		}
 		for (unsigned n = 0; n < 512; n++)
 			if (r->had[n] & PTE_W && (r->had[n] & PTE_ADDR) == gpa) {
-				stub_unmap(sp->stub, r->va + n * 4096ull, 4096);
+				stub_unmap(sp->stub, r->va + n * 4096ull, 4096, 1);
 				r->had[n] = 0;
 			}
 	}
