@@ -36,7 +36,7 @@ poweroff -f
 class Vm:
     """One wslx-vmm process; its serial port is our pipe."""
 
-    def __init__(self, folder, initrd, *args, name="vm"):
+    def __init__(self, folder, initrd, *args, name="vm", fds=()):
         self.control_path = f"{folder}/{name}.sock"
         self.out = b""
         env = os.environ
@@ -46,7 +46,8 @@ class Vm:
             argv += ["--cpus", env.get("WSLX_TEST_CPUS", "1"), "--kernel", kernel(), "--initrd", initrd, "--memory", "256",
                      "--cmdline", "console=ttyS0 quiet" + LAB]
         self.errors = open(f"{folder}/{name}.err", "w+b")
-        self.proc = subprocess.Popen(argv + list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors)
+        self.proc = subprocess.Popen(argv + list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors,
+                                     pass_fds=fds)
         os.set_blocking(self.proc.stdout.fileno(), False)
 
     def pump(self):
@@ -87,6 +88,17 @@ class Vm:
         return f"{self.out[-800:].decode(errors='replace')}\n{self.errors.read()[-800:].decode(errors='replace')}"
 
     def call(self, method, *fds, **params):
+        reply = self.ask(method, *fds, **params)
+        assert "error" not in reply, f"{method}: {reply['error']}"
+        return reply.get("result")
+
+    def refused(self, method, *fds, **params):
+        """The text of the error that is expected."""
+        reply = self.ask(method, *fds, **params)
+        assert "error" in reply, f"{method} was not refused"
+        return json.dumps(reply["error"])
+
+    def ask(self, method, *fds, **params):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
             s.settimeout(LIMIT)
             end = time.monotonic() + LIMIT
@@ -107,9 +119,7 @@ class Vm:
                 part = s.recv(65536)
                 assert part, f"the control connection closed: {self.tail()}"
                 data += part
-        reply = json.loads(data)
-        assert "error" not in reply, f"{method}: {reply['error']}"
-        return reply.get("result")
+        return json.loads(data)
 
     def end(self):
         if self.proc.poll() is None:
@@ -139,10 +149,10 @@ def folder():
 @pytest.fixture
 def start(folder):
     """start(SCRIPT, wslx-vmm options...) boots a guest whose init runs SCRIPT, then powers off; add: FILE=PATH for it;
-    modules: more of the kernel's."""
+    modules: more of the kernel's; fds: descriptors to pass on."""
     machines = []
 
-    def run(script, *args, name="vm", add=(), modules=()):
+    def run(script, *args, name="vm", add=(), modules=(), fds=()):
         initrd = f"{folder}/initrd"
         if script is not None:
             init = f"{folder}/init"
@@ -154,7 +164,7 @@ def start(folder):
                             "--module", "virtio_scsi", "--module", "sd_mod", "--module", "virtio_balloon",
                             *(x for m in modules for x in ("--module", m)), *(x for a in add for x in ("--add", a)),
                             "-o", initrd], check=True)
-        machines.append(Vm(folder, initrd, *args, name=name))
+        machines.append(Vm(folder, initrd, *args, name=name, fds=fds))
         return machines[-1]
 
     yield run
