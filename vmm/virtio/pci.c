@@ -115,8 +115,8 @@ static void place_bells(struct virtio_pci *vp)
 		return;
 	for (unsigned i = 0; i < vp->v->n_queues; i++)
 		if (vp->v->q[i].ring.enabled && vm_ioevent_place(vp->bells[i].ev, BUS_MMIO,
-						   bar + NOTIFY_OFF + i * NOTIFY_STEP,
-						   /* len= */ 2, UINT64_MAX) < 0)
+							bar + NOTIFY_OFF + i * NOTIFY_STEP,
+							/* len= */ 2, UINT64_MAX) < 0)
 			return; /* notifications come through the bus */
 }
 
