@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Devices that another process serves (--vhost-user): a folder of the host through QEMU's virtiofsd."""
+"""Devices that another process serves (--vhost-user): a folder of the host through QEMU's virtiofsd, and a network whose server
+is on our own library (echo-net.c), which QEMU must be able to use as well."""
 import hashlib
 import os
 import re
@@ -10,10 +11,11 @@ import time
 
 import pytest
 
-from conftest import LIMIT
+from conftest import LIMIT, ROOT, kernel
 
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 MODULES = ("fuse", "virtiofs")
+NET_MODULES = ("failover", "net_failover", "virtio_net")
 
 # Sums of all regular files below the mount, as the host makes them too.
 SUMS = """
@@ -34,17 +36,17 @@ def share(folder):
 
 
 @pytest.fixture
-def virtiofsd(folder, share):
-    """virtiofsd(): serves the share to one who connects to the socket at the path it returns, until the test ends."""
+def server(folder):
+    """server(ARGV): a server that listens at the path it is given for "SOCKET"; process and path."""
     servers = []
 
-    def run():
-        path = f"{folder}/fs{len(servers)}.sock"
-        p = subprocess.Popen([VIRTIOFSD, f"--socket-path={path}", "-o", f"source={share}", "-o", "cache=auto", "-f"])
+    def run(*argv):
+        path = f"{folder}/server{len(servers)}.sock"
+        p = subprocess.Popen([a.replace("SOCKET", path) for a in argv])
         servers.append(p)
         end = time.monotonic() + LIMIT
         while not os.path.exists(path):
-            assert p.poll() is None and time.monotonic() < end, "virtiofsd did not start"
+            assert p.poll() is None and time.monotonic() < end, "the server did not start"
             time.sleep(0.02)
         return p, path
 
@@ -53,6 +55,18 @@ def virtiofsd(folder, share):
         if p.poll() is None:
             p.terminate()
         p.wait()
+
+
+@pytest.fixture
+def virtiofsd(server, share):
+    """Serves the share to the first who connects."""
+    return lambda: server(VIRTIOFSD, "--socket-path=SOCKET", "-o", f"source={share}", "-o", "cache=auto", "-f")
+
+
+@pytest.fixture
+def echo_net(server):
+    """A network on which 10.1.2.3 answers pings."""
+    return lambda: server(f"{ROOT}/build/tests/echo-net", "SOCKET")
 
 
 def sums(path):
@@ -94,7 +108,7 @@ def attach(vm, path, device="fs0"):
 
 
 def test_a_file_server_that_dies_is_an_error_and_its_successor_serves_again(start, virtiofsd, share):
-    server, path = virtiofsd()
+    daemon, path = virtiofsd()
     vm = start(SUMS + """
 mount -t virtiofs host /mnt && echo MOUNTED
 while cat /mnt/hello >/dev/null 2>&1; do sleep 0.1; done
@@ -108,7 +122,7 @@ umount /new && echo UNMOUNTED
 """, "--vhost-user", f"fs,tag=host,socket={path}", modules=MODULES)
     vm.wait_for(b"MOUNTED")
     assert vm.call("status")["servers"] == {"fs0": True}
-    server.send_signal(signal.SIGKILL)
+    daemon.send_signal(signal.SIGKILL)
     vm.wait_for(b"ERROR .*not connected")
     assert vm.call("status")["servers"] == {"fs0": False}
     attach(vm, virtiofsd()[1])
@@ -156,3 +170,87 @@ while ! [ -e /mnt/end ]; do sleep 0.1; done
     with open(f"{folder}/share/end", "wb"):
         pass
     assert vm.wait() == 0, vm.tail()
+
+
+PING = """
+echo "MAC $(cat /sys/class/net/eth0/address) MTU $(cat /sys/class/net/eth0/mtu)"
+ip addr add 10.1.2.9/24 dev eth0
+ip link set eth0 up
+ping -c 4 -s 1000 -i 0.2 10.1.2.3
+"""
+
+
+def pings(out, n):
+    return re.search(rb"%d packets transmitted, %d packets received" % (n, n), out)
+
+
+def test_a_network_of_another_process(start, echo_net):
+    _, path = echo_net()
+    vm = start(PING, "--vhost-user", f"net,mac=02:11:22:33:44:55,mtu=1400,socket={path}", modules=NET_MODULES)
+    assert vm.wait() == 0, vm.tail()
+    assert b"MAC 02:11:22:33:44:55 MTU 1400" in vm.out, vm.tail()
+    assert pings(vm.out, 4), vm.tail()
+
+
+def test_a_network_whose_server_comes_late_dies_and_comes_again(start, echo_net):
+    vm = start("""
+ip addr add 10.1.2.9/24 dev eth0
+ip link set eth0 up
+for i in 1 2; do
+    until [ "$(cat /sys/class/net/eth0/carrier)" = 1 ]; do sleep 0.1; done
+    echo "UP $i"
+    until ping -c 1 -W 1 10.1.2.3 >/dev/null; do :; done
+    echo "ANSWERED $i"
+    until [ "$(cat /sys/class/net/eth0/carrier)" = 0 ]; do sleep 0.1; done
+    echo "DOWN $i"
+done
+""", "--vhost-user", "net", modules=NET_MODULES)
+    for i in (1, 2):
+        process, path = echo_net()
+        attach(vm, path, "net0")
+        vm.wait_for(b"ANSWERED %d" % i)
+        process.send_signal(signal.SIGKILL)
+        vm.wait_for(b"DOWN %d" % i)
+    assert vm.wait() == 0, vm.tail()
+
+
+def test_a_network_goes_on_in_a_machine_that_was_saved(start, folder, echo_net):
+    _, path = echo_net()
+    vm = start(PING + """
+echo READY
+while ! [ -e /sys/block/sda ]; do ping -c 1 -W 1 10.1.2.3 >/dev/null; done
+ping -c 4 -i 0.2 10.1.2.3
+""", "--vhost-user", f"net,socket={path}", modules=NET_MODULES)
+    vm.wait_for(b"READY")
+    vm.call("pause")
+    with open(f"{folder}/saved", "w+b") as f:
+        vm.call("save", f.fileno())
+    # The first goes on as well: what was stopped for the saved state has begun again.
+    vm.call("resume")
+    finish(vm, folder)
+    _, path = echo_net()
+    again = start(None, "--restore", f"{folder}/saved", "--vhost-user", f"net,socket={path}", name="again")
+    finish(again, folder)
+
+
+def finish(vm, folder):
+    with open(f"{folder}/disk", "w+b") as disk:
+        disk.truncate(1 << 20)
+        vm.call("disk-attach", disk.fileno(), lun=0)
+    assert vm.wait() == 0, vm.tail()
+    assert re.search(rb"4 packets transmitted, 4 packets received(?!.*4 packets transmitted)", vm.out, re.S), vm.tail()
+
+
+def test_our_server_library_serves_qemu(start, folder, echo_net):
+    """The front end is QEMU's; the guest is the same."""
+    _, path = echo_net()
+    start(PING, modules=NET_MODULES).end()  # for its initramfs
+    image = kernel()
+    out = subprocess.run(["qemu-system-x86_64", "-accel", "tcg", "-m", "256", "-display", "none", "-nodefaults", "-no-reboot",
+                          "-serial", "stdio", "-kernel", image, "-initrd", f"{folder}/initrd",
+                          "-append", "console=ttyS0 quiet cryptomgr.notests panic=-1",
+                          "-object", "memory-backend-memfd,id=mem,size=256M,share=on", "-machine", "q35,memory-backend=mem",
+                          "-chardev", f"socket,id=c,path={path}", "-netdev", "vhost-user,id=n,chardev=c",
+                          "-device", "virtio-net-pci,netdev=n,mac=02:11:22:33:44:55"],
+                         stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
+    assert pings(out.stdout, 4), out.stdout[-1000:] + out.stderr[-1000:]
