@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Devices that another process serves (--vhost-user): a folder of the host through QEMU's virtiofsd, and a network whose server
 is on our own library (echo-net.c), which QEMU must be able to use as well."""
+import glob
 import hashlib
 import os
 import re
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import LIMIT, ROOT, kernel
+from conftest import CACHE, LIMIT, ROOT
 
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 MODULES = ("fuse", "virtiofs")
@@ -241,16 +242,18 @@ def finish(vm, folder):
     assert re.search(rb"4 packets transmitted, 4 packets received(?!.*4 packets transmitted)", vm.out, re.S), vm.tail()
 
 
+@pytest.mark.skipif(bool(os.environ.get("WSLX_LAB")), reason="the lab is about wslx-vmm on KVM; this is QEMU alone")
 def test_our_server_library_serves_qemu(start, folder, echo_net):
     """The front end is QEMU's; the guest is the same."""
     _, path = echo_net()
     start(PING, modules=NET_MODULES).end()  # for its initramfs
-    image = kernel()
+    image = sorted(glob.glob(f"{CACHE}/kernel-*/vmlinuz"))[-1]
     out = subprocess.run(["qemu-system-x86_64", "-accel", "tcg", "-m", "256", "-display", "none", "-nodefaults", "-no-reboot",
                           "-serial", "stdio", "-kernel", image, "-initrd", f"{folder}/initrd",
                           "-append", "console=ttyS0 quiet cryptomgr.notests panic=-1",
                           "-object", "memory-backend-memfd,id=mem,size=256M,share=on", "-machine", "q35,memory-backend=mem",
                           "-chardev", f"socket,id=c,path={path}", "-netdev", "vhost-user,id=n,chardev=c",
-                          "-device", "virtio-net-pci,netdev=n,mac=02:11:22:33:44:55"],
+                          # Without MSI-X: QEMU 7.2 asks KVM to route it, and ends here.
+                          "-device", "virtio-net-pci,netdev=n,mac=02:11:22:33:44:55,vectors=0"],
                          stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
     assert pings(out.stdout, 4), out.stdout[-1000:] + out.stderr[-1000:]
