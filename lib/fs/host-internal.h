@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Inside the host back end. A node is known by what statx says it is (device, inode, mount, time of birth) and found
+ * again by its place: a folder's node and a name. It needs no descriptor for that. Folders, through which others are
+ * found, and what needs one get one (O_PATH); those not in use are closed again when there are too many.
+ *
+ * The place may be out of date, as the host's programs work on the same files. So whatever is opened by its place is compared
+ * with what the node is: -ESTALE, and the peer looks the name up again.
+ *
+ * One lock guards the table; no system call but close(2) is made under it.
+ */
+#ifndef WSLX_FS_HOST_INTERNAL_H
+#define WSLX_FS_HOST_INTERNAL_H
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include "lib/base/attr.h"
+#include "lib/base/cleanup.h"
+#include "lib/base/iov.h"
+#include "lib/fs/host.h"
+#include "lib/fs/sys.h"
+
+struct fs_share {
+	struct fs_share *next;
+	struct fs_share_opts o;
+	uint32_t uid, gid; /* the server's own */
+	struct fs_node *root;
+	char name[NAME_MAX + 1];
+};
+
+struct ident {
+	uint64_t dev, ino, mnt;
+	int64_t btime, btime_ns;
+};
+
+struct fs_node {
+	uint64_t id;
+	uint64_t lookups; /* references of peers */
+	uint32_t pins;	  /* ours: operations under way, handles, nodes whose place is here */
+	bool hashed;	  /* found by what it is */
+	bool keep_fd;	  /* has no place: its descriptor is all there is */
+	int fd;		  /* O_PATH; -1 */
+	uint32_t fd_users;
+	struct fs_node *lru_prev, *lru_next; /* has a descriptor nobody uses */
+	_Atomic uint32_t mode;		     /* as last seen */
+	struct fs_share *share;		     /* NULL: the root of a set */
+	struct ident ident;
+	struct fs_node *ident_next, *place_next;
+	struct fs_node *parent; /* with name: its place; pinned */
+	char *name;
+	struct fs_handle *handles;
+};
+
+struct fs_handle {
+	int fd; /* -1: the root of a set */
+	uint32_t flags;
+	struct fs_node *node; /* pinned */
+	struct fs_handle *prev, *next;
+	struct dir_state *dir;
+};
+
+struct slot {
+	struct fs_node *node;
+	uint32_t gen, next_free;
+};
+
+struct table {
+	struct slot *slots; /* by the lower half of their id */
+	uint32_t n_slots, cap, free;
+	struct fs_node **ident, **place;
+	uint32_t mask, count; /* of both hashes */
+};
+
+struct host {
+	struct fs fs;
+	pthread_mutex_t lock;
+	struct table t;
+	struct fs_node lru; /* head of a ring: least recently used first */
+	unsigned n_fds, max_fds;
+	_Atomic unsigned n_handles;
+	unsigned max_handles;
+	struct fs_node *root;
+	struct fs_share *shares;
+	bool set, privileged;
+};
+
+static inline struct host *to_host(struct fs *fs)
+{
+	return container_of(fs, struct host, fs);
+}
+
+/* node.c */
+int nodes_init(struct host *h);
+void nodes_free(struct host *h);
+struct fs_node *node_new_root(struct host *h, struct fs_share *sh, int fd, const struct statx *stx);
+/* The node of what name in dir is, with one more reference. */
+int node_enter(struct host *h, struct fs_node *dir, const char *name, const struct statx *stx,
+	struct fs_node **ret);
+struct fs_node *node_get(struct fs *fs, uint64_t id);
+void node_put(struct fs *fs, struct fs_node *n);
+void node_forget(struct fs *fs, struct fs_node *n, uint64_t count);
+uint64_t node_id(const struct fs_node *n);
+/* What became of names, when it did. */
+void node_gone(struct host *h, struct fs_node *dir, const char *name);
+void node_renamed(struct host *h, struct fs_node *dir, const char *name, struct fs_node *new_dir,
+	const char *new_name, bool exchange);
+void node_add_handle(struct host *h, struct fs_node *n, struct fs_handle *hd);
+void node_drop_handle(struct host *h, struct fs_handle *hd);
+
+/* reach.c: a node's O_PATH descriptor, until node_fd_put(). */
+int node_fd(struct host *h, struct fs_node *n);
+void node_fd_put(struct host *h, struct fs_node *n);
+int node_stat(struct host *h, struct fs_node *n, struct statx *ret);
+/* Opens what the node is. */
+int node_open(struct host *h, struct fs_node *n, uint32_t flags);
+enum { FD_PATH = 64 };
+/* A path that means what fd, even an O_PATH one, refers to; link: as it is, not to follow. */
+const char *fd_path(char buf[FD_PATH], int fd);
+bool ident_same(const struct ident *a, const struct statx *stx);
+
+/* cred.c: new files belong to c, made with its umask, until another calls this on the same thread. */
+void cred_init(struct host *h);
+void cred_enter(const struct host *h, const struct fs_cred *c);
+
+/* meta.c. True: the attribute was there. name "": dirfd itself. */
+bool meta_apply(int dirfd, const char *name, struct statx *stx);
+int meta_store(int fd, const struct statx *stx);
+bool meta_hides(const char *xattr);
+
+/* What a node is, as its share shows it. dir: the folder it was found in, or NULL. */
+void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct statx *stx,
+	bool from_meta, struct fs_attr *ret);
+int kill_suidgid(int fd);
+int name_check(const char *name); /* 0, or why this is not one component */
+int entry_at(
+	struct host *h, struct fs_node *dir, int dirfd, const char *name, struct fs_entry *ret);
+int handle_new(struct host *h, struct fs_node *n, int fd, uint32_t flags, struct fs_handle **ret);
+void dir_free(struct dir_state *d);
+
+/* The root of a set. */
+void set_attr(struct host *h, struct fs_attr *ret);
+int set_lookup(struct host *h, const char *name, struct fs_entry *ret);
+int set_readdir(struct host *h, uint64_t off, bool entries, fs_dirent_fn fn, void *ctx);
+
+/* The operations: host.c has their table. */
+extern const struct fs_ops host_ops;
+int host_getattr(struct fs *fs, const struct fs_cred *c, struct fs_node *n, struct fs_handle *hd,
+	struct fs_attr *ret);
+int host_setattr(struct fs *fs, const struct fs_cred *c, struct fs_node *n, struct fs_handle *hd,
+	uint32_t set, const struct fs_attr *a, struct fs_attr *ret);
+int host_lookup(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, const char *name,
+	struct fs_entry *ret);
+int host_mknod(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, const char *name,
+	uint32_t mode, uint64_t rdev, struct fs_entry *ret);
+int host_mkdir(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, const char *name,
+	uint32_t mode, struct fs_entry *ret);
+int host_symlink(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, const char *name,
+	const char *target, struct fs_entry *ret);
+int host_link(struct fs *fs, const struct fs_cred *c, struct fs_node *n, struct fs_node *dir,
+	const char *name, struct fs_entry *ret);
+int host_unlink(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, const char *name);
+int host_rmdir(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, const char *name);
+int host_rename(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, const char *name,
+	struct fs_node *new_dir, const char *new_name, uint32_t flags);
+ssize_t host_readlink(struct fs *fs, struct fs_node *n, char *buf, size_t cap);
+int host_access(struct fs *fs, const struct fs_cred *c, struct fs_node *n, int mask);
+void host_close(struct fs *fs, struct fs_handle *hd);
+int host_open(struct fs *fs, const struct fs_cred *c, struct fs_node *n, uint32_t flags,
+	struct fs_handle **ret);
+int host_create(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, const char *name,
+	uint32_t mode, uint32_t flags, struct fs_entry *ret, struct fs_handle **ret_h);
+int host_tmpfile(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, uint32_t mode,
+	uint32_t flags, struct fs_entry *ret, struct fs_handle **ret_h);
+ssize_t host_read(struct fs *fs, struct fs_handle *hd, const struct iovec *iov, unsigned cnt,
+	uint64_t off, uint32_t how);
+ssize_t host_write(struct fs *fs, struct fs_handle *hd, const struct iovec *iov, unsigned cnt,
+	uint64_t off, uint32_t how);
+int host_flush(struct fs *fs, struct fs_handle *hd, uint64_t owner);
+int host_fsync(struct fs *fs, struct fs_handle *hd, bool data_only);
+int host_fallocate(struct fs *fs, struct fs_handle *hd, int mode, uint64_t off, uint64_t len);
+int64_t host_lseek(struct fs *fs, struct fs_handle *hd, uint64_t off, int whence);
+ssize_t host_copy_range(struct fs *fs, struct fs_handle *in, uint64_t in_off, struct fs_handle *out,
+	uint64_t out_off, uint64_t len);
+int host_opendir(struct fs *fs, const struct fs_cred *c, struct fs_node *n, struct fs_handle **ret);
+int host_readdir(struct fs *fs, const struct fs_cred *c, struct fs_handle *hd, uint64_t off,
+	bool entries, fs_dirent_fn fn, void *ctx);
+ssize_t host_getxattr(struct fs *fs, struct fs_node *n, const char *name, void *buf, size_t cap);
+ssize_t host_listxattr(struct fs *fs, struct fs_node *n, char *buf, size_t cap);
+int host_setxattr(struct fs *fs, const struct fs_cred *c, struct fs_node *n, const char *name,
+	const void *val, size_t len, int flags);
+int host_removexattr(struct fs *fs, const struct fs_cred *c, struct fs_node *n, const char *name);
+int host_statfs(struct fs *fs, struct fs_node *n, struct fs_stat *ret);
+int host_syncfs(struct fs *fs, struct fs_node *n);
+
+#endif

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/* The back end as a whole: shares, and the root that holds them. */
+#include "lib/fs/host-internal.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum { SPARE_FDS = 128 };
+
+/* Of the descriptors we may have, a third is for nodes, the rest for open files. */
+static void set_limits(struct host *h)
+{
+	struct rlimit rl = {1024, 1024};
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
+		rl.rlim_cur = rl.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &rl);
+		getrlimit(RLIMIT_NOFILE, &rl);
+	}
+	unsigned n = (unsigned)MIN(rl.rlim_cur, (rlim_t)1 << 20);
+
+	h->max_fds = MAX(n / 3, 32u);
+	h->max_handles = n > SPARE_FDS * 2 ? n - n / 3 - SPARE_FDS : 64;
+}
+
+static int new_host(struct host **ret, struct err *e)
+{
+	struct host *h = calloc(1, sizeof(*h));
+
+	if (!h || nodes_init(h) < 0) {
+		if (h)
+			nodes_free(h);
+		free(h);
+		return err_sys(e, -ENOMEM, "make a file server");
+	}
+	h->fs.ops = &host_ops;
+	pthread_mutex_init(&h->lock, NULL);
+	set_limits(h);
+	cred_init(h);
+	*ret = h;
+	return 0;
+}
+
+/* A share of the folder; its descriptor becomes the share's root's. */
+static int new_share(struct host *h, int fd, const struct fs_share_opts *opts,
+	struct fs_share **ret, struct err *e)
+{
+	struct fs_share *sh;
+	struct statx stx;
+	int r = sys_statx(fd, "", &stx);
+
+	if (r < 0)
+		return err_sys(e, r, "look at the folder to share");
+	if (!S_ISDIR(stx.stx_mode))
+		return err_set(e, -ENOTDIR, "what is to be shared is no folder");
+	sh = calloc(1, sizeof(*sh));
+	if (!sh)
+		return -ENOMEM;
+	if (opts)
+		sh->o = *opts;
+	sh->uid = geteuid();
+	sh->gid = getegid();
+	sh->root = node_new_root(h, sh, fd, &stx);
+	if (!sh->root) {
+		free(sh);
+		return -ENOMEM;
+	}
+	*ret = sh;
+	return 0;
+}
+
+static void host_free(struct fs *fs)
+{
+	struct host *h = to_host(fs);
+
+	while (h->shares) {
+		struct fs_share *sh = h->shares;
+
+		h->shares = sh->next;
+		free(sh);
+	}
+	nodes_free(h);
+	pthread_mutex_destroy(&h->lock);
+	free(h);
+}
+
+int fs_host_new(struct fs **ret, int fd, const struct fs_share_opts *opts, struct err *e)
+{
+	struct host *h;
+	int r = new_host(&h, e);
+
+	if (r < 0)
+		return r;
+	cleanup_close int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (own < 0)
+		r = err_sys(e, -errno, "share a folder");
+	if (r == 0)
+		r = new_share(h, own, opts, &h->shares, e);
+	if (r < 0) {
+		host_free(&h->fs);
+		return r;
+	}
+	(void)take_fd(own);
+	h->root = h->shares->root;
+	*ret = &h->fs;
+	return 0;
+}
+
+int fs_host_new_set(struct fs **ret, struct err *e)
+{
+	struct host *h;
+	int r = new_host(&h, e);
+
+	if (r < 0)
+		return r;
+	h->set = true;
+	h->root = node_new_root(h, NULL, -1, NULL);
+	if (!h->root) {
+		host_free(&h->fs);
+		return err_sys(e, -ENOMEM, "make a file server");
+	}
+	*ret = &h->fs;
+	return 0;
+}
+
+static struct fs_share *share_find(struct host *h, const char *name)
+{
+	struct fs_share *sh = h->shares;
+
+	while (sh && strcmp(sh->name, name) != 0)
+		sh = sh->next;
+	return sh;
+}
+
+int fs_host_add(
+	struct fs *fs, const char *name, int fd, const struct fs_share_opts *opts, struct err *e)
+{
+	struct host *h = to_host(fs);
+	struct fs_share *sh, **at;
+	int r = h->set ? name_check(name) : -EINVAL;
+
+	if (r < 0)
+		return err_set(e, r, "a share cannot be called \"%s\"", name);
+	pthread_mutex_lock(&h->lock);
+	sh = share_find(h, name);
+	pthread_mutex_unlock(&h->lock);
+	if (sh)
+		return err_set(e, -EEXIST, "there is a share called %s already", name);
+	r = new_share(h, fd, opts, &sh, e);
+	if (r < 0)
+		return r;
+	memcpy(sh->name, name, strlen(name) + 1);
+	pthread_mutex_lock(&h->lock);
+	for (at = &h->shares; *at; at = &(*at)->next)
+		;
+	*at = sh;
+	pthread_mutex_unlock(&h->lock);
+	return 0;
+}
+
+/* --- the root of a set: a folder that only we can change --- */
+
+void set_attr(struct host *h, struct fs_attr *ret)
+{
+	*ret = (struct fs_attr){.ino = 1, .mode = S_IFDIR | 0555, .nlink = 2, .blksize = 4096};
+}
+
+static int share_entry(struct host *h, struct fs_share *sh, struct fs_entry *ret)
+{
+	struct statx stx;
+	int r = sys_statx(sh->root->fd, "", &stx);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&h->lock);
+	sh->root->lookups++;
+	pthread_mutex_unlock(&h->lock);
+	ret->node = sh->root;
+	attr_of(NULL, sh->root, &stx, false, &ret->attr);
+	ret->attr.flags |= FS_ATTR_SUBMOUNT;
+	return 0;
+}
+
+int set_lookup(struct host *h, const char *name, struct fs_entry *ret)
+{
+	struct fs_share *sh;
+
+	pthread_mutex_lock(&h->lock);
+	sh = share_find(h, name);
+	pthread_mutex_unlock(&h->lock);
+	return sh ? share_entry(h, sh, ret) : -ENOENT;
+}
+
+/* Shares are never taken away, so their order numbers them. */
+int set_readdir(struct host *h, uint64_t off, bool entries, fs_dirent_fn fn, void *ctx)
+{
+	uint64_t i = 0;
+
+	pthread_mutex_lock(&h->lock);
+	struct fs_share *sh = h->shares;
+	pthread_mutex_unlock(&h->lock);
+	for (; sh; sh = sh->next) {
+		struct fs_dirent d = {.ino = sh->root->ident.ino, .type = DT_DIR, .name = sh->name};
+
+		if (i++ < off)
+			continue;
+		d.next = i;
+		if (entries && share_entry(h, sh, &d.entry) < 0)
+			d.entry.node = NULL;
+		if (!fn(ctx, &d)) {
+			if (d.entry.node)
+				node_forget(&h->fs, d.entry.node, 1);
+			break;
+		}
+	}
+	return 0;
+}
+
+static struct fs_node *host_root(struct fs *fs)
+{
+	return to_host(fs)->root;
+}
+
+const struct fs_ops host_ops = {
+	.root = host_root,
+	.free = host_free,
+	.lookup = host_lookup,
+	.forget = node_forget,
+	.id = node_id,
+	.get = node_get,
+	.put = node_put,
+	.getattr = host_getattr,
+	.setattr = host_setattr,
+	.readlink = host_readlink,
+	.access = host_access,
+	.mknod = host_mknod,
+	.mkdir = host_mkdir,
+	.symlink = host_symlink,
+	.link = host_link,
+	.unlink = host_unlink,
+	.rmdir = host_rmdir,
+	.rename = host_rename,
+	.open = host_open,
+	.create = host_create,
+	.tmpfile = host_tmpfile,
+	.close = host_close,
+	.read = host_read,
+	.write = host_write,
+	.flush = host_flush,
+	.fsync = host_fsync,
+	.fallocate = host_fallocate,
+	.lseek = host_lseek,
+	.copy_range = host_copy_range,
+	.opendir = host_opendir,
+	.readdir = host_readdir,
+	.getxattr = host_getxattr,
+	.listxattr = host_listxattr,
+	.setxattr = host_setxattr,
+	.removexattr = host_removexattr,
+	.statfs = host_statfs,
+	.syncfs = host_syncfs,
+};

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Owners, types and modes a server without privileges may not give to its files, in their attribute user.wslx.meta:
+ * "uid gid mode rdev", mode in octal, rdev as makedev(3) has it. A device is an empty file with that attribute. Links cannot
+ * have attributes of this kind; theirs is lost.
+ */
+#include "lib/fs/host-internal.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#define META_NAME "user.wslx.meta"
+
+enum { META_MAX = 96 };
+
+static bool parse(char *text, struct statx *stx)
+{
+	unsigned uid, gid, mode;
+	unsigned long long rdev;
+
+	if (sscanf(text, "%u %u %o %llu", &uid, &gid, &mode, &rdev) != 4)
+		return false;
+	/* only what a file without the attribute could not be, and never a folder or a link */
+	if ((mode & S_IFMT) != (stx->stx_mode & S_IFMT) &&
+		(!S_ISREG(stx->stx_mode) ||
+			(!S_ISCHR(mode) && !S_ISBLK(mode) && !S_ISFIFO(mode) && !S_ISSOCK(mode))))
+		return false;
+	stx->stx_uid = uid;
+	stx->stx_gid = gid;
+	stx->stx_mode = (uint16_t)mode;
+	stx->stx_rdev_major = major(rdev);
+	stx->stx_rdev_minor = minor(rdev);
+	return true;
+}
+
+bool meta_apply(int dirfd, const char *name, struct statx *stx)
+{
+	char path[FD_PATH + NAME_MAX + 1], text[META_MAX];
+	ssize_t n;
+
+	if (S_ISLNK(stx->stx_mode))
+		return false;
+	fd_path(path, dirfd);
+	if (*name) {
+		strcat(path, "/");
+		strcat(path, name);
+		n = lgetxattr(path, META_NAME, text, sizeof(text) - 1);
+	} else {
+		n = getxattr(path, META_NAME, text, sizeof(text) - 1);
+	}
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	return parse(text, stx);
+}
+
+int meta_store(int fd, const struct statx *stx)
+{
+	char path[FD_PATH], text[META_MAX];
+	int n = snprintf(text, sizeof(text), "%u %u %o %llu", stx->stx_uid, stx->stx_gid,
+		stx->stx_mode,
+		(unsigned long long)makedev(stx->stx_rdev_major, stx->stx_rdev_minor));
+
+	return setxattr(fd_path(path, fd), META_NAME, text, (size_t)n, 0) < 0 ? -errno : 0;
+}
+
+bool meta_hides(const char *xattr)
+{
+	return strcmp(xattr, META_NAME) == 0;
+}

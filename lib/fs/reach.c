@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/* From a node to the file: by its descriptor, by its place, or by a handle that has it open. */
+#include "lib/fs/host-internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_DEPTH = 2048 };
+
+const char *fd_path(char buf[FD_PATH], int fd)
+{
+	snprintf(buf, FD_PATH, "/proc/self/fd/%d", fd);
+	return buf;
+}
+
+static void lru_take(struct host *h, struct fs_node *n)
+{
+	if (n->lru_next) {
+		n->lru_prev->lru_next = n->lru_next;
+		n->lru_next->lru_prev = n->lru_prev;
+		n->lru_next = n->lru_prev = NULL;
+	}
+	n->fd_users++;
+}
+
+/* Where a node is: its pinned folder and its name there. */
+struct place {
+	struct fs_node *dir;
+	char name[NAME_MAX + 1];
+};
+
+/* With the lock held. A descriptor of the node's, or 0 and its place, or -ESTALE. */
+static int find(struct host *h, struct fs_node *n, struct place *p)
+{
+	if (n->fd >= 0) {
+		lru_take(h, n);
+		return n->fd;
+	}
+	if (!n->name)
+		return -ESTALE;
+	p->dir = n->parent;
+	p->dir->pins++;
+	memcpy(p->name, n->name, strlen(n->name) + 1);
+	return 0;
+}
+
+/* The node at a place is what it was. */
+static int check(const struct fs_node *n, int fd)
+{
+	struct statx stx;
+	int r = sys_statx(fd, "", &stx);
+
+	return r < 0 ? r : ident_same(&n->ident, &stx) ? 0 : -ESTALE;
+}
+
+static int from_handle(struct host *h, struct fs_node *n)
+{
+	char path[FD_PATH];
+	int fd = -ESTALE;
+
+	pthread_mutex_lock(&h->lock);
+	if (n->handles)
+		fd = fcntl(n->handles->fd, F_DUPFD_CLOEXEC, 3);
+	pthread_mutex_unlock(&h->lock);
+	if (fd >= 0) {
+		cleanup_close int old = fd;
+
+		fd = open(fd_path(path, old), O_PATH | O_CLOEXEC);
+		if (fd < 0)
+			fd = -errno;
+	}
+	return fd;
+}
+
+static int reach(struct host *h, struct fs_node *n, unsigned depth);
+
+static int by_place(struct host *h, struct fs_node *n, const struct place *p, unsigned depth)
+{
+	int dir = reach(h, p->dir, depth + 1), fd = dir, r;
+
+	if (dir >= 0) {
+		fd = sys_open_beneath(dir, p->name, O_PATH, 0);
+		node_fd_put(h, p->dir);
+	}
+	node_put(&h->fs, p->dir);
+	if (fd < 0)
+		return fd == -ENOENT || fd == -ENOTDIR ? -ESTALE : fd;
+	r = check(n, fd);
+	if (r < 0)
+		close(fd);
+	return r < 0 ? r : fd;
+}
+
+/* The descriptor becomes the node's, unless another thread was faster. */
+static int keep(struct host *h, struct fs_node *n, int fd)
+{
+	int spare = -1;
+
+	pthread_mutex_lock(&h->lock);
+	if (n->fd < 0) {
+		n->fd = fd;
+		n->keep_fd = !n->name;
+		h->n_fds++;
+	} else {
+		spare = fd;
+	}
+	lru_take(h, n);
+	fd = n->fd;
+	pthread_mutex_unlock(&h->lock);
+	if (spare >= 0)
+		close(spare);
+	return fd;
+}
+
+static int reach(struct host *h, struct fs_node *n, unsigned depth)
+{
+	struct place p;
+	int fd;
+
+	if (depth > MAX_DEPTH)
+		return -ESTALE;
+	pthread_mutex_lock(&h->lock);
+	p.dir = NULL;
+	fd = find(h, n, &p);
+	pthread_mutex_unlock(&h->lock);
+	if (fd > 0)
+		return fd;
+	if (fd == 0)
+		fd = by_place(h, n, &p, depth);
+	if (fd == -ESTALE)
+		fd = from_handle(h, n);
+	return fd < 0 ? fd : keep(h, n, fd);
+}
+
+int node_fd(struct host *h, struct fs_node *n)
+{
+	return n->share ? reach(h, n, 0) : -EROFS;
+}
+
+void node_fd_put(struct host *h, struct fs_node *n)
+{
+	int old = -1;
+
+	pthread_mutex_lock(&h->lock);
+	if (--n->fd_users == 0 && !n->keep_fd) {
+		n->lru_next = &h->lru;
+		n->lru_prev = h->lru.lru_prev;
+		n->lru_prev->lru_next = h->lru.lru_prev = n;
+		if (h->n_fds > h->max_fds) {
+			struct fs_node *out = h->lru.lru_next;
+
+			h->lru.lru_next = out->lru_next;
+			out->lru_next->lru_prev = &h->lru;
+			out->lru_next = out->lru_prev = NULL;
+			old = out->fd;
+			out->fd = -1;
+			h->n_fds--;
+		}
+	}
+	pthread_mutex_unlock(&h->lock);
+	if (old >= 0)
+		close(old);
+}
+
+int node_stat(struct host *h, struct fs_node *n, struct statx *ret)
+{
+	struct place p;
+	int fd, r;
+
+	pthread_mutex_lock(&h->lock);
+	fd = find(h, n, &p);
+	pthread_mutex_unlock(&h->lock);
+	if (fd > 0) {
+		r = sys_statx(fd, "", ret);
+		node_fd_put(h, n);
+		return r;
+	}
+	r = fd;
+	if (fd == 0) {
+		r = fd = node_fd(h, p.dir);
+		if (fd >= 0) {
+			r = sys_statx(fd, p.name, ret);
+			node_fd_put(h, p.dir);
+		}
+		node_put(&h->fs, p.dir);
+		if (r == -ENOENT || r == -ENOTDIR || (r == 0 && !ident_same(&n->ident, ret)))
+			r = -ESTALE;
+	}
+	if (r == -ESTALE) {
+		r = node_fd(h, n);
+		if (r >= 0) {
+			r = sys_statx(r, "", ret);
+			node_fd_put(h, n);
+		}
+	}
+	return r;
+}
+
+static int reopen(struct host *h, struct fs_node *n, uint32_t flags)
+{
+	char path[FD_PATH];
+	int fd = node_fd(h, n), r;
+
+	if (fd < 0)
+		return fd;
+	r = open(fd_path(path, fd), (int)(flags & ~(uint32_t)O_NOFOLLOW) | O_CLOEXEC);
+	if (r < 0)
+		r = -errno;
+	node_fd_put(h, n);
+	return r;
+}
+
+/*
+ * What is opened is a file or folder, never a device or a FIFO, whose opening has effects. A peer that may make those
+ * (the server has the privilege) could put one at the place just now: then the way is through a descriptor that was
+ * checked.
+ */
+int node_open(struct host *h, struct fs_node *n, uint32_t flags)
+{
+	struct place p;
+	int fd, r;
+
+	if (!S_ISREG(n->mode) && !S_ISDIR(n->mode))
+		return -EACCES;
+	if (!n->share)
+		return -EROFS;
+	pthread_mutex_lock(&h->lock);
+	/* folders have a descriptor, or will need one */
+	if (h->privileged || n->fd >= 0 || !n->name || S_ISDIR(n->mode) || (flags & O_TRUNC)) {
+		pthread_mutex_unlock(&h->lock);
+		return reopen(h, n, flags);
+	}
+	find(h, n, &p);
+	pthread_mutex_unlock(&h->lock);
+	r = fd = node_fd(h, p.dir);
+	if (fd >= 0) {
+		r = sys_open_beneath(fd, p.name, flags | O_NONBLOCK, 0);
+		node_fd_put(h, p.dir);
+	}
+	node_put(&h->fs, p.dir);
+	if (r >= 0) {
+		fd = r;
+		r = check(n, fd);
+		if (r == 0)
+			return fd;
+		close(fd);
+	}
+	/* It is a FIFO or a link by now (ENXIO, ELOOP), or it was renamed: the file itself may be held by a handle. */
+	if (r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -ENXIO || r == -ESTALE)
+		return reopen(h, n, flags);
+	return r;
+}
