@@ -108,7 +108,8 @@ static int set_size(
 	struct host *h, struct fs_node *n, struct fs_handle *hd, uint64_t size, bool kill)
 {
 	cleanup_close int own = -1;
-	int fd = hd ? hd->fd : (own = node_open(h, n, O_WRONLY));
+	struct statx stx;
+	int fd = hd ? hd->fd : (own = node_open(h, n, O_WRONLY, &stx));
 	int r = 0;
 
 	if (fd < 0)

@@ -29,10 +29,11 @@ void dir_free(struct dir_state *d)
 int host_opendir(struct fs *fs, const struct fs_cred *c, struct fs_node *n, struct fs_handle **ret)
 {
 	struct host *h = to_host(fs);
+	struct statx stx;
 	int fd = -1, r;
 
 	if (n->share) {
-		fd = S_ISDIR(n->mode) ? node_open(h, n, O_RDONLY | O_DIRECTORY) : -ENOTDIR;
+		fd = S_ISDIR(n->mode) ? node_open(h, n, O_RDONLY | O_DIRECTORY, &stx) : -ENOTDIR;
 		if (fd < 0)
 			return fd;
 	}

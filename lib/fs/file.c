@@ -50,23 +50,61 @@ static int may_open(const struct fs_node *n, uint32_t flags)
 		       : 0;
 }
 
+enum { RACY_NS = 20 * 1000 * 1000 };
+
+/* A change so recent that another could leave the same times counts as change. */
+static bool is_recent(const struct statx_timestamp *t)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	return (now.tv_sec - t->tv_sec) * 1000000000ll + now.tv_nsec - t->tv_nsec < RACY_NS;
+}
+
+static void note_content(struct host *h, struct fs_handle *hd, const struct statx *stx)
+{
+	const struct stamp s = {
+		.size = stx->stx_size,
+		.mtime = stx->stx_mtime.tv_sec,
+		.mtime_ns = stx->stx_mtime.tv_nsec,
+		.ctime = stx->stx_ctime.tv_sec,
+		.ctime_ns = stx->stx_ctime.tv_nsec,
+	};
+	struct stamp *old = &hd->node->stamp;
+
+	pthread_mutex_lock(&h->lock);
+	hd->unchanged = s.size == old->size && s.mtime == old->mtime && s.ctime == old->ctime &&
+			s.mtime_ns == old->mtime_ns && s.ctime_ns == old->ctime_ns &&
+			!is_recent(&stx->stx_ctime);
+	*old = s;
+	pthread_mutex_unlock(&h->lock);
+}
+
+bool host_unchanged(struct fs *fs, struct fs_handle *hd)
+{
+	return hd->unchanged;
+}
+
 int host_open(struct fs *fs, const struct fs_cred *c, struct fs_node *n, uint32_t flags,
 	struct fs_handle **ret)
 {
 	struct host *h = to_host(fs);
 	int r = may_open(n, flags);
 	cleanup_close int fd = -1;
+	struct statx stx;
 
 	if (r == 0 && !S_ISREG(n->mode))
 		r = S_ISDIR(n->mode) ? -EISDIR : -EACCES;
 	if (r < 0)
 		return r;
-	fd = node_open(h, n, flags & OPEN_FLAGS);
+	fd = node_open(h, n, flags & OPEN_FLAGS, &stx);
 	if (fd < 0)
 		return fd;
 	r = handle_new(h, n, fd, flags, ret);
-	if (r == 0)
+	if (r == 0) {
 		(void)take_fd(fd);
+		note_content(h, *ret, &stx);
+	}
 	return r;
 }
 
@@ -132,12 +170,13 @@ int host_create(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, con
 	fd = sys_open_beneath(dfd, name, of | O_CREAT | O_EXCL, mode & 07777);
 	if (fd == -EEXIST && !(flags & O_EXCL)) {
 		struct fs_entry e;
+		struct statx stx;
 
 		/* by way of its node: it may be anything */
 		is_new = false;
 		fd = entry_at(h, dir, dfd, name, &e);
 		if (fd == 0) {
-			fd = S_ISREG(e.node->mode) ? node_open(h, e.node, flags & OPEN_FLAGS)
+			fd = S_ISREG(e.node->mode) ? node_open(h, e.node, flags & OPEN_FLAGS, &stx)
 						   : -EEXIST;
 			node_forget(fs, e.node, 1);
 		}

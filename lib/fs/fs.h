@@ -110,6 +110,8 @@ struct fs_ops {
 	uint64_t (*id)(const struct fs_node *n);
 	struct fs_node *(*get)(struct fs *fs, uint64_t id);
 	void (*put)(struct fs *fs, struct fs_node *n);
+	/* The peers are gone with all they knew; handles are closed. */
+	void (*forget_all)(struct fs *fs);
 
 	/* h may be NULL; with it, what it was opened for counts (a file that has no name any more, rights). */
 	int (*getattr)(struct fs *fs, const struct fs_cred *c, struct fs_node *n,
@@ -146,6 +148,8 @@ struct fs_ops {
 	int (*tmpfile)(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, uint32_t mode,
 		uint32_t flags, struct fs_entry *ret, struct fs_handle **ret_h);
 	void (*close)(struct fs *fs, struct fs_handle *h);
+	/* The content is surely what it was when a handle of this file was opened the last time before. */
+	bool (*unchanged)(struct fs *fs, struct fs_handle *h);
 	/* Bytes done; a read is shorter only at the end of the file. */
 	ssize_t (*read)(struct fs *fs, struct fs_handle *h, const struct iovec *iov, unsigned cnt,
 		uint64_t off, uint32_t how);
@@ -175,12 +179,13 @@ struct fs_ops {
 	int (*removexattr)(
 		struct fs *fs, const struct fs_cred *c, struct fs_node *n, const char *name);
 
-	/* POSIX locks, of lock->owner. getlk: lock becomes one that is in the way, or F_UNLCK. wait: blocks; -EINTR when cancelled
-	 * (cancel_lock). */
+	/*
+	 * POSIX locks, of lock->owner. getlk: lock becomes one that is in the way, or F_UNLCK. setlk: -EAGAIN when there is
+	 * one. NULL: not offered; a peer that is alone can keep locks by itself.
+	 */
 	int (*getlk)(struct fs *fs, struct fs_handle *h, struct fs_lock *lock);
-	int (*setlk)(struct fs *fs, struct fs_handle *h, const struct fs_lock *lock, bool wait);
-	int (*flock)(struct fs *fs, struct fs_handle *h, int op,
-		bool wait); /* LOCK_SH, LOCK_EX, LOCK_UN */
+	int (*setlk)(struct fs *fs, struct fs_handle *h, const struct fs_lock *lock);
+	int (*flock)(struct fs *fs, struct fs_handle *h, int op); /* LOCK_SH, LOCK_EX, LOCK_UN */
 
 	int (*statfs)(struct fs *fs, struct fs_node *n, struct fs_stat *ret);
 	int (*syncfs)(struct fs *fs, struct fs_node *n);

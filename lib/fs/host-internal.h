@@ -34,6 +34,13 @@ struct ident {
 	int64_t btime, btime_ns;
 };
 
+/* What changes with a file's content. */
+struct stamp {
+	uint64_t size;
+	int64_t mtime, ctime;
+	uint32_t mtime_ns, ctime_ns;
+};
+
 struct fs_node {
 	uint64_t id;
 	uint64_t lookups; /* references of peers */
@@ -47,6 +54,7 @@ struct fs_node {
 	struct fs_share *share;		     /* NULL: the root of a set */
 	struct ident ident;
 	struct fs_node *ident_next, *place_next;
+	struct stamp stamp;	/* when it was opened the last time */
 	struct fs_node *parent; /* with name: its place; pinned */
 	char *name;
 	struct fs_handle *handles;
@@ -55,6 +63,7 @@ struct fs_node {
 struct fs_handle {
 	int fd; /* -1: the root of a set */
 	uint32_t flags;
+	bool unchanged;
 	struct fs_node *node; /* pinned */
 	struct fs_handle *prev, *next;
 	struct dir_state *dir;
@@ -100,6 +109,7 @@ int node_enter(struct host *h, struct fs_node *dir, const char *name, const stru
 struct fs_node *node_get(struct fs *fs, uint64_t id);
 void node_put(struct fs *fs, struct fs_node *n);
 void node_forget(struct fs *fs, struct fs_node *n, uint64_t count);
+void node_forget_all(struct fs *fs);
 uint64_t node_id(const struct fs_node *n);
 /* What became of names, when it did. */
 void node_gone(struct host *h, struct fs_node *dir, const char *name);
@@ -112,8 +122,8 @@ void node_drop_handle(struct host *h, struct fs_handle *hd);
 int node_fd(struct host *h, struct fs_node *n);
 void node_fd_put(struct host *h, struct fs_node *n);
 int node_stat(struct host *h, struct fs_node *n, struct statx *ret);
-/* Opens what the node is. */
-int node_open(struct host *h, struct fs_node *n, uint32_t flags);
+/* Opens what the node is, and says how it is now. */
+int node_open(struct host *h, struct fs_node *n, uint32_t flags, struct statx *ret);
 enum { FD_PATH = 64 };
 /* A path that means what fd, even an O_PATH one, refers to; link: as it is, not to follow. */
 const char *fd_path(char buf[FD_PATH], int fd);
@@ -177,6 +187,7 @@ ssize_t host_read(struct fs *fs, struct fs_handle *hd, const struct iovec *iov, 
 ssize_t host_write(struct fs *fs, struct fs_handle *hd, const struct iovec *iov, unsigned cnt,
 	uint64_t off, uint32_t how);
 int host_flush(struct fs *fs, struct fs_handle *hd, uint64_t owner);
+bool host_unchanged(struct fs *fs, struct fs_handle *hd);
 int host_fsync(struct fs *fs, struct fs_handle *hd, bool data_only);
 int host_fallocate(struct fs *fs, struct fs_handle *hd, int mode, uint64_t off, uint64_t len);
 int64_t host_lseek(struct fs *fs, struct fs_handle *hd, uint64_t off, int whence);

@@ -378,6 +378,24 @@ void node_forget(struct fs *fs, struct fs_node *n, uint64_t count)
 	bury(dead);
 }
 
+void node_forget_all(struct fs *fs)
+{
+	struct host *h = to_host(fs);
+	struct fs_node *dead = NULL;
+
+	pthread_mutex_lock(&h->lock);
+	for (uint32_t i = 0; i < h->t.n_slots; i++) {
+		struct fs_node *n = h->t.slots[i].node;
+
+		if (!n)
+			continue;
+		n->lookups = 0;
+		unpin(h, n, &dead);
+	}
+	pthread_mutex_unlock(&h->lock);
+	bury(dead);
+}
+
 /*
  * The file may be gone for good and its inode number be given to another before the peer forgets it: a node that
  * nothing holds open is not found by what it is any more. Another name of it, if there is one, becomes a new node.

@@ -45,12 +45,11 @@ static int find(struct host *h, struct fs_node *n, struct place *p)
 }
 
 /* The node at a place is what it was. */
-static int check(const struct fs_node *n, int fd)
+static int check(const struct fs_node *n, int fd, struct statx *ret)
 {
-	struct statx stx;
-	int r = sys_statx(fd, "", &stx);
+	int r = sys_statx(fd, "", ret);
 
-	return r < 0 ? r : ident_same(&n->ident, &stx) ? 0 : -ESTALE;
+	return r < 0 ? r : ident_same(&n->ident, ret) ? 0 : -ESTALE;
 }
 
 static int from_handle(struct host *h, struct fs_node *n)
@@ -77,6 +76,7 @@ static int reach(struct host *h, struct fs_node *n, unsigned depth);
 static int by_place(struct host *h, struct fs_node *n, const struct place *p, unsigned depth)
 {
 	int dir = reach(h, p->dir, depth + 1), fd = dir, r;
+	struct statx stx;
 
 	if (dir >= 0) {
 		fd = sys_open_beneath(dir, p->name, O_PATH, 0);
@@ -85,7 +85,7 @@ static int by_place(struct host *h, struct fs_node *n, const struct place *p, un
 	node_put(&h->fs, p->dir);
 	if (fd < 0)
 		return fd == -ENOENT || fd == -ENOTDIR ? -ESTALE : fd;
-	r = check(n, fd);
+	r = check(n, fd, &stx);
 	if (r < 0)
 		close(fd);
 	return r < 0 ? r : fd;
@@ -196,7 +196,7 @@ int node_stat(struct host *h, struct fs_node *n, struct statx *ret)
 	return r;
 }
 
-static int reopen(struct host *h, struct fs_node *n, uint32_t flags)
+static int reopen(struct host *h, struct fs_node *n, uint32_t flags, struct statx *ret)
 {
 	char path[FD_PATH];
 	int fd = node_fd(h, n), r;
@@ -207,6 +207,10 @@ static int reopen(struct host *h, struct fs_node *n, uint32_t flags)
 	if (r < 0)
 		r = -errno;
 	node_fd_put(h, n);
+	if (r >= 0 && sys_statx(r, "", ret) < 0) {
+		close(r);
+		r = -EIO;
+	}
 	return r;
 }
 
@@ -215,7 +219,7 @@ static int reopen(struct host *h, struct fs_node *n, uint32_t flags)
  * (the server has the privilege) could put one at the place just now: then the way is through a descriptor that was
  * checked.
  */
-int node_open(struct host *h, struct fs_node *n, uint32_t flags)
+int node_open(struct host *h, struct fs_node *n, uint32_t flags, struct statx *ret)
 {
 	struct place p;
 	int fd, r;
@@ -228,7 +232,7 @@ int node_open(struct host *h, struct fs_node *n, uint32_t flags)
 	/* folders have a descriptor, or will need one */
 	if (h->privileged || n->fd >= 0 || !n->name || S_ISDIR(n->mode) || (flags & O_TRUNC)) {
 		pthread_mutex_unlock(&h->lock);
-		return reopen(h, n, flags);
+		return reopen(h, n, flags, ret);
 	}
 	find(h, n, &p);
 	pthread_mutex_unlock(&h->lock);
@@ -240,13 +244,13 @@ int node_open(struct host *h, struct fs_node *n, uint32_t flags)
 	node_put(&h->fs, p.dir);
 	if (r >= 0) {
 		fd = r;
-		r = check(n, fd);
+		r = check(n, fd, ret);
 		if (r == 0)
 			return fd;
 		close(fd);
 	}
 	/* It is a FIFO or a link by now (ENXIO, ELOOP), or it was renamed: the file itself may be held by a handle. */
 	if (r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -ENXIO || r == -ESTALE)
-		return reopen(h, n, flags);
+		return reopen(h, n, flags, ret);
 	return r;
 }

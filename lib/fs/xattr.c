@@ -135,11 +135,12 @@ int host_syncfs(struct fs *fs, struct fs_node *n)
 {
 	struct host *h = to_host(fs);
 	cleanup_close int fd = -1;
+	struct statx stx;
 
 	if (!n->share)
 		return 0;
 	/* syncfs(2) wants a descriptor that is open; of a folder there is always one */
-	fd = node_open(h, S_ISDIR(n->mode) ? n : n->share->root, O_RDONLY | O_DIRECTORY);
+	fd = node_open(h, S_ISDIR(n->mode) ? n : n->share->root, O_RDONLY | O_DIRECTORY, &stx);
 	if (fd < 0)
 		return fd;
 	return syncfs(fd) < 0 ? -errno : 0;
