@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The FUSE protocol (linux/fuse.h, 7.31 and later) for one peer, a kernel, on top of a file server (lib/fs). Requests
+ * come as vectors, replies go into vectors: of a virtqueue, or of /dev/fuse. What the peer sends is copied once and checked; the
+ * data of reads and writes goes straight between its buffers and the files.
+ */
+#ifndef WSLX_FUSE_FUSE_H
+#define WSLX_FUSE_FUSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct fs;
+struct fuse_server;
+
+struct fuse_opts {
+	/* For how long, in ms, the peer may believe what it was told: names, attributes, that there is no such name. */
+	uint32_t entry_ms, attr_ms, negative_ms;
+	/* The peer alone changes these files: it may keep content without asking, and write later. */
+	bool exclusive;
+	bool posix_acl; /* the peer checks permissions by ACLs too */
+};
+
+/* fs is borrowed. */
+int fuse_server_new(struct fuse_server **ret, struct fs *fs, const struct fuse_opts *opts);
+/* Closes what is open. No request may be under way. */
+void fuse_server_free(struct fuse_server *s);
+/* The peer is gone, and with it all it had open or looked up; the next begins with FUSE_INIT. No request may be under way. */
+void fuse_server_reset(struct fuse_server *s);
+
+enum { FUSE_HANDLE_NO_WAIT = 1 };
+
+/*
+ * Does one request. How much was written to out; 0: there is no reply to this request. With FUSE_HANDLE_NO_WAIT, -EAGAIN:
+ * it may have to wait for a disk, nothing was done, and it is to be handed over again, to a thread that can wait.
+ * Several threads may call this at once.
+ */
+ssize_t fuse_server_handle(struct fuse_server *s, const struct iovec *in, unsigned n_in,
+	const struct iovec *out, unsigned n_out, uint32_t flags);
+
+#endif
