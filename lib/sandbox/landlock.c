@@ -72,6 +72,8 @@ static int grant(int set, const struct sandbox_grants *g, uint64_t known, struct
 	}
 	for (unsigned i = 0; i < g->n_files && r == 0; i++)
 		r = allow(set, g->files[i], (READ_FILE | WRITE_FILE | TRUNCATE) & known);
+	for (unsigned i = 0; i < g->n_trees && r == 0; i++)
+		r = allow(set, g->trees[i], known);
 	return r < 0 ? err_sys(e, r, "allow a file in the Landlock ruleset") : 0;
 }
 

@@ -33,6 +33,8 @@ struct sandbox_profile {
 	bool signals;
 	/* What is not listed fails with EPERM: another's program, of whatever version, may try this and that. */
 	bool fails;
+	/* Capabilities, a bit each, that it keeps if it has them. */
+	uint64_t caps;
 };
 
 int sandbox_seccomp(const struct sandbox_profile *p, bool debug, struct err *e);

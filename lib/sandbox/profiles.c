@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -258,3 +259,76 @@ static const struct sandbox_rule vmm_rules[] = {
 };
 
 const struct sandbox_profile sandbox_vmm = {.name = "vmm", .rules = vmm_rules, .signals = true};
+
+/*
+ * Which paths it can open is for Landlock to say, and without Landlock for the server's own care (lib/fs/host.h). It can have no
+ * other process, no network, and no socket but those it has.
+ */
+static const struct sandbox_rule fsd_rules[] = {
+	MEMORY_AND_TIME,
+	FILE_IO,
+	ALLOW("openat"),
+	ALLOW("openat2"),
+	ALLOW("open"),
+	ALLOW("statx"),
+	ALLOW("fstat"),
+	ALLOW("newfstatat"),
+	ALLOW("fstatfs"),
+	ALLOW("getdents64"),
+	ALLOW("readlinkat"),
+	ALLOW("faccessat"),
+	ALLOW("mknodat"),
+	ALLOW("mkdirat"),
+	ALLOW("symlinkat"),
+	ALLOW("linkat"),
+	ALLOW("unlinkat"),
+	ALLOW("renameat2"),
+	ALLOW("chmod"),
+	ALLOW("fchmod"),
+	ALLOW("fchownat"),
+	ALLOW("utimensat"),
+	ALLOW("getxattr"),
+	ALLOW("lgetxattr"),
+	ALLOW("listxattr"),
+	ALLOW("setxattr"),
+	ALLOW("removexattr"),
+	ALLOW("preadv2"),
+	ALLOW("pwritev2"),
+	ALLOW("copy_file_range"),
+	ALLOW("syncfs"),
+	ALLOW("umask"),
+	ALLOW("setfsuid"),
+	ALLOW("setfsgid"),
+	/* a umask of each thread's own */
+	IF_EQUAL("unshare", 0, CLONE_FS),
+	/* the guest's memory, and the rings' descriptors */
+	IF_MASKED("mmap", 2, PROT_EXEC, 0),
+	IF_MASKED("mprotect", 2, PROT_EXEC, 0),
+	ALLOW("recvmsg"),
+	ALLOW("sendmsg"),
+	ALLOW("epoll_create1"),
+	ALLOW("epoll_ctl"),
+	ALLOW("epoll_wait"),
+	ALLOW("epoll_pwait"),
+	ALLOW("timerfd_settime"),
+	ALLOW("poll"),
+	ALLOW("ppoll"),
+	/* threads, not processes */
+	FAIL("clone3", ENOSYS),
+	IF_MASKED("clone", 0, CLONE_THREAD, CLONE_THREAD),
+	ALLOW("set_robust_list"),
+	ALLOW("rseq"),
+	ALLOW("sched_getaffinity"),
+	ALLOW("geteuid"),
+	ALLOW("getegid"),
+	IF_EQUAL("prlimit64", 2, 0), /* asking only */
+	IF_EQUAL("ioctl", 1, TCGETS),
+	{0},
+};
+
+#define CAP(c) (1ull << CAP_##c)
+
+const struct sandbox_profile sandbox_fsd = {.name = "fsd",
+	.rules = fsd_rules,
+	.caps = CAP(CHOWN) | CAP(DAC_OVERRIDE) | CAP(FOWNER) | CAP(FSETID) | CAP(SETUID) |
+		CAP(SETGID) | CAP(MKNOD) | CAP(SETFCAP)};

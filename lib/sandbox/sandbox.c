@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "lib/base/attr.h"
 #include "lib/sandbox/profile.h"
 
 const char *const sandbox_stage_names[SANDBOX_STAGES] = {
@@ -56,16 +57,24 @@ int sandbox_close_others(const int *keep, unsigned n, struct err *e)
 	}
 }
 
-static int drop_caps(struct err *e)
+static int drop_caps(uint64_t keep, struct err *e)
 {
 	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[2] = {{0}};
+	struct __user_cap_data_struct caps[2] = {{0}};
 
 	/* From the bounding set, as far as we may: without the capability to do so there is nothing to lose. */
 	for (int c = 0; prctl(PR_CAPBSET_READ, c) >= 0; c++)
-		prctl(PR_CAPBSET_DROP, c);
+		if (!(keep & BIT(c)))
+			prctl(PR_CAPBSET_DROP, c);
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	if (syscall(SYS_capset, &h, none) < 0)
+	if (keep && syscall(SYS_capget, &h, caps) < 0)
+		return err_sys(e, -errno, "ask for capabilities");
+	for (unsigned i = 0; i < 2; i++) {
+		caps[i].effective &= (uint32_t)(keep >> 32 * i);
+		caps[i].permitted &= (uint32_t)(keep >> 32 * i);
+		caps[i].inheritable = 0;
+	}
+	if (syscall(SYS_capset, &h, caps) < 0)
 		return err_sys(e, -errno, "drop capabilities");
 	return 0;
 }
@@ -86,7 +95,7 @@ int sandbox_enter(const struct sandbox_profile *p, const struct sandbox_opts *o,
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_sys(e, -errno, "give up new privileges");
 	res->done |= 1u << SANDBOX_NO_NEW_PRIVS;
-	r = drop_caps(e);
+	r = drop_caps(p->caps, e);
 	if (r < 0)
 		return r;
 	res->done |= 1u << SANDBOX_CAPS;

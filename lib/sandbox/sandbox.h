@@ -19,6 +19,8 @@ extern const struct sandbox_profile
 extern const struct sandbox_profile
 	sandbox_tool; /* a program of somebody else's that works on a file (tool.h): to be executed in it */
 
+extern const struct sandbox_profile sandbox_fsd; /* wslx-fsd: whole folders, and nothing besides */
+
 enum sandbox_stage {
 	SANDBOX_FDS,
 	SANDBOX_NO_NEW_PRIVS,
@@ -34,6 +36,8 @@ struct sandbox_grants {
 	const char *const *readable; /* paths, and what is below them, up to NULL; may be NULL */
 	const int *files;	     /* what these descriptors refer to may be read and written */
 	unsigned n_files;
+	const int *trees; /* below these folders everything is allowed */
+	unsigned n_trees;
 };
 
 struct sandbox_opts {

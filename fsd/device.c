@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Requests are done where they arrive, on the loop's thread: most need no disk, and to wake another thread costs more
+ * than they do. What would wait goes to workers, of which there are only as many as are needed at once.
+ */
+#include "fsd/device.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include "lib/base/log.h"
+#include "lib/fuse/fuse.h"
+#include "lib/vhost/backend.h"
+
+/* Of the queues the first is for FUSE_FORGET and the like, the others are for requests. */
+enum { QUEUES = 9, MAX_WAITING = 64, MAX_WORKERS = 8, BATCH = 16 };
+
+struct request {
+	struct request *next;
+	unsigned queue;
+	uint32_t written;
+	struct vring_chain c;
+};
+
+struct list {
+	struct request *first, **last;
+};
+
+struct fs_device {
+	struct loop *loop;
+	struct fuse_server *server;
+	struct vhost_backend *backend;
+	struct request pool[MAX_WAITING + 1];
+	struct request *spare;
+
+	pthread_mutex_t lock;
+	pthread_cond_t work, idle;
+	struct list todo, done;
+	unsigned n_workers, n_free, n_busy; /* busy: requests that workers have */
+	pthread_t workers[MAX_WORKERS];
+	bool stop, told; /* told: finish() is about to come */
+};
+
+static void list_init(struct list *l)
+{
+	l->first = NULL;
+	l->last = &l->first;
+}
+
+static void list_add(struct list *l, struct request *r)
+{
+	r->next = NULL;
+	*l->last = r;
+	l->last = &r->next;
+}
+
+static struct request *list_take(struct list *l)
+{
+	struct request *r = l->first;
+
+	if (r) {
+		l->first = r->next;
+		if (!l->first)
+			l->last = &l->first;
+	}
+	return r;
+}
+
+static ssize_t handle(struct fs_device *d, struct request *r, uint32_t flags)
+{
+	const struct vring_chain *c = &r->c;
+
+	return fuse_server_handle(d->server, vring_rd(c), c->n_rd, vring_wr(c), c->n_wr, flags);
+}
+
+static void put(struct fs_device *d, struct request *r)
+{
+	r->next = d->spare;
+	d->spare = r;
+}
+
+/* On the loop: what workers have done goes back to the guest. */
+static void finish(void *ctx)
+{
+	struct fs_device *d = ctx;
+	struct request *r;
+	bool used[QUEUES] = {false};
+
+	pthread_mutex_lock(&d->lock);
+	d->told = false;
+	while ((r = list_take(&d->done))) {
+		vhost_push(d->backend, r->queue, &r->c, r->written);
+		used[r->queue] = true;
+		put(d, r);
+	}
+	pthread_mutex_unlock(&d->lock);
+	for (unsigned q = 0; q < QUEUES; q++)
+		if (used[q])
+			vhost_flush(d->backend, q);
+}
+
+static void *worker(void *ctx)
+{
+	struct fs_device *d = ctx;
+	struct request *r;
+
+	pthread_mutex_lock(&d->lock);
+	for (;;) {
+		d->n_free++;
+		while (!(r = list_take(&d->todo)) && !d->stop)
+			pthread_cond_wait(&d->work, &d->lock);
+		d->n_free--;
+		if (!r)
+			break;
+		pthread_mutex_unlock(&d->lock);
+		r->written = (uint32_t)handle(d, r, 0);
+		pthread_mutex_lock(&d->lock);
+		list_add(&d->done, r);
+		if (--d->n_busy == 0)
+			pthread_cond_broadcast(&d->idle);
+		if (!d->told) {
+			d->told = true;
+			loop_defer(d->loop, finish, d);
+		}
+	}
+	pthread_mutex_unlock(&d->lock);
+	return NULL;
+}
+
+static void give_to_worker(struct fs_device *d, struct request *r)
+{
+	bool more;
+
+	pthread_mutex_lock(&d->lock);
+	list_add(&d->todo, r);
+	d->n_busy++;
+	more = d->n_free < d->n_busy && d->n_workers < MAX_WORKERS;
+	if (more && pthread_create(&d->workers[d->n_workers], NULL, worker, d) == 0)
+		d->n_workers++;
+	pthread_cond_signal(&d->work);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void kick(void *ctx, unsigned q)
+{
+	struct fs_device *d = ctx;
+	unsigned n = 0;
+
+	while (d->spare) {
+		struct request *r = d->spare;
+		ssize_t written;
+
+		if (vhost_pop(d->backend, q, &r->c) <= 0)
+			break;
+		/* the last one is never given away: the queue goes on */
+		written = handle(d, r, r->next ? FUSE_HANDLE_NO_WAIT : 0);
+		if (written == -EAGAIN) {
+			d->spare = r->next;
+			r->queue = q;
+			give_to_worker(d, r);
+			continue;
+		}
+		vhost_push(d->backend, q, &r->c, (uint32_t)written);
+		if (++n % BATCH == 0)
+			vhost_flush(d->backend, q);
+	}
+	vhost_flush(d->backend, q);
+}
+
+/* The memory behind requests is about to go: whoever works on it is waited for. */
+static void drain(struct fs_device *d)
+{
+	pthread_mutex_lock(&d->lock);
+	while (d->n_busy)
+		pthread_cond_wait(&d->idle, &d->lock);
+	pthread_mutex_unlock(&d->lock);
+	finish(d);
+}
+
+static void queue_ready(void *ctx, unsigned q, bool enabled)
+{
+	if (!enabled)
+		drain(ctx);
+}
+
+static void closed(void *ctx, int error)
+{
+	struct fs_device *d = ctx;
+
+	if (error)
+		log_warn("fs", "the virtual machine monitor: %s", strerror(-error));
+	drain(d);
+	loop_quit(d->loop, error ? 1 : 0);
+}
+
+static const struct vhost_dev_ops ops = {
+	.n_queues = QUEUES,
+	.queue_ready = queue_ready,
+	.kick = kick,
+	.closed = closed,
+};
+
+int fs_device_new(
+	struct fs_device **ret, struct loop *l, int fd, struct fuse_server *server, struct err *e)
+{
+	struct fs_device *d = calloc(1, sizeof(*d));
+	int r;
+
+	if (!d) {
+		close(fd);
+		return err_sys(e, -ENOMEM, "make the device");
+	}
+	d->loop = l;
+	d->server = server;
+	pthread_mutex_init(&d->lock, NULL);
+	pthread_cond_init(&d->work, NULL);
+	pthread_cond_init(&d->idle, NULL);
+	list_init(&d->todo);
+	list_init(&d->done);
+	for (unsigned i = 0; i < ARRAY_LEN(d->pool); i++)
+		put(d, &d->pool[i]);
+	r = vhost_backend_new(&d->backend, l, fd, &ops, d, e);
+	if (r < 0) {
+		free(d);
+		return r;
+	}
+	*ret = d;
+	return 0;
+}
+
+void fs_device_free(struct fs_device *d)
+{
+	if (!d)
+		return;
+	drain(d);
+	pthread_mutex_lock(&d->lock);
+	d->stop = true;
+	pthread_cond_broadcast(&d->work);
+	pthread_mutex_unlock(&d->lock);
+	for (unsigned i = 0; i < d->n_workers; i++)
+		pthread_join(d->workers[i], NULL);
+	vhost_backend_free(d->backend);
+	pthread_cond_destroy(&d->idle);
+	pthread_cond_destroy(&d->work);
+	pthread_mutex_destroy(&d->lock);
+	free(d);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* The virtio-fs device (virtio 1.2 §5.11) of one virtual machine, served over vhost-user (lib/vhost/backend.h). */
+#ifndef WSLX_FSD_DEVICE_H
+#define WSLX_FSD_DEVICE_H
+
+#include "lib/base/err.h"
+#include "lib/base/loop.h"
+
+struct fs_device;
+struct fuse_server;
+
+/* Serves the front end at fd, taken over; server is borrowed. The loop ends with the connection. */
+int fs_device_new(
+	struct fs_device **ret, struct loop *l, int fd, struct fuse_server *server, struct err *e);
+void fs_device_free(struct fs_device *d);
+
+#endif
