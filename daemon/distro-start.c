@@ -150,6 +150,8 @@ void distro_send_start(struct distro *d, const struct reg_entry *reg)
 	host_facts_add(&w);
 	wire_str(&w, WSLX_A_HOST_ROOT, root);
 	wire_str(&w, WSLX_A_VM, vm_id(d->m->vm));
+	if (vm_has_files(d->m->vm))
+		wire_u32(&w, WSLX_A_HOST_FILES, 1);
 	if (d->m->set.wsl_compat)
 		wire_u32(&w, WSLX_A_WSL_COMPAT, 1);
 	if (d->interop)

@@ -67,6 +67,9 @@ static const struct conf_key keys[] = {
 	TIME("general", "instanceIdleTimeout", instance_idle_ms),
 	KEY("experimental", "autoMemoryReclaim", CONF_CHOICE, reclaim, .choices = reclaims),
 	KEY("wslx", "engine", CONF_CHOICE, engine, .choices = engines),
+	KEY("wsl2", "hostFileSystemAccess", CONF_BOOL, host_files),
+	KEY("wslx", "hostFolder", CONF_PATH, host_folder),
+	KEY("wslx", "hostFolderOptions", CONF_STR, host_options),
 	KEY("wslx", "initrd", CONF_STR, initrd),
 	TIME("wslx", "serviceIdleTimeout", service_idle_ms),
 	TIME("wslx", "clockCheckInterval", clock_check_ms),
@@ -85,8 +88,6 @@ static const struct conf_key keys[] = {
 	LATER("wsl2", "dnsTunneling"),
 	LATER("wsl2", "firewall"),
 	LATER("wsl2", "autoProxy"),
-	LATER("wsl2", "virtiofs"),
-	LATER("wsl2", "hostFileSystemAccess"),
 	LATER("experimental", "networkingMode"),
 	LATER("experimental", "dnsTunneling"),
 	LATER("experimental", "firewall"),
@@ -101,6 +102,7 @@ static const struct conf_key keys[] = {
 	NOTHING("wsl2", "nestedVirtualization"),
 	NOTHING("wsl2", "hardwarePerformanceCounters"),
 	NOTHING("wsl2", "virtio"),
+	NOTHING("wsl2", "virtiofs"),
 	NOTHING("wsl2", "virtio9p"),
 	NOTHING("wsl2", "gpuSupport"),
 	NOTHING("wsl2", "guiApplications"),
@@ -176,6 +178,7 @@ int settings_load(const char *path, struct settings *ret, struct err *e)
 		.isolate_cgroup = true,
 		.disk_size = DEFAULT_DISK,
 		.max_crashes = 10,
+		.host_files = true,
 		.vm_idle_ms = 60000,
 		.instance_idle_ms = 15000,
 		.service_idle_ms = 60000,
@@ -215,6 +218,8 @@ void settings_done(struct settings *s)
 	free(s->console_log);
 	free(s->crash_folder);
 	free(s->install_path);
+	free(s->host_folder);
+	free(s->host_options);
 	js_free(s->warnings);
 	*s = (struct settings){0};
 }

@@ -30,10 +30,12 @@ struct settings {
 	int64_t clock_check_ms; /* negative: only when the host's clock was set */
 	bool load_default_modules, isolate_cgroup, safe_mode;
 	bool debug_console, early_boot_logging;
-	int engine;		      /* enum settings_engine */
-	bool interop, wsl_compat;     /* [interop] */
-	int reclaim;		      /* enum settings_reclaim */
-	struct json_object *warnings; /* array of strings: "FILE:LINE: what" */
+	int engine;			  /* enum settings_engine */
+	bool host_files;		  /* the host's files are in the guest */
+	char *host_folder, *host_options; /* the folder of them, and how; owned, NULL: not set */
+	bool interop, wsl_compat;	  /* [interop] */
+	int reclaim;			  /* enum settings_reclaim */
+	struct json_object *warnings;	  /* array of strings: "FILE:LINE: what" */
 };
 
 /* Defaults, then the file, if there is one. Only a file that cannot be read is an error; what is

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "daemon/clock.h"
 #include "daemon/crash.h"
+#include "daemon/share.h"
 #include "daemon/swap.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/log.h"
@@ -23,6 +24,7 @@ struct upkeep {
 	struct loop_src *swap_timer;
 	struct crash_sink *crashes;
 	struct clock_watch *clock;
+	struct share_server *files;
 };
 
 static void swap_is_on(void *ctx, const struct wire_msg *m, const struct err *e)
@@ -74,7 +76,7 @@ static void open_swap(
 }
 
 static void take_crashes(
-	struct upkeep *u, const struct settings *set, const char *vsock, const char *data_dir)
+	struct upkeep *u, const struct settings *set, const char *dir, const char *data_dir)
 {
 	struct crash_config cfg = {.keep = (unsigned)MAX(set->max_crashes, 0)};
 	char path[PATH_MAX];
@@ -86,24 +88,26 @@ static void take_crashes(
 		snprintf(cfg.folder, sizeof(cfg.folder), "%s", set->crash_folder);
 	else
 		snprintf(cfg.folder, sizeof(cfg.folder), "%s/crashes", data_dir);
-	snprintf(path, sizeof(path), "%s_%d", vsock, WSLX_PORT_CRASH);
+	snprintf(path, sizeof(path), "%s/vsock_%d", dir, WSLX_PORT_CRASH);
 	r = crash_sink_new(u->loop, path, &cfg, &u->crashes);
 	if (r < 0)
 		log_warn("crash", "listen for the guest's core dumps: %s", strerror(-r));
 }
 
-struct upkeep *upkeep_new(struct loop *l, struct vm *vm, const struct settings *set, uint64_t swap,
-	const char *vsock, const char *data_dir)
+struct upkeep *upkeep_new(struct vm *vm, const struct vm_env *env, uint64_t swap, const char *dir)
 {
 	struct upkeep *u = calloc(1, sizeof(*u));
+	const struct settings *set = env->set;
+	struct loop *l = env->loop;
 	int r;
 
 	if (!u)
 		abort();
 	*u = (struct upkeep){.loop = l, .vm = vm, .swap = -EBADF};
 	if (swap)
-		open_swap(u, set, swap, data_dir);
-	take_crashes(u, set, vsock, data_dir);
+		open_swap(u, set, swap, env->data_dir);
+	take_crashes(u, set, dir, env->data_dir);
+	u->files = share_new(l, vm, set, env->owner, dir);
 	r = clock_watch_new(l, vm, set->clock_check_ms, &u->clock);
 	if (r == 0)
 		r = loop_timer(l, give_swap, u, &u->swap_timer);
@@ -112,8 +116,14 @@ struct upkeep *upkeep_new(struct loop *l, struct vm *vm, const struct settings *
 	return u;
 }
 
+bool upkeep_has_files(const struct upkeep *u)
+{
+	return u && share_works(u->files);
+}
+
 void upkeep_up(struct upkeep *u)
 {
+	share_up(u->files);
 	if (u->swap >= 0 && u->swap_timer)
 		loop_timer_arm(u->swap_timer, loop_now() + SWAP_AFTER_MS * 1000000ull);
 }
@@ -123,6 +133,7 @@ struct upkeep *upkeep_free(struct upkeep *u)
 	if (!u)
 		return NULL;
 	clock_watch_free(u->clock);
+	share_free(u->files);
 	crash_sink_free(u->crashes);
 	loop_src_free(u->swap_timer);
 	if (u->swap >= 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a VM gets beside its distributions: swap, the right time, and a place for its core dumps. */
+/* What a VM gets beside its distributions: swap, the right time, a place for its core dumps, files of the host. */
 #ifndef WSLX_DAEMON_UPKEEP_H
 #define WSLX_DAEMON_UPKEEP_H
 
@@ -11,12 +11,13 @@
 
 struct upkeep;
 
-/* vm is borrowed and outlives it. swap: bytes; 0: none, or it has its disk already. vsock: the VM's vsock socket,
- * data_dir: the user's data folder. What fails is logged. */
-struct upkeep *upkeep_new(struct loop *l, struct vm *vm, const struct settings *set, uint64_t swap,
-	const char *vsock, const char *data_dir);
+/* vm, env are borrowed and outlive it. swap: bytes; 0: none, or it has its disk already. dir: the VM's folder. What fails is
+ * logged. */
+struct upkeep *upkeep_new(struct vm *vm, const struct vm_env *env, uint64_t swap, const char *dir);
 /* Init is there, for the first time or again. */
 void upkeep_up(struct upkeep *u);
+/* The guest can mount the host's files. */
+bool upkeep_has_files(const struct upkeep *u);
 /* NULL is fine; returns NULL. */
 struct upkeep *upkeep_free(struct upkeep *u);
 

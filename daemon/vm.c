@@ -21,6 +21,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "daemon/share.h"
 #include "daemon/upkeep.h"
 #include "daemon/vm-internal.h"
 #include "daemon/vmlog.h"
@@ -292,10 +293,7 @@ static int listen_guest(struct vm *vm)
 /* swap: bytes that it is still to get. */
 static void start_upkeep(struct vm *vm, uint64_t swap)
 {
-	char vsock[PATH_MAX];
-
-	run_path(vm, "vsock", vsock, sizeof(vsock));
-	vm->upkeep = upkeep_new(vm->env.loop, vm, vm->env.set, swap, vsock, vm->env.data_dir);
+	vm->upkeep = upkeep_new(vm, &vm->env, swap, vm->dir);
 }
 
 static int vm_new(const struct vm_env *env, const char *dir, struct vm **ret)
@@ -353,10 +351,22 @@ static int spawn(struct vm *vm, const struct vm_plan *plan, struct err *e)
 	snprintf(mem, sizeof(mem), "%llu", (unsigned long long)(plan->memory >> 20));
 	snprintf(cpus, sizeof(cpus), "%u", plan->processors);
 
+	const char *share = share_device(set, vm->env.owner);
 	const char *argv[] = {prog, "--kernel", plan->kernel, "--initrd", plan->initrd, "--cmdline",
 		cmdline, "--memory", mem, "--cpus", cpus, "--engine",
 		settings_engine_name(set->engine), "--serial", serial, "--vsock", vsock,
-		"--control", control, "--balloon", set->modules ? "--disk" : NULL, modules, NULL};
+		"--control", control, "--balloon", NULL, NULL, NULL, NULL, NULL};
+	unsigned n = ARRAY_LEN(argv) - 5;
+
+	if (set->modules) {
+		argv[n++] = "--disk";
+		argv[n++] = modules;
+	}
+	if (share) {
+		argv[n++] = "--vhost-user";
+		argv[n++] = share;
+	}
+
 	struct proc_spawn s = {.argv = argv,
 		.std = {-1, log, log},
 		.keep = -1,
@@ -512,6 +522,11 @@ uint64_t vm_marked(const struct vm *vm, enum vm_mark mark)
 uint64_t vm_boot_us(const struct vm *vm)
 {
 	return vm->boot_us;
+}
+
+bool vm_has_files(const struct vm *vm)
+{
+	return upkeep_has_files(vm->upkeep);
 }
 
 struct guestlink *vm_guest(struct vm *vm)

@@ -69,6 +69,9 @@ const char *vm_lun_id(const struct vm *vm, int lun);
 /* Where connections from the guest to this port arrive: a listening socket, or a negative errno. */
 int vm_listen(const struct vm *vm, uint32_t port);
 
+/* The guest can mount files of the host. */
+bool vm_has_files(const struct vm *vm);
+
 /* Requests to init: guestlink_begin() and _send() on this. NULL when it is not connected. */
 struct guestlink *vm_guest(struct vm *vm);
 

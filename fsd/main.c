@@ -36,6 +36,7 @@ static const char usage[] =
 	"      metadata      owners and modes this user may not give are kept in an extended attribute\n"
 	"      umask=, fmask=, dmask=OCTAL   permissions nobody has there\n"
 	"  --cache auto|none|always   how long the guest may believe what it knows: 1 s, not at all, or for good\n"
+	"  --state FILE      what another server needs to go on where this one ended; with it one that goes on\n"
 	"  --no-sandbox      do not enter the sandbox (for debugging)\n"
 	"  -v, --verbose     debug messages\n";
 
@@ -49,63 +50,17 @@ struct options {
 	struct share shares[MAX_SHARES];
 	unsigned n_shares;
 	int fd;
-	const char *socket;
+	const char *socket, *state;
 	struct fuse_opts fuse;
 	bool no_sandbox;
 };
 
-static int number(
-	const char *key, const char *text, int base, uint32_t max, uint32_t *ret, struct err *e)
-{
-	char *end;
-	unsigned long v;
-
-	errno = 0;
-	v = text ? strtoul(text, &end, base) : 0;
-	if (!text || errno || end == text || *end || *text == '-' || v > max)
-		return err_set(e, -EINVAL, "%s=%s: a number is needed", key, text ? text : "");
-	*ret = (uint32_t)v;
-	return 0;
-}
-
-static int share_key(struct share *s, const char *key, const char *value, struct err *e)
-{
-	uint32_t mask;
-	int r;
-
-	if (strcmp(key, "ro") == 0) {
-		s->o.read_only = true;
-		return 0;
-	}
-	if (strcmp(key, "metadata") == 0) {
-		s->o.metadata = true;
-		return 0;
-	}
-	if (strcmp(key, "uid") == 0 || strcmp(key, "gid") == 0) {
-		s->o.squash = true;
-		return number(
-			key, value, 10, UINT32_MAX - 1, key[0] == 'u' ? &s->o.uid : &s->o.gid, e);
-	}
-	r = number(key, value, 8, 07777, &mask, e);
-	if (r < 0)
-		return r;
-	if (strcmp(key, "umask") == 0)
-		s->o.fmask = s->o.dmask = mask;
-	else if (strcmp(key, "fmask") == 0)
-		s->o.fmask = mask;
-	else if (strcmp(key, "dmask") == 0)
-		s->o.dmask = mask;
-	else
-		return err_set(e, -EINVAL, "a share has no key %s", key);
-	return 0;
-}
-
 static int share(struct options *o, char *text, struct err *e)
 {
-	char *path = text, *key;
+	char *path = text;
 	const char *name = strsep(&path, "=");
 	struct share *s;
-	int r = 0;
+	int r;
 
 	if (!path || !*name || !*path)
 		return err_set(e, -EINVAL, "--share %s: NAME=FOLDER is needed", name);
@@ -114,12 +69,7 @@ static int share(struct options *o, char *text, struct err *e)
 	s = &o->shares[o->n_shares++];
 	s->name = name;
 	s->path = strsep(&path, ",");
-	while (r == 0 && (key = strsep(&path, ","))) {
-		char *value = key;
-
-		strsep(&value, "=");
-		r = share_key(s, key, value, e);
-	}
+	r = fs_share_opts_parse(path ? path : "", &s->o, e);
 	return r < 0 ? err_wrap(e, r, "--share %s", name) : 0;
 }
 
@@ -153,13 +103,14 @@ static int parse(struct options *o, int argc, char **argv, struct err *e)
 		{"fd", required_argument, NULL, 'f'},
 		{"socket", required_argument, NULL, 's'},
 		{"share", required_argument, NULL, 'S'},
+		{"state", required_argument, NULL, 't'},
 		{"cache", required_argument, NULL, 'c'},
 		{"no-sandbox", no_argument, NULL, 'n'},
 		{"verbose", no_argument, NULL, 'v'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
-	uint32_t fd = 0;
+	char end;
 	int c, r;
 
 	*o = (struct options){.fd = -1};
@@ -168,11 +119,12 @@ static int parse(struct options *o, int argc, char **argv, struct err *e)
 	while (r == 0 && (c = getopt_long(argc, argv, ":v", longopts, NULL)) != -1) {
 		switch (c) {
 		case 'f':
-			r = number("--fd", optarg, 10, 1 << 20, &fd, e);
-			o->fd = r == 0 ? (int)fd : -1;
+			if (sscanf(optarg, "%d%c", &o->fd, &end) != 1 || o->fd < 0)
+				return err_set(e, -EINVAL, "--fd %s: a number is needed", optarg);
 			break;
 		case 's': o->socket = optarg; break;
 		case 'S': r = share(o, optarg, e); break;
+		case 't': o->state = optarg; break;
 		case 'c': r = cache(o, optarg, e); break;
 		case 'n': o->no_sandbox = true; break;
 		case 'v': log_set_level(LOG_LVL_DEBUG); break;
@@ -247,12 +199,21 @@ static int serve(struct options *o, struct err *e)
 	struct fuse_server *server = NULL;
 	struct fs_device *dev = NULL;
 	struct fs *fs = NULL;
+	cleanup_close int state = -1;
 	int fd, r;
 
 	umask(0);
 	r = fs_host_new_set(&fs, e);
 	if (r == 0)
 		r = open_shares(o, fs, e);
+	if (r == 0 && o->state) {
+		o->fuse.resume = access(o->state, F_OK) == 0;
+		state = open(o->state, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+		if (state < 0)
+			r = err_sys(e, -errno, "open %s", o->state);
+		else
+			fs_host_keep_views(fs, state);
+	}
 	if (r == 0 && (r = loop_new(&loop)) < 0)
 		err_sys(e, r, "create the event loop");
 	if (r == 0 && (r = fuse_server_new(&server, fs, &o->fuse)) < 0)

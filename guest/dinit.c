@@ -29,6 +29,7 @@
 #include "guest/files.h"
 #include "guest/interop.h"
 #include "guest/login.h"
+#include "guest/share.h"
 #include "guest/systemd.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
@@ -314,6 +315,8 @@ static void configure(struct dinit *d)
 		warn_add(&d->warnings, "/etc/wsl.conf: user.default: there is no user '%.64s'",
 			d->conf.user);
 	files_generate(root, &d->conf, &host, &d->warnings);
+	if (spec->host_files)
+		share_automount(&d->conf, spec->uid, &d->warnings);
 	d->systemd = d->conf.systemd && systemd_present(&d->warnings);
 }
 

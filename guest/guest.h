@@ -36,7 +36,7 @@ struct distro_spec {
 	/* Proves to the host who asks; no other distribution's init has it. */
 	uint8_t secret[WSLX_SECRET_SIZE];
 	char host_root[256], vm[65];
-	bool wsl_compat;
+	bool wsl_compat, host_files;
 };
 
 /* Reads and checks a START. */

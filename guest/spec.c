@@ -95,6 +95,7 @@ int distro_spec_parse(const struct wire_msg *m, struct distro_spec *ret, struct 
 		ret->host_root[0] = '\0';
 	if (wire_get_str(m, WSLX_A_VM, ret->vm, sizeof(ret->vm)) < 0)
 		ret->vm[0] = '\0';
+	ret->host_files = wire_get_u32(m, WSLX_A_HOST_FILES, 0) == 1;
 	ret->wsl_compat = wire_get_u32(m, WSLX_A_WSL_COMPAT, 0) == 1;
 	parse_host_facts(m, ret);
 	return 0;

@@ -4,7 +4,7 @@
 #include <string.h>
 #include "lib/base/attr.h"
 
-const char *const tools_names[] = {"wslx-run", "wslpath", "wslinfo", NULL};
+const char *const tools_names[] = {"wslx-run", "wslpath", "wslinfo", "mount.drvfs", NULL};
 
 int tools_main(int argc, char **argv)
 {
@@ -12,7 +12,7 @@ int tools_main(int argc, char **argv)
 		const char *name;
 		int (*fn)(int argc, char **argv);
 	} tools[] = {{"wslx-run", run_main}, {TOOLS_BINFMT, binfmt_main}, {"wslpath", wslpath_main},
-		{"wslinfo", wslinfo_main}};
+		{"wslinfo", wslinfo_main}, {"mount.drvfs", drvfs_main}};
 	const char *base = argc > 0 ? strrchr(argv[0], '/') : NULL;
 
 	if (argc < 1)

@@ -17,5 +17,6 @@ int binfmt_main(int argc,
 	char **argv); /* argv: ours, the stub's path, the name it was called by, arguments */
 int wslpath_main(int argc, char **argv);
 int wslinfo_main(int argc, char **argv);
+int drvfs_main(int argc, char **argv); /* mount.drvfs */
 
 #endif

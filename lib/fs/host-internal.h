@@ -76,7 +76,7 @@ struct slot {
 
 struct table {
 	struct slot *slots; /* by the lower half of their id */
-	uint32_t n_slots, cap, free;
+	uint32_t n_slots, n_roots, cap, free;
 	struct fs_node **ident, **place;
 	uint32_t mask, count; /* of both hashes */
 };
@@ -91,7 +91,11 @@ struct host {
 	unsigned max_handles;
 	struct fs_node *root;
 	struct fs_share *shares;
+	pthread_mutex_t views_lock; /* taken before the other one */
+	unsigned n_views;
+	int views_fd; /* their names are written there; -1 */
 	bool set, privileged;
+	uint32_t first_gen; /* of numbers: another process before us may have given some */
 };
 
 static inline struct host *to_host(struct fs *fs)

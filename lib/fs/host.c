@@ -3,11 +3,12 @@
 #include "lib/fs/host-internal.h"
 
 #include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
-enum { SPARE_FDS = 128 };
+enum { SPARE_FDS = 128, MAX_VIEWS = 64 };
 
 /* Of the descriptors we may have, a third is for nodes, the rest for open files. */
 static void set_limits(struct host *h)
@@ -36,7 +37,9 @@ static int new_host(struct host **ret, struct err *e)
 		return err_sys(e, -ENOMEM, "make a file server");
 	}
 	h->fs.ops = &host_ops;
+	h->views_fd = -1;
 	pthread_mutex_init(&h->lock, NULL);
+	pthread_mutex_init(&h->views_lock, NULL);
 	set_limits(h);
 	cred_init(h);
 	*ret = h;
@@ -60,6 +63,7 @@ static int new_share(struct host *h, int fd, const struct fs_share_opts *opts,
 		return -ENOMEM;
 	if (opts)
 		sh->o = *opts;
+	sh->o.privileged = h->privileged;
 	sh->uid = geteuid();
 	sh->gid = getegid();
 	sh->root = node_new_root(h, sh, fd, &stx);
@@ -83,6 +87,7 @@ static void host_free(struct fs *fs)
 	}
 	nodes_free(h);
 	pthread_mutex_destroy(&h->lock);
+	pthread_mutex_destroy(&h->views_lock);
 	free(h);
 }
 
@@ -183,14 +188,75 @@ static int share_entry(struct host *h, struct fs_share *sh, struct fs_entry *ret
 	return 0;
 }
 
+/* "SHARE:OPTIONS", asked for the first time. */
+static int new_view(struct host *h, const char *name, struct fs_share **ret)
+{
+	const char *colon = strchr(name, ':');
+	struct fs_share *base = h->shares;
+	struct fs_share_opts o;
+	cleanup_close int fd = -1;
+	int r;
+
+	if (!colon || h->n_views == MAX_VIEWS)
+		return -ENOENT;
+	while (base && (strncmp(base->name, name, (size_t)(colon - name)) != 0 ||
+			       base->name[colon - name]))
+		base = base->next;
+	if (!base)
+		return -ENOENT;
+	o = base->o;
+	r = fs_share_opts_parse(colon + 1, &o, NULL);
+	if (r < 0)
+		return -ENOENT;
+	fd = fcntl(base->root->fd, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return -errno;
+	r = fs_host_add(&h->fs, name, fd, &o, NULL);
+	if (r < 0)
+		return r;
+	(void)take_fd(fd);
+	h->n_views++;
+	*ret = share_find(h, name);
+	/* one that is not written down has to be mounted again after a restart */
+	if (h->views_fd >= 0)
+		dprintf(h->views_fd, "%s\n", name);
+	return 0;
+}
+
+void fs_host_keep_views(struct fs *fs, int fd)
+{
+	struct host *h = to_host(fs);
+	char text[MAX_VIEWS * (NAME_MAX + 1)];
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+	struct fs_share *sh;
+	char *save, *name;
+
+	text[MAX(n, 0)] = '\0';
+	for (name = strtok_r(text, "\n", &save); name; name = strtok_r(NULL, "\n", &save))
+		if (name_check(name) == 0)
+			new_view(h, name, &sh);
+	h->views_fd = fd;
+}
+
 int set_lookup(struct host *h, const char *name, struct fs_entry *ret)
 {
 	struct fs_share *sh;
+	int r;
 
 	pthread_mutex_lock(&h->lock);
 	sh = share_find(h, name);
 	pthread_mutex_unlock(&h->lock);
-	return sh ? share_entry(h, sh, ret) : -ENOENT;
+	if (!sh) {
+		pthread_mutex_lock(&h->views_lock);
+		r = new_view(h, name, &sh);
+		pthread_mutex_unlock(&h->views_lock);
+		/* another thread was faster */
+		if (r == -EEXIST)
+			return set_lookup(h, name, ret);
+		if (r < 0)
+			return r;
+	}
+	return share_entry(h, sh, ret);
 }
 
 /* Shares are never taken away, so their order numbers them. */
@@ -204,7 +270,8 @@ int set_readdir(struct host *h, uint64_t off, bool entries, fs_dirent_fn fn, voi
 	for (; sh; sh = sh->next) {
 		struct fs_dirent d = {.ino = sh->root->ident.ino, .type = DT_DIR, .name = sh->name};
 
-		if (i++ < off)
+		/* views are for who asks for them */
+		if (i++ < off || strchr(sh->name, ':'))
 			continue;
 		d.next = i;
 		if (entries && share_entry(h, sh, &d.entry) < 0)

@@ -17,6 +17,7 @@ struct fs_share_opts {
 	 * everybody else is who they are. Privileged servers leave it: ids are the same on both sides.
 	 */
 	bool squash;
+	bool privileged; /* the server's to say */
 	uint32_t uid, gid;
 	/* Owners, types and modes that the server's user may not give to a file are kept in its attribute user.wslx.meta. */
 	bool metadata;
@@ -24,13 +25,27 @@ struct fs_share_opts {
 	uint32_t fmask, dmask;
 };
 
+/*
+ * Options separated by commas, added to what *o says: ro, rw, metadata, uid=N, gid=N, umask=, fmask=, dmask=OCTAL, and
+ * user=UID:GID: uid and gid unless the server is privileged or they are known already. None gives back what another took.
+ */
+int fs_share_opts_parse(const char *text, struct fs_share_opts *o, struct err *e);
+
 /* The folder fd (borrowed until free) is the root. opts: NULL as in {0}. */
 int fs_host_new(struct fs **ret, int fd, const struct fs_share_opts *opts, struct err *e);
 
-/* A root that holds nothing but shares, to be added any time before or after serving starts. */
+/*
+ * A root that holds nothing but shares, to be added any time before or after serving starts. A peer can ask for another view of
+ * one, with options of its own, under the name "SHARE:OPTIONS".
+ */
 int fs_host_new_set(struct fs **ret, struct err *e);
 /* Folder fd (taken over when this works) becomes the folder "name" of the root, a file system of its own. -EEXIST. */
 int fs_host_add(
 	struct fs *fs, const char *name, int fd, const struct fs_share_opts *opts, struct err *e);
+/*
+ * Views survive: those named in the file fd (borrowed) are made now, in order, and new ones are written there. After the
+ * shares are added, and before serving starts.
+ */
+void fs_host_keep_views(struct fs *fs, int fd);
 
 #endif

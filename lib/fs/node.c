@@ -4,8 +4,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
-enum { FIRST_SIZE = 1 << 10, MAX_NODES = 1 << 22, ROOT_SLOT = 1 };
+enum { FIRST_SIZE = 1 << 10, MAX_NODES = 1 << 22, FIRST_SLOT = 128 };
 
 static uint64_t mix(uint64_t v)
 {
@@ -173,8 +174,12 @@ static void lru_remove(struct host *h, struct fs_node *n)
 	n->lru_next = n->lru_prev = NULL;
 }
 
-/* Slot 0 is nobody's: it ends the list of free ones. */
-static int slot_take(struct table *t)
+/*
+ * Slot 0 is nobody's: it ends the list of free ones. Those up to FIRST_SLOT are for roots, whose numbers are always
+ * the same, so that a peer can go on with a server that was started again; the others' numbers are never mistaken for what they
+ * were to the one before.
+ */
+static int slot_take(struct table *t, uint32_t first_gen)
 {
 	uint32_t i = t->free;
 
@@ -194,19 +199,22 @@ static int slot_take(struct table *t)
 		t->cap *= 2;
 	}
 	i = t->n_slots++;
-	t->slots[i] = (struct slot){0};
+	t->slots[i] = (struct slot){.gen = first_gen};
 	return (int)i;
 }
 
-static int node_new(
-	struct host *h, struct fs_share *sh, const struct statx *stx, struct fs_node **ret)
+static int node_new(struct host *h, bool root, struct fs_share *sh, const struct statx *stx,
+	struct fs_node **ret)
 {
 	struct fs_node *n = calloc(1, sizeof(*n));
 	int i;
 
 	if (!n)
 		return -ENOMEM;
-	i = slot_take(&h->t);
+	if (root)
+		i = h->t.n_roots < FIRST_SLOT ? (int)h->t.n_roots++ : -ENFILE;
+	else
+		i = slot_take(&h->t, h->first_gen);
 	if (i < 0) {
 		free(n);
 		return i;
@@ -317,7 +325,7 @@ int node_enter(struct host *h, struct fs_node *dir, const char *name, const stru
 	n = ident_find(h, dir->share, stx);
 	if (!n) {
 		grow(h);
-		r = node_new(h, dir->share, stx, &n);
+		r = node_new(h, false, dir->share, stx, &n);
 	}
 	if (r == 0) {
 		n->lookups++;
@@ -345,8 +353,8 @@ struct fs_node *node_get(struct fs *fs, uint64_t id)
 	pthread_mutex_lock(&h->lock);
 	if (i < h->t.n_slots)
 		n = h->t.slots[i].node;
-	/* what only we know of cannot be named */
-	if (n && (n->id != id || (n->lookups == 0 && n != h->root)))
+	/* what only we know of cannot be named; roots always can */
+	if (n && (n->id != id || (n->lookups == 0 && n->name)))
 		n = NULL;
 	if (n)
 		n->pins++;
@@ -492,7 +500,11 @@ int nodes_init(struct host *h)
 	t->place = calloc(FIRST_SIZE, sizeof(struct fs_node *));
 	t->mask = FIRST_SIZE - 1;
 	t->cap = FIRST_SIZE;
-	t->n_slots = ROOT_SLOT;
+	t->n_slots = FIRST_SLOT;
+	t->n_roots = 1;
+	while (h->first_gen < 2)
+		if (getrandom(&h->first_gen, sizeof(h->first_gen), 0) < 0)
+			h->first_gen = (uint32_t)time(NULL);
 	return t->slots && t->ident && t->place ? 0 : -ENOMEM;
 }
 
@@ -501,7 +513,7 @@ struct fs_node *node_new_root(struct host *h, struct fs_share *sh, int fd, const
 	struct fs_node *n;
 
 	pthread_mutex_lock(&h->lock);
-	if (node_new(h, sh, stx, &n) < 0)
+	if (node_new(h, true, sh, stx, &n) < 0)
 		n = NULL;
 	if (n) {
 		n->pins = 1; /* for good */

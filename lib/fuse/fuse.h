@@ -21,6 +21,9 @@ struct fuse_opts {
 	/* The peer alone changes these files: it may keep content without asking, and write later. */
 	bool exclusive;
 	bool posix_acl; /* the peer checks permissions by ACLs too */
+	/* The peer agreed with a server before this one and does not know that it was replaced: it is taken for one that can all we
+	 * want. What it had open is lost to it. */
+	bool resume;
 };
 
 /* fs is borrowed. */

@@ -34,7 +34,7 @@ int files_add(struct fuse_server *s, struct fs_handle *h, bool dir, uint64_t *re
 		s->free = s->files[i].next_free;
 	} else {
 		i = s->n_files++;
-		s->files[i] = (struct open_file){0};
+		s->files[i] = (struct open_file){.gen = s->first_gen};
 	}
 	f = &s->files[i];
 	f->h = h;

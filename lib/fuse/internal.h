@@ -34,7 +34,7 @@ struct fuse_server {
 	_Atomic uint32_t under_way;
 	pthread_mutex_t lock; /* of the open files */
 	struct open_file *files;
-	uint32_t n_files, cap, free;
+	uint32_t n_files, cap, free, first_gen;
 };
 
 struct req {

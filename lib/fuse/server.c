@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include "lib/fuse/internal.h"
 
 enum { MIN_MINOR = 31, BACKGROUND = 64 };
@@ -15,6 +16,17 @@ static const uint64_t wanted = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_
 			       FUSE_HANDLE_KILLPRIV_V2 | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS |
 			       FUSE_SUBMOUNTS | FUSE_SETXATTR_EXT | FUSE_INIT_EXT;
 
+static uint64_t agree(const struct fuse_server *s, uint64_t offered)
+{
+	uint64_t flags = wanted;
+
+	if (s->o.posix_acl)
+		flags |= FUSE_POSIX_ACL;
+	if (s->o.exclusive)
+		flags = (flags & ~(uint64_t)FUSE_AUTO_INVAL_DATA) | FUSE_WRITEBACK_CACHE;
+	return flags & offered;
+}
+
 int fuse_server_new(struct fuse_server **ret, struct fs *fs, const struct fuse_opts *opts)
 {
 	struct fuse_server *s = calloc(1, sizeof(*s));
@@ -24,6 +36,14 @@ int fuse_server_new(struct fuse_server **ret, struct fs *fs, const struct fuse_o
 	s->fs = fs;
 	s->o = *opts;
 	pthread_mutex_init(&s->lock, NULL);
+	/* numbers of open files differ from those of a server before us */
+	while (s->first_gen == 0)
+		if (getrandom(&s->first_gen, sizeof(s->first_gen), 0) < 0)
+			s->first_gen = (uint32_t)time(NULL);
+	if (s->o.resume) {
+		s->flags = agree(s, UINT64_MAX);
+		s->minor = FUSE_KERNEL_MINOR_VERSION;
+	}
 	*ret = s;
 	return 0;
 }
@@ -155,12 +175,7 @@ static ssize_t init(struct req *r)
 	/* a second one is a new mount, whose kernel knows nothing of what was before */
 	if (s->under_way == 1)
 		fuse_server_reset(s);
-	agreed = wanted;
-	if (s->o.posix_acl)
-		agreed |= FUSE_POSIX_ACL;
-	if (s->o.exclusive)
-		agreed = (agreed & ~(uint64_t)FUSE_AUTO_INVAL_DATA) | FUSE_WRITEBACK_CACHE;
-	agreed &= offered;
+	agreed = agree(s, offered);
 	out.minor = MIN(in.minor, out.minor);
 	out.max_readahead = in.max_readahead;
 	out.flags = (uint32_t)agreed;

@@ -57,7 +57,7 @@ enum wslx_type {
 	/* Control connection, host to guest. */
 	WSLX_START =
 		16, /* DISTRO, NAME, LUN, FSTYPE, OPTIONS, HOSTNAME, UID, TIMEOUT_MS, DISK_TIMEOUT_MS, limits (MEM_MAX ..), TIMEZONE,
-		       HOST_LINE.., NAMESERVER.., SECRET, INTEROP_PORT, WSL_COMPAT, HOST_ROOT, VM -> PORT, WARNING..;
+		       HOST_LINE.., NAMESERVER.., SECRET, INTEROP_PORT, WSL_COMPAT, HOST_ROOT, VM, HOST_FILES -> PORT, WARNING..;
 		       running: PORT alone */
 	WSLX_STOP =
 		17, /* DISTRO, TIMEOUT_MS: TERM and HUP, after the time KILL; replies when unmounted */
@@ -219,6 +219,7 @@ enum wslx_tag {
 	WSLX_A_WSL_COMPAT = 66,	  /* u32: 1: the distribution is to look like one of WSL's */
 	WSLX_A_HOST_ROOT = 67,	  /* bytes: where the host sees the distribution's files */
 	WSLX_A_VM = 68,		  /* bytes: the virtual machine's id */
+	WSLX_A_HOST_FILES = 70,	  /* u32: 1: the host's files can be mounted (virtio-fs, tag wslx) */
 };
 
 enum wslx_cap { WSLX_CAP_EXEC = 1 };

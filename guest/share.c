@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+#include "guest/share.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "guest/tools.h"
+#include "lib/base/cleanup.h"
+#include "lib/base/io.h"
+
+#define TAG "wslx" /* of the device */
+
+/* Those of drvfs that mean nothing here are left out; the server knows the others. */
+static void add_options(char *buf, size_t cap, const char *options)
+{
+	static const char *const nothing[] = {"case=", "symlinkroot=", "defaults", "noauto", "auto",
+		"user", "nofail", "_netdev", "x-"};
+
+	while (*options) {
+		size_t n = strcspn(options, ","), len = strlen(buf);
+		bool skip = n == 0;
+
+		for (size_t i = 0; i < ARRAY_LEN(nothing); i++) {
+			size_t k = strlen(nothing[i]);
+			bool prefix = nothing[i][k - 1] == '=' || nothing[i][k - 1] == '-';
+
+			skip |= n >= k && (prefix || n == k) && !strncmp(options, nothing[i], k);
+		}
+		if (!skip)
+			snprintf(buf + len, cap - len, "%s%.*s", len ? "," : "", (int)n, options);
+		options += n + (options[n] == ',');
+	}
+}
+
+int share_mount(
+	const char *share, const char *path, const char *options, const char *target, struct err *e)
+{
+	char opts[512] = "", dir[64] = "/run/wslx/share.XXXXXX", from[5000];
+	cleanup_close int tree = -EBADF;
+	int r = 0;
+
+	add_options(opts, sizeof(opts), options);
+	if (strlen(share) + strlen(opts) > 250)
+		return err_set(e, -ENAMETOOLONG, "the options are too long");
+	if (!mkdtemp(dir))
+		return err_sys(e, -errno, "make %s", dir);
+	if (mount(TAG, dir, "virtiofs", MS_NOSUID | MS_NODEV, NULL) < 0)
+		r = errno == EINVAL ? err_set(e, -ENODEV,
+					      "files of the host are not shared with this "
+					      "virtual machine (hostFileSystemAccess in wslx.conf)")
+				    : err_sys(e, -errno, "mount the host's files");
+	if (r == 0) {
+		/* Only what is below stays mounted; the other shares and views have no name here. */
+		snprintf(from, sizeof(from), "%s/%s%s%s%s%s", dir, share, opts[0] ? ":" : "", opts,
+			path[0] ? "/" : "", path);
+		tree = (int)syscall(
+			SYS_open_tree, AT_FDCWD, from, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+		if (tree < 0 && errno == ENOENT && !path[0])
+			r = err_set(e, -EINVAL, "there is no share \"%s\" with options \"%s\"",
+				share, opts);
+		else if (tree < 0)
+			r = err_sys(e, -errno, "/%s of the host", path);
+		umount2(dir, MNT_DETACH);
+	}
+	rmdir(dir);
+	if (r == 0 &&
+		syscall(SYS_move_mount, tree, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		r = err_sys(e, -errno, "mount at %s", target);
+	return r;
+}
+
+/* mount(8) looks for helpers there and nowhere else; a distribution whose disk is read-only goes without. */
+static void link_helper(void)
+{
+	if (symlink(TOOLS_DIR "/mount.drvfs", "/sbin/mount.drvfs") < 0)
+		return;
+}
+
+void share_automount(const struct wsl_conf *conf, uint32_t uid, struct warnings *w)
+{
+	const char *root = conf->automount_root && conf->automount_root[0] == '/'
+				   ? conf->automount_root
+				   : "/mnt";
+	const struct passwd *pw = conf->user ? getpwnam(conf->user) : NULL;
+	char target[4096], options[512];
+	struct err e = {0};
+	int r;
+
+	link_helper();
+	if (!conf->automount)
+		return;
+	if (!pw)
+		pw = getpwuid(uid);
+	snprintf(options, sizeof(options), "%s%suser=%u:%u",
+		conf->automount_options ? conf->automount_options : "",
+		conf->automount_options ? "," : "", pw ? pw->pw_uid : uid, pw ? pw->pw_gid : uid);
+	snprintf(target, sizeof(target), "%s/%s", root, SHARE_DEFAULT);
+	r = io_mkdir_p(target, 0755);
+	if (r < 0)
+		err_sys(&e, r, "make %s", target);
+	else
+		r = share_mount(SHARE_DEFAULT, "", options, target, &e);
+	if (r < 0)
+		warn_add(w, "/etc/wsl.conf: automount: %s", e.text);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Files of the host: one virtio-fs device, whose root holds a folder for each share, and for each view of one that is asked for by
+ * name, "host:OPTIONS" (lib/fs/host.h).
+ */
+#ifndef WSLX_GUEST_SHARE_H
+#define WSLX_GUEST_SHARE_H
+
+#include "guest/conf.h"
+#include "lib/base/err.h"
+
+#define SHARE_DEFAULT "host" /* the share that is mounted by itself */
+
+/* path: below the share's root, "" for all of it; options: of drvfs, may be "". The target is a folder that exists. */
+int share_mount(const char *share, const char *path, const char *options, const char *target,
+	struct err *e);
+
+/* In a distribution's namespaces, by its wsl.conf: at ROOT/host. uid: the default user, if that names none. */
+void share_automount(const struct wsl_conf *conf, uint32_t uid, struct warnings *w);
+
+#endif
