@@ -206,6 +206,8 @@ static int serve(struct options *o, struct err *e)
 	r = fs_host_new_set(&fs, e);
 	if (r == 0)
 		r = open_shares(o, fs, e);
+	if (r == 0 && o->fuse.exclusive)
+		fs_host_keep_removed(fs);
 	if (r == 0 && o->state) {
 		o->fuse.resume = access(o->state, F_OK) == 0;
 		state = open(o->state, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);

@@ -94,7 +94,7 @@ struct host {
 	pthread_mutex_t views_lock; /* taken before the other one */
 	unsigned n_views;
 	int views_fd; /* their names are written there; -1 */
-	bool set, privileged;
+	bool set, privileged, keep_removed;
 	uint32_t first_gen; /* of numbers: another process before us may have given some */
 };
 
@@ -115,6 +115,8 @@ void node_put(struct fs *fs, struct fs_node *n);
 void node_forget(struct fs *fs, struct fs_node *n, uint64_t count);
 void node_forget_all(struct fs *fs);
 uint64_t node_id(const struct fs_node *n);
+/* Before a name goes: who knows the file by it gets hold of it by a descriptor. */
+void node_hold(struct host *h, struct fs_node *dir, const char *name);
 /* What became of names, when it did. */
 void node_gone(struct host *h, struct fs_node *dir, const char *name);
 void node_renamed(struct host *h, struct fs_node *dir, const char *name, struct fs_node *new_dir,

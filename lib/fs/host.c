@@ -223,6 +223,11 @@ static int new_view(struct host *h, const char *name, struct fs_share **ret)
 	return 0;
 }
 
+void fs_host_keep_removed(struct fs *fs)
+{
+	to_host(fs)->keep_removed = true;
+}
+
 void fs_host_keep_views(struct fs *fs, int fd)
 {
 	struct host *h = to_host(fs);

@@ -43,6 +43,12 @@ int fs_host_new_set(struct fs **ret, struct err *e);
 int fs_host_add(
 	struct fs *fs, const char *name, int fd, const struct fs_share_opts *opts, struct err *e);
 /*
+ * For peers that change files' times after they removed them, as kernels do that write later: a file keeps being there for them
+ * until they forget it.
+ */
+void fs_host_keep_removed(struct fs *fs);
+
+/*
  * Views survive: those named in the file fd (borrowed) are made now, in order, and new ones are written there. After the
  * shares are added, and before serving starts.
  */

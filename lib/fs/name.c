@@ -163,6 +163,9 @@ static int take_away(struct fs *fs, struct fs_node *dir, const char *name, int f
 
 	if (fd < 0)
 		return fd;
+	/* who is in a folder can be so when it has gone */
+	if (h->keep_removed || flags & AT_REMOVEDIR)
+		node_hold(h, dir, name);
 	r = unlinkat(fd, name, flags) < 0 ? -errno : 0;
 	if (r == 0)
 		node_gone(h, dir, name);
@@ -196,6 +199,8 @@ int host_rename(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, con
 	r = to = writable_dir(h, new_dir, new_name);
 	if (to >= 0) {
 		cred_enter(h, c); /* a whiteout is a new file */
+		if (h->keep_removed && !(flags & RENAME_EXCHANGE))
+			node_hold(h, new_dir, new_name);
 		r = (int)syscall(SYS_renameat2, from, name, to, new_name, flags) < 0 ? -errno : 0;
 		if (r == 0)
 			node_renamed(h, dir, name, new_dir, new_name, flags & RENAME_EXCHANGE);

@@ -415,6 +415,24 @@ static void lose_name(struct host *h, struct fs_node *n, struct fs_node **dead)
 		ident_remove(h, n);
 }
 
+void node_hold(struct host *h, struct fs_node *dir, const char *name)
+{
+	struct fs_node *n;
+
+	pthread_mutex_lock(&h->lock);
+	n = place_find(h, dir, name);
+	if (n && (n->fd >= 0 || n->handles))
+		n = NULL;
+	if (n)
+		n->pins++;
+	pthread_mutex_unlock(&h->lock);
+	if (!n)
+		return;
+	if (node_fd(h, n) >= 0)
+		node_fd_put(h, n);
+	node_put(&h->fs, n);
+}
+
 void node_gone(struct host *h, struct fs_node *dir, const char *name)
 {
 	struct fs_node *dead = NULL, *n;

@@ -340,6 +340,9 @@ class Vm:
                 raise OSError(errno.ENOENT, "no such LUN")
             os.close(self.disks.pop(params["lun"]))
             return {}
+        if method == "vhost-user-attach":
+            self.servers[params["device"]] = fds.pop(0)
+            return {}
         if method == "stop":
             os._exit(5)
         raise OSError(errno.ENOSYS, f"unknown method {method}")
@@ -453,6 +456,7 @@ def main():
     p = argparse.ArgumentParser()
     for name in ("kernel", "initrd", "cmdline", "memory", "cpus", "engine", "serial", "vsock", "control"):
         p.add_argument("--" + name)
+    p.add_argument("--vhost-user", action="append")
     p.add_argument("--balloon", action="store_true")
     p.add_argument("--probe", action="store_true")
     opt = p.parse_args()

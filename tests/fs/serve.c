@@ -104,6 +104,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "serve: %s\n", e.text);
 		return 1;
 	}
+	if (fo.exclusive)
+		fs_host_keep_removed(fs);
 	snprintf(opts, sizeof(opts),
 		"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions", fd);
 	signal(SIGTERM, stop);
