@@ -315,6 +315,7 @@ static void configure(struct dinit *d)
 		warn_add(&d->warnings, "/etc/wsl.conf: user.default: there is no user '%.64s'",
 			d->conf.user);
 	files_generate(root, &d->conf, &host, &d->warnings);
+	share_link_helper();
 	if (spec->host_files)
 		share_automount(&d->conf, spec->uid, &d->warnings);
 	d->systemd = d->conf.systemd && systemd_present(&d->warnings);

@@ -24,6 +24,8 @@ int drvfs_main(int argc, char **argv)
 	struct err e = {0};
 	int c;
 
+	/* mount(8) names both first, and getopt(3) need not look behind them */
+	optind = argc > 2 && argv[1][0] != '-' ? 3 : 1;
 	while ((c = getopt(argc, argv, "sfnvwo:t:")) != -1) {
 		if (c == 'o')
 			options = optarg;
@@ -32,18 +34,18 @@ int drvfs_main(int argc, char **argv)
 		if (c == '?')
 			return 1;
 	}
-	if (argc - optind != 2) {
+	if (optind != argc || argc < 3 || argv[1][0] == '-') {
 		fputs("usage: mount.drvfs FOLDER-OF-THE-HOST TARGET [-o OPTIONS]\n", stderr);
 		return 1;
 	}
-	path = host_path(argv[optind]);
+	path = host_path(argv[1]);
 	if (!path) {
 		fprintf(stderr,
 			"mount.drvfs: %s: a folder of the host by its full path is needed; it has no drives\n",
-			argv[optind]);
+			argv[1]);
 		return 32;
 	}
-	if (share_mount(SHARE_DEFAULT, path, options, argv[optind + 1], &e) < 0) {
+	if (share_mount(SHARE_DEFAULT, path, options, argv[2], &e) < 0) {
 		fprintf(stderr, "mount.drvfs: %s\n", e.text);
 		return 32;
 	}

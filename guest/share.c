@@ -78,10 +78,9 @@ int share_mount(
 }
 
 /* mount(8) looks for helpers there and nowhere else; a distribution whose disk is read-only goes without. */
-static void link_helper(void)
+void share_link_helper(void)
 {
-	if (symlink(TOOLS_DIR "/mount.drvfs", "/sbin/mount.drvfs") < 0)
-		return;
+	(void)!symlink(TOOLS_DIR "/mount.drvfs", "/sbin/mount.drvfs");
 }
 
 void share_automount(const struct wsl_conf *conf, uint32_t uid, struct warnings *w)
@@ -94,7 +93,6 @@ void share_automount(const struct wsl_conf *conf, uint32_t uid, struct warnings 
 	struct err e = {0};
 	int r;
 
-	link_helper();
 	if (!conf->automount)
 		return;
 	if (!pw)

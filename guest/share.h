@@ -15,6 +15,8 @@
 int share_mount(const char *share, const char *path, const char *options, const char *target,
 	struct err *e);
 
+/* Makes /sbin/mount.drvfs, in a distribution that has none. */
+void share_link_helper(void);
 /* In a distribution's namespaces, by its wsl.conf: at ROOT/host. uid: the default user, if that names none. */
 void share_automount(const struct wsl_conf *conf, uint32_t uid, struct warnings *w);
 

@@ -287,6 +287,7 @@ class Distro:
 class Vm:
     def __init__(self, opt):
         self.opt, self.disks, self.distros = opt, {}, {}
+        self.servers = {}
         self.next_port, self.host, self.lock = 60000, None, threading.Lock()
 
     def event(self, type_, *attrs):

@@ -23,3 +23,93 @@ def test_a_file_of_the_host_is_read_and_written(wslx, folder):
         "hello\nd\nfrom-guest\nfrom-host\nl\n"
     assert (here / "from-guest").read_text() == "back\n"
     assert os.readlink(here / "l") == "d"
+
+
+def conf(w, text):
+    w.ok("-d", "deb", "-u", "root", "--", "cat >/etc/wsl.conf", input=text)
+    w.ok("--terminate", "deb")
+
+
+@pytest.fixture
+def deb(wslx):
+    yield wslx
+    wslx.ok("-d", "deb", "-u", "root", "--", "rm -f /etc/wsl.conf")
+    wslx.ok("--terminate", "deb")
+
+
+def server(w):
+    """The process that serves files."""
+    return [int(f.read_text().split()[0]) for f in w.run_dir.glob("wslx/vm-*/fsd")]
+
+
+def test_automount_by_wsl_conf(deb, tmp_path):
+    (tmp_path / "f").write_text("1")
+    (tmp_path / "f").chmod(0o666)
+    conf(deb, '[automount]\nroot=/h\noptions="metadata,fmask=111,umask=22,case=dir"\n')
+    assert deb.sh(f"stat -c %a /h/host{tmp_path}/f; ls -A /mnt/host 2>/dev/null | wc -l") == "644\n0\n"
+    conf(deb, "[automount]\nenabled=false\n")
+    assert deb.sh("grep -c virtiofs /proc/mounts || true") == "0\n"
+    conf(deb, "[automount]\noptions=colour=red\n")
+    p = deb.run("-d", "deb", "--", "true")
+    assert p.returncode == 0 and 'there is no share "host" with options "colour=red' in p.stderr
+
+
+def test_mount_drvfs(wslx, folder):
+    here, _ = folder
+    (here / "d").mkdir()
+    (here / "d/f").write_text("x\n")
+    wslx.ok("-d", "deb", "-u", "root", "--", f"mkdir -p /opt/x && mount -t drvfs {here}/d /opt/x -o ro,fmask=077")
+    assert wslx.ok("-d", "deb", "-u", "root", "--", "stat -c %a /opt/x/f; touch /opt/x/g 2>&1; umount /opt/x").splitlines() == \
+        ["600", "touch: cannot touch '/opt/x/g': Read-only file system"]
+    p = wslx.run("-d", "deb", "-u", "root", "--", "mount -t drvfs C: /opt/x")
+    assert p.returncode == 32 and "a folder of the host by its full path is needed" in p.stderr
+
+
+def test_files_come_back_when_their_server_dies(wslx, folder):
+    here, there = folder
+    (here / "f").write_text("1\n")
+    assert wslx.sh(f"cat {there}/f") == "1\n"
+    old = server(wslx)
+    assert len(old) == 1
+    wslx.kill(old[0], signal.SIGKILL)
+    wait_for("another server", lambda: server(wslx) != old)
+    (here / "f").write_text("22\n")
+    assert wslx.sh(f"cat {there}/f; echo new >{there}/g; cat {there}/g") == "22\nnew\n"
+
+
+def test_the_server_outlives_the_service(wslx, folder):
+    here, there = folder
+    wslx.sh("true")
+    old = server(wslx)
+    wslx.kill(wslx.service_pid())
+    assert wslx.sh(f"echo 1 >{there}/f; cat {there}/f") == "1\n"
+    assert server(wslx) == old
+    wslx.kill(old[0], signal.SIGKILL)
+    wait_for("another server", lambda: server(wslx) != old)
+    assert wslx.sh(f"echo 2 >{there}/f; cat {there}/f") == "2\n"
+
+
+def test_the_server_can_open_nothing_else(wslx, tmp_path):
+    """Its sandbox, as the kernel sees it."""
+    wslx.sh("true")
+    status = pathlib.Path(f"/proc/{server(wslx)[0]}/status").read_text()
+    assert "Seccomp:\t2\n" in status and "NoNewPrivs:\t1\n" in status
+
+
+def test_nothing_is_shared_when_the_host_says_so(fresh, tmp_path):
+    fresh.configure(wsl2_hostFileSystemAccess="false")
+    assert fresh.sh("grep -c virtiofs /proc/mounts; ls /mnt; true") == "0\nwsl\n"
+    assert server(fresh) == []
+    p = fresh.run("-d", "deb", "-u", "root", "--", "mkdir -p /opt/x && mount -t drvfs /tmp /opt/x")
+    assert p.returncode == 32 and "hostFileSystemAccess" in p.stderr
+
+
+def test_only_a_folder_is_shared(fresh, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/f").write_text("1")
+    (tmp_path / "out").write_text("secret")
+    os.symlink("../out", tmp_path / "in/l")
+    os.symlink(tmp_path / "out", tmp_path / "in/abs")
+    fresh.configure(wslx_hostFolder=tmp_path / "in", wslx_hostFolderOptions="ro")
+    assert fresh.sh("cd /mnt/host && ls; cat l abs ../out 2>&1 | grep -c secret; touch f 2>&1; true").splitlines()[:4] == \
+        ["abs", "f", "l", "0"]
