@@ -28,6 +28,7 @@
 #include "guest/fs-work.h"
 #include "guest/guest.h"
 #include "guest/interop.h"
+#include "guest/share.h"
 #include "guest/shared.h"
 #include "guest/shell.h"
 #include "guest/tools.h"
@@ -210,6 +211,10 @@ static void start(const struct wire_msg *m)
 	if (!d || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
 		reply_error(m->type, m->id, -EAGAIN, "too many distributions are running");
 		return;
+	}
+	if (spec.host_files && share_set_up(&e) < 0) {
+		log_warn("init", "%s", e.text);
+		spec.host_files = false;
 	}
 	if (spec.interop_port)
 		binfmt_register();

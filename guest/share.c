@@ -12,11 +12,15 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "guest/guest.h"
 #include "guest/tools.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
+#include "lib/base/log.h"
 
-#define TAG "wslx" /* of the device */
+#define TAG	"wslx"		   /* of the device */
+#define VM_BASE "/run/hostfs"	   /* where it is mounted in the VM */
+#define BASE	"/run/wslx/hostfs" /* and in a distribution */
 
 /* Those of drvfs that mean nothing here are left out; the server knows the others. */
 static void add_options(char *buf, size_t cap, const char *options)
@@ -40,41 +44,64 @@ static void add_options(char *buf, size_t cap, const char *options)
 	}
 }
 
+int share_set_up(struct err *e)
+{
+	static bool mounted;
+	int r = 0;
+
+	if (!mounted)
+		r = mount_at(TAG, VM_BASE, "virtiofs", MS_NOSUID | MS_NODEV, NULL, e);
+	mounted = r == 0;
+	return r;
+}
+
+int share_open(void)
+{
+	int fd;
+
+	/* what is under the mount point is a file system of another kind */
+	if (access(VM_BASE, F_OK) < 0)
+		return -errno;
+	fd = (int)syscall(SYS_open_tree, AT_FDCWD, VM_BASE, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+void share_attach(int tree)
+{
+	if (tree < 0)
+		return;
+	if (mkdir(BASE, 0700) < 0 ||
+		syscall(SYS_move_mount, tree, "", AT_FDCWD, BASE, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		log_warn("init", "%s: %s", BASE, strerror(errno));
+	close(tree);
+}
+
 int share_mount(
 	const char *share, const char *path, const char *options, const char *target, struct err *e)
 {
-	char opts[512] = "", dir[64] = "/run/wslx/share.XXXXXX", from[5000];
+	char opts[512] = "", from[5000];
 	cleanup_close int tree = -EBADF;
-	int r = 0;
+	int r;
 
 	add_options(opts, sizeof(opts), options);
 	if (strlen(share) + strlen(opts) > 250)
 		return err_set(e, -ENAMETOOLONG, "the options are too long");
-	if (!mkdtemp(dir))
-		return err_sys(e, -errno, "make %s", dir);
-	if (mount(TAG, dir, "virtiofs", MS_NOSUID | MS_NODEV, NULL) < 0)
-		r = errno == EINVAL ? err_set(e, -ENODEV,
-					      "files of the host are not shared with this "
-					      "virtual machine (hostFileSystemAccess in wslx.conf)")
-				    : err_sys(e, -errno, "mount the host's files");
-	if (r == 0) {
-		/* Only what is below stays mounted; the other shares and views have no name here. */
-		snprintf(from, sizeof(from), "%s/%s%s%s%s%s", dir, share, opts[0] ? ":" : "", opts,
-			path[0] ? "/" : "", path);
-		tree = (int)syscall(
-			SYS_open_tree, AT_FDCWD, from, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-		if (tree < 0 && errno == ENOENT && !path[0])
-			r = err_set(e, -EINVAL, "there is no share \"%s\" with options \"%s\"",
-				share, opts);
-		else if (tree < 0)
-			r = err_sys(e, -errno, "/%s of the host", path);
-		umount2(dir, MNT_DETACH);
-	}
-	rmdir(dir);
-	if (r == 0 &&
-		syscall(SYS_move_mount, tree, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
-		r = err_sys(e, -errno, "mount at %s", target);
-	return r;
+	snprintf(from, sizeof(from), BASE "/%s%s%s%s%s", share, opts[0] ? ":" : "", opts,
+		path[0] ? "/" : "", path);
+	/* Of what is mounted there on the way, the host's own mounts, each appears when it is looked at. */
+	tree = (int)syscall(SYS_open_tree, AT_FDCWD, from, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	r = tree < 0 ? -errno : 0;
+	if (r < 0 && access(BASE, F_OK) < 0)
+		return err_set(e, -ENODEV,
+			"files of the host are not shared with this virtual machine (hostFileSystemAccess in wslx.conf)");
+	if (r == -ENOENT && !path[0])
+		return err_set(
+			e, -EINVAL, "there is no share \"%s\" with options \"%s\"", share, opts);
+	if (r < 0)
+		return err_sys(e, r, "/%s of the host", path);
+	if (syscall(SYS_move_mount, tree, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return err_sys(e, -errno, "mount at %s", target);
+	return 0;
 }
 
 /* mount(8) looks for helpers there and nowhere else; a distribution whose disk is read-only goes without. */

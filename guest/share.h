@@ -11,6 +11,16 @@
 
 #define SHARE_DEFAULT "host" /* the share that is mounted by itself */
 
+/*
+ * The device is mounted once, in the VM: a second mount(2) of it can get one of its shares for its root. Each
+ * distribution has a copy of that mount.
+ */
+int share_set_up(struct err *e);
+/* Before the root is changed: a descriptor of a copy to be attached after that; negative: there is none. */
+int share_open(void);
+/* After it. Closes the copy. */
+void share_attach(int tree);
+
 /* path: below the share's root, "" for all of it; options: of drvfs, may be "". The target is a folder that exists. */
 int share_mount(const char *share, const char *path, const char *options, const char *target,
 	struct err *e);

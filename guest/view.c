@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+#include "guest/share.h"
 #include "guest/shared.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/log.h"
@@ -93,7 +94,7 @@ int view_make(const char *root, struct err *e)
 		{"cgroup2", "sys/fs/cgroup", "nsdelegate", MS_NOSUID | MS_NODEV | MS_NOEXEC},
 		{"tmpfs", "run", "mode=755", MS_NOSUID | MS_NODEV}};
 	char path[128];
-	int r = shared_slave(e), tree;
+	int r = shared_slave(e), tree, files;
 
 	if (r < 0)
 		return r;
@@ -107,11 +108,13 @@ int view_make(const char *root, struct err *e)
 	if (r < 0)
 		return r;
 	tree = shared_open();
+	files = share_open();
 	/* pivot_root(".", "."): the old root ends up under the new one, from where it is detached (pivot_root(2)). */
 	if (chdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
 		umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return err_sys(e, -errno, "change to the distribution's root");
 	make_dirs();
+	share_attach(files);
 	r = tree < 0 ? tree : shared_attach(tree);
 	if (r < 0)
 		log_warn("init", "/mnt/wsl: %s", strerror(-r));

@@ -48,7 +48,7 @@ def test_automount_by_wsl_conf(deb, tmp_path):
     conf(deb, '[automount]\nroot=/h\noptions="metadata,fmask=111,umask=22,case=dir"\n')
     assert deb.sh(f"stat -c %a /h/host{tmp_path}/f; ls -A /mnt/host 2>/dev/null | wc -l") == "644\n0\n"
     conf(deb, "[automount]\nenabled=false\n")
-    assert deb.sh("grep -c virtiofs /proc/mounts || true") == "0\n"
+    assert deb.sh("grep -c ' /mnt/host ' /proc/mounts || true") == "0\n"
     conf(deb, "[automount]\noptions=colour=red\n")
     p = deb.run("-d", "deb", "--", "true")
     assert p.returncode == 0 and 'there is no share "host" with options "colour=red' in p.stderr
@@ -113,3 +113,16 @@ def test_only_a_folder_is_shared(fresh, tmp_path):
     fresh.configure(wslx_hostFolder=tmp_path / "in", wslx_hostFolderOptions="ro")
     assert fresh.sh("cd /mnt/host && ls; cat l abs ../out 2>&1 | grep -c secret; touch f 2>&1; true").splitlines()[:4] == \
         ["abs", "f", "l", "0"]
+
+
+def test_two_distributions_see_the_same_files(fresh, tmp_path):
+    """A second mount of one virtio-fs device can get one of its shares for its root."""
+    fresh.import_deb("other")
+    (tmp_path / "f").write_text("1")
+    there = f"/mnt/host{tmp_path}"
+    sleeper = fresh.popen("-d", "deb", "--", f"echo 2 >{there}/f; sleep 100")
+    wait_for("the first distribution", lambda: (tmp_path / "f").read_text() == "2\n")
+    assert fresh.ok("-d", "other", "--", f"cat {there}/f; echo 3 >{there}/g") == "2\n"
+    assert fresh.sh(f"cat {there}/g") == "3\n"
+    sleeper.kill()
+    sleeper.wait()
