@@ -160,7 +160,7 @@ static void request(struct fuse_server *s, const uint8_t *p, size_t n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const struct fuse_opts fo = {
+	const struct fuse_opts opts = {
 		.entry_ms = 1, .posix_acl = true, .resume = size && data[0] & 1};
 	const struct fs_share_opts so = {.metadata = size && data[0] & 2,
 		.squash = size && data[0] & 4,
@@ -175,7 +175,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (size == 0 || fs_host_new(&fs, root, &so, NULL) < 0)
 		return 0;
-	if (fuse_server_new(&s, fs, &fo) < 0)
+	if (fuse_server_new(&s, fs, &opts) < 0)
 		abort();
 	data++;
 	size--;

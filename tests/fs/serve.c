@@ -64,12 +64,12 @@ static int fail(const char *what)
 int main(int argc, char **argv)
 {
 	struct fs_share_opts so = {0};
-	struct fuse_opts fo = {.entry_ms = 1000, .attr_ms = 1000, .posix_acl = true};
+	struct fuse_opts opts = {.entry_ms = 1000, .attr_ms = 1000, .posix_acl = true};
 	pthread_t threads[MAX_THREADS];
 	unsigned n_threads = 2;
 	struct err e = {0};
 	struct fs *fs;
-	char opts[128];
+	char mount_opts[128];
 
 	if (argc < 3)
 		return 2;
@@ -84,11 +84,11 @@ int main(int argc, char **argv)
 		else if (strcmp(argv[i], "ro") == 0)
 			so.read_only = true;
 		else if (strcmp(argv[i], "exclusive") == 0)
-			fo.exclusive = true;
+			opts.exclusive = true;
 		else if (strncmp(argv[i], "threads=", 8) == 0)
 			n_threads = MAX(1u, MIN(n, (unsigned)MAX_THREADS));
 		else if (strncmp(argv[i], "ms=", 3) == 0)
-			fo.entry_ms = fo.attr_ms = fo.negative_ms = n;
+			opts.entry_ms = opts.attr_ms = opts.negative_ms = n;
 		else if (strncmp(argv[i], "fds=", 4) == 0)
 			setrlimit(RLIMIT_NOFILE, &(struct rlimit){n, n});
 		else
@@ -100,17 +100,17 @@ int main(int argc, char **argv)
 
 	if (dir < 0 || fd < 0)
 		return fail(dir < 0 ? argv[1] : "/dev/fuse");
-	if (fs_host_new(&fs, dir, &so, &e) < 0 || fuse_server_new(&server, fs, &fo) < 0) {
+	if (fs_host_new(&fs, dir, &so, &e) < 0 || fuse_server_new(&server, fs, &opts) < 0) {
 		fprintf(stderr, "serve: %s\n", e.text);
 		return 1;
 	}
-	if (fo.exclusive)
+	if (opts.exclusive)
 		fs_host_keep_removed(fs);
-	snprintf(opts, sizeof(opts),
+	snprintf(mount_opts, sizeof(mount_opts),
 		"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions", fd);
 	signal(SIGTERM, stop);
 	signal(SIGINT, stop);
-	if (mount("wslx-serve", mountpoint, "fuse", 0, opts) < 0)
+	if (mount("wslx-serve", mountpoint, "fuse", 0, mount_opts) < 0)
 		return fail("mount");
 	for (unsigned i = 0; i < n_threads; i++)
 		pthread_create(&threads[i], NULL, serve, &fd);
