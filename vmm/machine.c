@@ -214,6 +214,8 @@ static int add_vhost(struct machine *m, const struct opt_vhost *o, struct err *e
 		     (conf.kind == VHOST_FS ? VIRTIO_ID_FS : VIRTIO_ID_NET);
 	snprintf(name, sizeof(name), "%s%u", conf.kind == VHOST_FS ? "fs" : "net", n);
 	conf.name = name;
+	/* KVM's guests see what is written without being told. */
+	conf.direct = vm_cpu_ops(m->vm)->ioevent != NULL;
 	r = vhost_new(&vh, vm_gmem(m->vm), m->loop, &conf);
 	if (r < 0)
 		return err_sys(e, r, "add %s", name);

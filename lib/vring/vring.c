@@ -335,7 +335,8 @@ int vring_start(struct vring *r, const void *desc, const void *avail, void *used
 	r->used = used;
 	r->last_avail = last_avail;
 	r->used_idx = r->signalled = used_idx;
-	r->quiet = false;
+	/* Whoever served it before may have left the driver quiet. */
+	r->quiet = ring_get16(r->used, RING_FLAGS) & USED_F_NO_NOTIFY;
 	r->inflight = 0;
 	r->enabled = true;
 	return 0;

@@ -10,6 +10,7 @@
 struct vm_ioevent {
 	struct vm *vm;
 	struct os_notifier *n;
+	bool borrowed; /* the notifier is the caller's */
 	bool placed;
 	enum bus_kind kind;
 	uint64_t addr, datamatch;
@@ -35,12 +36,23 @@ int vm_ioevent_new(struct vm_ioevent **ret, struct vm *vm, loop_fn fn, void *ctx
 	return 0;
 }
 
+int vm_ioevent_to(struct vm_ioevent **ret, struct vm *vm, struct os_notifier *n)
+{
+	struct vm_ioevent *ev = calloc(1, sizeof(*ev));
+
+	if (!ev)
+		return -ENOMEM;
+	*ev = (struct vm_ioevent){.vm = vm, .n = n, .borrowed = true};
+	*ret = ev;
+	return 0;
+}
+
 void vm_ioevent_free(struct vm_ioevent *ev)
 {
 	if (!ev)
 		return;
 	vm_ioevent_unplace(ev);
-	if (ev->n)
+	if (ev->n && !ev->borrowed)
 		os_notifier_free(ev->n);
 	free(ev);
 }

@@ -20,6 +20,7 @@
 #include "vmm/core/cpu.h"
 #include "vmm/core/irq.h"
 
+struct os_notifier;
 struct vm;
 
 enum vm_state { VM_BUILDING, VM_RUNNING, VM_PAUSED, VM_STOPPED };
@@ -100,6 +101,8 @@ int vm_vcpu_state(
  */
 struct vm_ioevent;
 int vm_ioevent_new(struct vm_ioevent **ret, struct vm *vm, loop_fn fn, void *ctx);
+/* The same, but n is signalled, which is borrowed and may be another process's to wait for. */
+int vm_ioevent_to(struct vm_ioevent **ret, struct vm *vm, struct os_notifier *n);
 void vm_ioevent_free(struct vm_ioevent *ev);
 /* Any thread, but for one ioevent only one at a time. Moves it when it is placed already.
  * datamatch: UINT64_MAX = any. */

@@ -149,7 +149,7 @@ static int send_ring(struct link *k, unsigned i, const struct vhost_ring *ring)
 	int r;
 
 	if ((r = send_state(k, VU_SET_VRING_NUM, i, ring->size)) < 0 ||
-		(r = send_state(k, VU_SET_VRING_BASE, i, 0)) < 0 ||
+		(r = send_state(k, VU_SET_VRING_BASE, i, ring->base)) < 0 ||
 		(r = vu_send(k->fd, VU_SET_VRING_ADDR, 0, &a, sizeof(a), NULL, 0)) < 0 ||
 		(r = send_fd(k, VU_SET_VRING_CALL, i, os_notifier_fd(ring->call))) < 0 ||
 		(r = send_fd(k, VU_SET_VRING_KICK, i, os_notifier_fd(ring->kick))) < 0)
@@ -208,6 +208,7 @@ static int take_stopped(struct link *k)
 		m->h.size != sizeof(m->p.state) || m->p.state.index >= VHOST_MAX_QUEUES ||
 		!(k->asked & BIT(m->p.state.index)))
 		return -EPROTO;
+	k->l.base[m->p.state.index] = (uint16_t)m->p.state.num;
 	k->asked &= ~BIT(m->p.state.index);
 	k->running &= ~BIT(m->p.state.index);
 	return 0;

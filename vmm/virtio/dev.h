@@ -20,6 +20,7 @@
 
 struct loop;
 struct loop_src;
+struct os_notifier;
 struct state_w;
 struct state_r;
 struct virtio_dev;
@@ -71,6 +72,10 @@ struct virtio_dev_ops {
 	/* The driver says that queue q has requests. Called only between ready() and reset(); may
 	 * be spurious. */
 	void (*notify)(struct virtio_dev *v, unsigned q);
+
+	/* What the queue's ioevent is to signal instead of calling notify(), where there are ioevents; borrowed. Optional,
+	 * NULL: nothing. */
+	struct os_notifier *(*kick_notifier)(struct virtio_dev *v, unsigned q);
 
 	/*
 	 * Forget all requests and return to the power-on state; the queues are reset afterwards.

@@ -442,6 +442,7 @@ static int set_up(struct virtio_pci *vp, struct vm *vm)
 {
 	struct virtio_dev *v = vp->v;
 	unsigned notify_len = v->n_queues * NOTIFY_STEP;
+	struct os_notifier *kick;
 	int r;
 
 	pci_dev_bar(&vp->pci, BAR, PCI_BAR_MEM32, BAR_SIZE);
@@ -462,7 +463,9 @@ static int set_up(struct virtio_pci *vp, struct vm *vm)
 		return -ENOMEM;
 	for (unsigned i = 0; i < v->n_queues; i++) {
 		vp->bells[i].vp = vp;
-		r = vm_ioevent_new(&vp->bells[i].ev, vm, bell_rung, &vp->bells[i]);
+		kick = v->ops->kick_notifier ? v->ops->kick_notifier(v, i) : NULL;
+		r = kick ? vm_ioevent_to(&vp->bells[i].ev, vm, kick)
+			 : vm_ioevent_new(&vp->bells[i].ev, vm, bell_rung, &vp->bells[i]);
 		if (r < 0)
 			return r;
 	}

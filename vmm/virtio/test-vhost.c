@@ -83,7 +83,8 @@ static void server_start(
 			.max_size = VRING_MAX_SIZE,
 			.size = rings[i].size,
 			.features = features};
-		if (vring_start(r, rings[i].desc, rings[i].avail, rings[i].used, 0, 0) < 0)
+		if (vring_start(r, rings[i].desc, rings[i].avail, rings[i].used, rings[i].base,
+			    vring_used_index(rings[i].used)) < 0)
 			abort();
 		s->call[i] = rings[i].call;
 		s->used[i] = rings[i].used;
@@ -97,7 +98,11 @@ static void server_stop(struct vhost_link *l)
 
 static int server_stop_now(struct vhost_link *l)
 {
-	to_server(l)->stops++;
+	struct server *s = to_server(l);
+
+	s->stops++;
+	for (unsigned i = 0; i < SERVER_QUEUES; i++)
+		l->base[i] = s->ring[i].last_avail;
 	return 0;
 }
 
@@ -154,15 +159,21 @@ static void turn(struct bench *b)
 	}
 }
 
-static void bench_init(struct bench *b, enum vhost_kind kind)
+static void bench_init_as(struct bench *b, enum vhost_kind kind, bool direct)
 {
-	struct vhost_config c = {.kind = kind, .name = "dev0", .tag = "host", .requests = 1};
+	struct vhost_config c = {
+		.kind = kind, .name = "dev0", .tag = "host", .requests = 1, .direct = direct};
 
 	*b = (struct bench){0};
 	fake_init(&b->f);
 	if (loop_new(&b->loop) < 0 || vhost_new(&b->vh, b->f.gm, b->loop, &c) < 0)
 		abort();
 	fake_attach(&b->f, vhost_dev(b->vh), b->loop);
+}
+
+static void bench_init(struct bench *b, enum vhost_kind kind)
+{
+	bench_init_as(b, kind, false);
 }
 
 static struct server *serve_bench(struct bench *b, uint64_t features)
@@ -461,6 +472,109 @@ TEST(requests_in_flight_are_saved_and_served_by_another)
 	for (unsigned i = 0; i < 2; i++)
 		CHECK(fake_used(&b.f, NET_RX, &head, &len) && len == 60 && head != heads[1]);
 	CHECK(!fake_used(&b.f, NET_RX, &head, &len));
+	bench_done(&b);
+}
+
+static uint16_t frame(struct bench *b, unsigned q)
+{
+	struct fake_buf buf = {fake_alloc(&b->f, 64), 64, q == NET_RX};
+	uint16_t head = fake_add(&b->f, q, &buf, 1, false);
+
+	fake_notify(&b->f, q);
+	return head;
+}
+
+TEST(a_network_may_work_on_the_rings_of_the_guest)
+{
+	struct bench b;
+	struct server *s;
+	uint32_t head, len;
+	uint16_t want;
+	unsigned irqs;
+
+	bench_init_as(&b, VHOST_NET, true);
+	CHECK(!b.vh || vhost_dev(b.vh)->ops->kick_notifier(b.f.v, NET_TX));
+	s = serve_bench(&b, GOOD);
+	REQUIRE(s && fake_start(&b.f, FAKE_ALL));
+	CHECK(s->features & VIRTIO_F_EVENT_IDX);
+	for (unsigned i = 0; i < 600; i++) {
+		want = frame(&b, NET_TX);
+		serve(s, NET_TX);
+		irqs = b.f.irqs[NET_TX];
+		fake_want_irq(&b.f, NET_TX, true);
+		done(s, NET_TX, 0);
+		CHECK(fake_used(&b.f, NET_TX, &head, &len) && head == want);
+		turn(&b);
+		CHECK_EQ(b.f.irqs[NET_TX], irqs + 1);
+	}
+	bench_done(&b);
+}
+
+TEST(after_a_death_a_network_goes_on_behind_the_last_frame)
+{
+	struct bench b;
+	struct server *s;
+	uint32_t head, len;
+	uint16_t rx[2];
+
+	bench_init_as(&b, VHOST_NET, true);
+	s = serve_bench(&b, GOOD);
+	REQUIRE(s && fake_start(&b.f, FAKE_ALL));
+	for (unsigned i = 0; i < 2; i++)
+		rx[i] = frame(&b, NET_RX);
+	for (unsigned i = 0; i < 3; i++)
+		frame(&b, NET_TX);
+	serve(s, NET_RX);
+	done(s, NET_RX, 10);
+	serve(s, NET_RX);
+	serve(s, NET_TX);
+	{
+		VIRTIO_GUARD(b.f.v);
+		vhost_link_down(b.vh, "test");
+	}
+	for (unsigned i = 0; i < 3; i++)
+		CHECK(fake_used(&b.f, NET_TX, &head, &len)); /* lost */
+	CHECK(fake_used(&b.f, NET_RX, &head, &len) && head == rx[0]);
+	CHECK(!fake_used(&b.f, NET_RX, &head, &len));
+	s = serve_bench(&b, GOOD);
+	REQUIRE(s);
+	serve(s, NET_RX);
+	done(s, NET_RX, 20);
+	CHECK(fake_used(&b.f, NET_RX, &head, &len) && head == rx[1] && len == 20);
+	frame(&b, NET_TX);
+	serve(s, NET_TX);
+	done(s, NET_TX, 0);
+	CHECK(fake_used(&b.f, NET_TX, &head, &len));
+	bench_done(&b);
+}
+
+TEST(a_saved_machine_knows_where_the_server_was)
+{
+	struct bench b;
+	struct vhost_config c = {.kind = VHOST_NET, .name = "dev0"};
+	struct vhost *into;
+	struct server *s;
+	uint32_t head, len;
+	uint16_t rx[2];
+
+	bench_init_as(&b, VHOST_NET, true);
+	s = serve_bench(&b, GOOD);
+	REQUIRE(s && fake_start(&b.f, FAKE_ALL));
+	for (unsigned i = 0; i < 2; i++)
+		rx[i] = frame(&b, NET_RX);
+	serve(s, NET_RX);
+	done(s, NET_RX, 10);
+	/* And goes on as one with shadows. */
+	REQUIRE(vhost_new(&into, b.f.gm, b.loop, &c) == 0);
+	REQUIRE(fake_migrate(&b.f, vhost_dev(into)) == 0);
+	b.vh = into;
+	s = serve_bench(&b, GOOD);
+	REQUIRE(s);
+	serve(s, NET_RX);
+	done(s, NET_RX, 20);
+	turn(&b);
+	CHECK(fake_used(&b.f, NET_RX, &head, &len) && head == rx[0] && len == 10);
+	CHECK(fake_used(&b.f, NET_RX, &head, &len) && head == rx[1] && len == 20);
 	bench_done(&b);
 }
 

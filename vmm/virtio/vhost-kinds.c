@@ -91,6 +91,7 @@ const struct vhost_kind_ops vhost_net_kind = {
 		  NET_F_GUEST_ECN | NET_F_GUEST_UFO | NET_F_HOST_TSO4 | NET_F_HOST_TSO6 |
 		  NET_F_HOST_ECN | NET_F_HOST_UFO | NET_F_MRG_RXBUF,
 	.queue_size = VQ_MAX_SIZE,
+	.direct = true,
 	.config = net_config,
 	.orphan = net_orphan,
 };

@@ -13,6 +13,10 @@ struct vhost_kind_ops {
 	uint16_t queue_size;
 	bool keeps_state; /* the server knows what the guest does not tell it again */
 
+	/* Requests are done in order, and one that is lost or done twice does no harm: when the server dies, the next goes on
+	 * after the last that was done. */
+	bool direct;
+
 	/* The configuration space; up says that a server is connected. Returns its length. */
 	size_t (*config)(const struct vhost_config *c, bool up, uint8_t *buf);
 	/* Ends a request that no server will serve: true, with how much was written; false: it waits for the next server. */

@@ -18,7 +18,8 @@
 #define SHARED_GPA (1ull << 44)
 
 /* What the shadows need of a server. */
-#define NEEDED (VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC)
+#define RING_FEATURES (VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX)
+#define NEEDED	      (VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC)
 
 enum run { IDLE, RUNNING, STOPPING };
 
@@ -39,6 +40,7 @@ struct vhost {
 	struct queue q[VHOST_MAX_QUEUES];
 	struct vhost_link *link; /* owned; NULL: no server */
 	enum run run;
+	bool direct;		  /* the server works on the guest's rings */
 	struct loop_src *restart; /* after the machine was saved */
 };
 
@@ -98,6 +100,10 @@ static void pump(struct vhost *vh, unsigned i)
 
 	if (vh->run == STOPPING || (vh->run == IDLE && vh->link))
 		return; /* when it starts again, all queues are looked at */
+	if (vh->run == RUNNING && vh->direct) {
+		os_notifier_signal(q->kick);
+		return;
+	}
 	while ((c = shadow_slot(q->shadow)) && vq_pop(vq, c) > 0) {
 		if (vh->run == RUNNING) {
 			shadow_post(q->shadow, c);
@@ -137,7 +143,9 @@ static void on_call(void *ctx)
 
 	if (vh->run == IDLE)
 		return;
-	if (reap(vh, i) < 0)
+	if (vh->direct)
+		vh->v.transport->queue_irq(&vh->v, i);
+	else if (reap(vh, i) < 0)
 		vhost_link_down(vh, "it returned a request that it did not have");
 	else
 		pump(vh, i);
@@ -155,24 +163,50 @@ static void repost(struct queue *q)
 		shadow_post(q->shadow, c);
 }
 
+/* The server left the guest's ring at last_avail. */
+static void take_over(struct vring *r, uint16_t last_avail)
+{
+	if (!r->enabled)
+		return;
+	r->last_avail = last_avail;
+	r->used_idx = r->signalled = vring_used_index(r->used);
+}
+
+static struct vhost_ring ring_for(struct vhost *vh, unsigned i)
+{
+	const struct vring *r = &vh->v.q[i].ring;
+	struct queue *q = &vh->q[i];
+	struct shadow_parts p = shadow_parts(q->shadow);
+
+	if (!r->enabled)
+		return (struct vhost_ring){0};
+	if (vh->direct)
+		return (struct vhost_ring){.size = r->size,
+			.base = r->last_avail,
+			.desc = r->desc,
+			.avail = r->avail,
+			.used = r->used,
+			.kick = q->kick,
+			.call = q->call};
+	return (struct vhost_ring){.size = vh->kind->queue_size,
+		.desc = p.desc,
+		.avail = p.avail,
+		.used = p.used,
+		.kick = q->kick,
+		.call = q->call};
+}
+
 static void start(struct vhost *vh)
 {
 	struct virtio_dev *v = &vh->v;
 	struct vhost_ring rings[VHOST_MAX_QUEUES] = {0};
-	uint64_t features = (v->features & vh->link->features & ~VIRTIO_F_EVENT_IDX) | NEEDED;
+	uint64_t features = v->features & vh->link->features;
 
+	if (!vh->direct)
+		features = (features & ~VIRTIO_F_EVENT_IDX) | NEEDED;
 	for (unsigned i = 0; i < v->n_queues; i++) {
-		struct queue *q = &vh->q[i];
-		struct shadow_parts p = shadow_parts(q->shadow);
-
-		repost(q);
-		if (v->q[i].ring.enabled)
-			rings[i] = (struct vhost_ring){.size = vh->kind->queue_size,
-				.desc = p.desc,
-				.avail = p.avail,
-				.used = p.used,
-				.kick = q->kick,
-				.call = q->call};
+		repost(&vh->q[i]);
+		rings[i] = ring_for(vh, i);
 	}
 	vh->link->ops->start(vh->link, features, rings, v->n_queues);
 	vh->run = RUNNING;
@@ -242,9 +276,14 @@ void vhost_link_down(struct vhost *vh, const char *why)
 		return;
 	log_limited(vh->v.name, "the server is gone: %s", why);
 	/* What it finished is still worth having. */
-	if (vh->run == RUNNING)
-		for (unsigned i = 0; i < vh->v.n_queues; i++)
+	for (unsigned i = 0; vh->run == RUNNING && i < vh->v.n_queues; i++) {
+		struct vring *r = &vh->v.q[i].ring;
+
+		if (vh->direct && r->enabled)
+			take_over(r, vring_used_index(r->used));
+		else if (!vh->direct)
 			(void)reap(vh, i);
+	}
 	l->ops->free(l);
 	stopped(vh);
 	if (!virtio_live(&vh->v))
@@ -256,7 +295,8 @@ void vhost_link_down(struct vhost *vh, const char *why)
 static int check(struct vhost *vh, const struct vhost_link *l, struct err *e)
 {
 	struct virtio_dev *v = &vh->v;
-	uint64_t missing = (NEEDED | (v->features & vh->kind->server)) & ~l->features;
+	uint64_t needed = vh->direct ? v->features & RING_FEATURES : NEEDED,
+		 missing = (needed | (v->features & vh->kind->server)) & ~l->features;
 
 	if (l->queues < v->n_queues)
 		return err_set(e, -ENOTSUP, "the server has %u queues, %u are needed", l->queues,
@@ -265,6 +305,14 @@ static int check(struct vhost *vh, const struct vhost_link *l, struct err *e)
 		return err_set(e, -ENOTSUP, "the server lacks virtio features %#llx",
 			(unsigned long long)missing);
 	return 0;
+}
+
+/* The ring's own features are the monitor's, unless the server works on the guest's rings. */
+static void offer(struct vhost *vh, uint64_t server)
+{
+	uint64_t theirs = vh->kind->server | (vh->direct ? RING_FEATURES : 0);
+
+	vh->v.offered = (vh->v.offered & ~theirs) | (server & theirs);
 }
 
 int vhost_attach(struct vhost *vh, struct vhost_link *l, struct err *e)
@@ -281,7 +329,7 @@ int vhost_attach(struct vhost *vh, struct vhost_link *l, struct err *e)
 	vhost_link_down(vh, "another takes its place");
 	vh->link = l;
 	if (!(v->status & VIRTIO_ST_FEATURES_OK))
-		v->offered = (v->offered & ~vh->kind->server) | (l->features & vh->kind->server);
+		offer(vh, l->features);
 	start_if_wanted(vh);
 	virtio_config_changed(v);
 	return 0;
@@ -321,7 +369,9 @@ static void take_again(struct vhost *vh)
 			c = shadow_slot(q->shadow);
 			if (!c || vring_pop_again(&vh->v.q[i].ring, c, q->again[k]) < 0)
 				break;
-			if (vh->link || !orphan(vh, i, c))
+			if (vh->direct)
+				vq_push(&vh->v.q[i], c, 0); /* there is no way to hand it on */
+			else if (vh->link || !orphan(vh, i, c))
 				shadow_post(q->shadow, c);
 		}
 		q->n_again = 0;
@@ -339,6 +389,13 @@ static void dev_ready(struct virtio_dev *v)
 static void dev_notify(struct virtio_dev *v, unsigned q)
 {
 	pump(to_vhost(v), q);
+}
+
+static struct os_notifier *dev_kick_notifier(struct virtio_dev *v, unsigned q)
+{
+	struct vhost *vh = to_vhost(v);
+
+	return vh->direct ? vh->q[q].kick : NULL;
 }
 
 static bool dev_reset(struct virtio_dev *v)
@@ -381,9 +438,12 @@ static void dev_drain(struct virtio_dev *v)
 		vhost_link_down(vh, strerror(-r));
 		return;
 	}
-	for (unsigned i = 0; i < v->n_queues; i++)
-		if (r == 0)
+	for (unsigned i = 0; i < v->n_queues && r == 0; i++) {
+		if (vh->direct)
+			take_over(&v->q[i].ring, vh->link->base[i]);
+		else
 			r = reap(vh, i);
+	}
 	vh->run = IDLE;
 	if (r < 0)
 		vhost_link_down(vh, "it returned a request that it did not have");
@@ -452,8 +512,8 @@ static void dev_free(struct virtio_dev *v)
 #define OPS(name_, id_)                                                                            \
 	{                                                                                          \
 		.name = name_, .id = id_, .config_read = dev_config_read, .ready = dev_ready,      \
-		.notify = dev_notify, .reset = dev_reset, .drain = dev_drain, .save = dev_save,    \
-		.load = dev_load, .free = dev_free                                                 \
+		.notify = dev_notify, .kick_notifier = dev_kick_notifier, .reset = dev_reset,      \
+		.drain = dev_drain, .save = dev_save, .load = dev_load, .free = dev_free           \
 	}
 
 static const struct {
@@ -520,6 +580,7 @@ int vhost_new(struct vhost **ret, struct gmem *gm, struct loop *loop, const stru
 	}
 	vh->kind = kinds[c->kind].kind;
 	vh->conf = *c;
+	vh->direct = c->direct && vh->kind->direct;
 	snprintf(vh->tag, sizeof(vh->tag), "%s", c->tag ? c->tag : "");
 	vh->conf.tag = vh->tag;
 	r = virtio_dev_init(&vh->v, &kinds[c->kind].ops, c->name, gm, n, vh->kind->queue_size);

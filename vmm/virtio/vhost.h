@@ -4,7 +4,8 @@
  * §5.1). The monitor keeps what the guest's driver sees of it: features, configuration, reset. The server is reached through
  * a link (vmm/host/vhost-user.h), which may be missing, break, and come back; the device stays.
  *
- * Each queue has a shadow (shadow.h) that the server works on. While there is no server a file system answers each request
+ * Each queue has a shadow (shadow.h) that the server works on; or, where guests' notifications can go past the monitor, and for
+ * devices that can do without the monitor knowing their requests, it works on the guest's own ring. While there is no server a file system answers each request
  * with ENOTCONN, as a FUSE mount does whose server died, and a network drops what is sent; its link is down.
  */
 #ifndef WSLX_VMM_VIRTIO_VHOST_H
@@ -28,6 +29,7 @@ struct vhost_config {
 	unsigned requests; /* fs: request queues, besides the one of high priority */
 	uint8_t mac[6];	   /* net */
 	uint16_t mtu;	   /* net; 0: the guest's choice */
+	bool direct; /* nothing needs to know what the server writes: the guest's own rings, if the kind allows that */
 };
 
 int vhost_new(struct vhost **ret, struct gmem *gm, struct loop *loop, const struct vhost_config *c);
@@ -42,6 +44,7 @@ int vhost_can_save(struct vhost *vh, struct err *e);
 /* One queue as the server is to work on it. */
 struct vhost_ring {
 	uint16_t size; /* 0: the driver does not use this queue */
+	uint16_t base; /* the available index to begin at */
 	const void *desc, *avail;
 	void *used;
 	struct os_notifier *kick, *call;
@@ -49,7 +52,7 @@ struct vhost_ring {
 
 /* All with the device's lock held. A failure is reported by vhost_link_down(), later, on the loop's thread. */
 struct vhost_link_ops {
-	/* The rings begin, empty, and the server serves them. Must not block. */
+	/* The server begins to serve the rings. Must not block. */
 	void (*start)(struct vhost_link *l, uint64_t features, const struct vhost_ring *rings,
 		unsigned n);
 	/* Asks the server to stop; vhost_link_stopped() follows, or vhost_link_down(). Must not block. */
@@ -61,9 +64,10 @@ struct vhost_link_ops {
 
 struct vhost_link {
 	const struct vhost_link_ops *ops;
-	struct vhost *vh;  /* set when attached */
-	uint64_t features; /* what the server can do */
-	unsigned queues;   /* how many it serves */
+	struct vhost *vh;		 /* set when attached */
+	uint64_t features;		 /* what the server can do */
+	unsigned queues;		 /* how many it serves */
+	uint16_t base[VHOST_MAX_QUEUES]; /* where it stopped */
 };
 
 /*
