@@ -229,11 +229,11 @@ static int parse_command(struct request *r)
 		return S_FAILURE;
 	}
 	if (s->out_len)
-		s->out_n = vring_slice(
-			vring_rd(&r->c), r->c.n_rd, head, s->out_len, r->data, VRING_MAX_PIECES, &got);
+		s->out_n = vring_slice(vring_rd(&r->c), r->c.n_rd, head, s->out_len, r->data,
+			VRING_MAX_PIECES, &got);
 	else if (s->in_len)
-		s->in_n = vring_slice(
-			vring_wr(&r->c), r->c.n_wr, resp, s->in_len, r->data, VRING_MAX_PIECES, &got);
+		s->in_n = vring_slice(vring_wr(&r->c), r->c.n_wr, resp, s->in_len, r->data,
+			VRING_MAX_PIECES, &got);
 	return parse_lun(cmd, &s->lun) ? S_OK : S_BAD_TARGET;
 }
 
@@ -490,7 +490,7 @@ static void vscsi_config_read(struct virtio_dev *v, uint32_t off, void *buf, uin
 	uint8_t cfg[CONFIG_LEN] = {0};
 
 	le32_put(cfg, v->n_queues - Q_REQUEST);
-	le32_put(cfg + 4, VQ_MAX_SIZE - 2); /* seg_max: less the two headers */
+	le32_put(cfg + 4, VQ_MAX_SIZE - 2);   /* seg_max: less the two headers */
 	le32_put(cfg + 8, (16u << 20) / 512); /* max_sectors */
 	le32_put(cfg + 12, POOL);	      /* cmd_per_lun */
 	le32_put(cfg + 16, EVENT_LEN);

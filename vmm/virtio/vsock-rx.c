@@ -117,8 +117,8 @@ static enum served read_batch(struct vsock_conn *c, unsigned *packets)
 
 		if (!take(vs, chain))
 			break;
-		n_iov += vring_slice(vring_wr(chain), chain->n_wr, VSH_SIZE, MIN(want, VSOCK_MAX_PKT),
-			iov + n_iov, VSOCK_IOVS - n_iov, &len);
+		n_iov += vring_slice(vring_wr(chain), chain->n_wr, VSH_SIZE,
+			MIN(want, VSOCK_MAX_PKT), iov + n_iov, VSOCK_IOVS - n_iov, &len);
 		if (!len) {
 			virtio_broken(&vs->v, "receive buffer with room for a header only");
 			return SERVED_NO_BUFFER;

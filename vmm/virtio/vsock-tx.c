@@ -113,7 +113,8 @@ static void data(struct vsock_conn *c, const struct vring_chain *chain, uint32_t
 		return;
 	}
 	if (!c->buf_len && len) {
-		n = vring_slice(vring_rd(chain), chain->n_rd, VSH_SIZE, len, iov, VSOCK_IOVS, &covered);
+		n = vring_slice(
+			vring_rd(chain), chain->n_rd, VSH_SIZE, len, iov, VSOCK_IOVS, &covered);
 		sent = c->vs->back->send(c->vs->back_ctx, c->peer, iov, n);
 		if (sent == -EAGAIN) {
 			sent = 0;
