@@ -147,6 +147,25 @@ mount -t virtiofs host /mnt && sums /mnt
     assert sums_said(vm.out) == sums(share)
 
 
+@pytest.mark.parametrize("option, said", [
+    ("blk", "fs or net is needed"),
+    ("fs", "tag= is needed"),
+    ("fs,tag=" + "x" * 37, "more than 36 bytes"),
+    ("fs,tag=x,queues=0", "a number from 1 to"),
+    ("fs,tag=x,mac=02:00:00:00:00:01", "no such setting: mac"),
+    ("net,mac=01:00:00:00:00:01", "not an address of one device"),
+    ("net,mac=02:00:00:00:00", "not an address of one device"),
+    ("net,mtu=70000", "a number from 68 to 65535"),
+    ("net,fd=1", "a number from 3 to"),
+    ("net,fd=5,socket=/x", "not both"),
+    ("net,socket", "socket needs a value"),
+])
+def test_a_device_that_makes_no_sense_is_refused(option, said):
+    r = subprocess.run([f"{ROOT}/build/vmm/wslx-vmm", "--kernel", "/nowhere", "--vhost-user", option], capture_output=True,
+                       timeout=LIMIT, check=False)
+    assert r.returncode == 2 and said in r.stderr.decode(), r.stderr
+
+
 def test_a_server_that_does_not_answer_is_an_error_at_the_start(start, folder):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/mute.sock")
@@ -187,7 +206,10 @@ def pings(out, n):
 
 def test_a_network_of_another_process(start, echo_net):
     _, path = echo_net()
-    vm = start(PING, "--vhost-user", f"net,mac=02:11:22:33:44:55,mtu=1400,socket={path}", modules=NET_MODULES)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)
+        vm = start(PING, "--vhost-user", f"net,mac=02:11:22:33:44:55,mtu=1400,fd={s.fileno()}", modules=NET_MODULES,
+                   fds=[s.fileno()])
     assert vm.wait() == 0, vm.tail()
     assert b"MAC 02:11:22:33:44:55 MTU 1400" in vm.out, vm.tail()
     assert pings(vm.out, 4), vm.tail()
