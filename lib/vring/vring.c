@@ -293,7 +293,6 @@ void vring_push(struct vring *r, const struct vring_chain *c, uint32_t written)
 	le32_put(r->used + off + 4, MIN(written, c->wr_len));
 	wrote(r, r->used_addr + off, USED_ENTRY);
 	r->used_idx++;
-	put_used_idx(r);
 }
 
 void vring_flush(struct vring *r)
@@ -303,6 +302,7 @@ void vring_flush(struct vring *r)
 
 	if (!usable(r) || old == r->used_idx)
 		return;
+	put_used_idx(r);
 	r->signalled = r->used_idx;
 	/* Either the driver sees the new index before it sleeps, or we see that it wants an interrupt. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);

@@ -93,7 +93,7 @@ struct vring {
 	uint8_t *used;
 	uint16_t last_avail; /* next entry of the available ring to take */
 	uint16_t used_idx;   /* next entry of the used ring to fill */
-	uint16_t signalled;  /* used_idx when the driver was last looked at for an interrupt */
+	uint16_t signalled;  /* used_idx as the driver knows it */
 	uint32_t gen;
 	uint32_t inflight; /* popped and not yet pushed or put back */
 };
@@ -126,12 +126,15 @@ int vring_pop_again(struct vring *r, struct vring_chain *c, uint16_t head) MUST_
 void vring_unpop(struct vring *r, const struct vring_chain *c);
 
 /*
- * Returns the request to the driver; the first "written" bytes of its writable part were written. The driver hears of it at
- * vring_flush(). In any order. Ignored when the ring was reset since the pop.
+ * Returns the request to the driver; the first "written" bytes of its writable part were written. The driver sees it from
+ * vring_flush() on. In any order. Ignored when the ring was reset since the pop.
  */
 void vring_push(struct vring *r, const struct vring_chain *c, uint32_t written);
 
-/* Interrupts the driver if it wants to know of what was pushed since the last time. Once after a batch. */
+/*
+ * Shows the driver what was pushed since the last time, all of it at once, and interrupts it if it wants to know. Once after a
+ * batch; what belongs together (a frame in several buffers) is not to be cut by one.
+ */
 void vring_flush(struct vring *r);
 
 /* Is a request waiting? Does not ask for a notification. */

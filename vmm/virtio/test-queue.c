@@ -211,6 +211,29 @@ TEST(unpop_gives_the_same_request_again)
 	fake_done(&f);
 }
 
+/* A frame in several buffers: a driver that polls must not find the first without the others. */
+TEST(what_is_pushed_appears_all_at_once)
+{
+	struct fake f;
+	struct echo *e = start(&f, FAKE_ALL);
+	struct fake_buf b = {fake_alloc(&f, 16), 16, true};
+	struct vq *q = &e->v.q[0];
+	struct vring_chain *second = malloc(sizeof(*second));
+
+	e->hold = true;
+	fake_add(&f, 0, &b, 1, false);
+	fake_add(&f, 0, &b, 1, false);
+	REQUIRE(second && vq_pop(q, &e->c) == 1 && vq_pop(q, second) == 1);
+	vq_push(q, &e->c, 1);
+	vq_push(q, second, 2);
+	CHECK(!fake_used(&f, 0, NULL, NULL));
+	vq_flush(q);
+	CHECK(fake_used(&f, 0, NULL, NULL));
+	CHECK(fake_used(&f, 0, NULL, NULL));
+	free(second);
+	fake_done(&f);
+}
+
 TEST(requests_from_before_a_reset_vanish)
 {
 	struct fake f;

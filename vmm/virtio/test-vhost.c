@@ -291,7 +291,7 @@ TEST(a_server_that_dies_leaves_no_request_behind)
 		ask(&b, i, &out[i]);
 	serve(s, REQUEST);
 	vring_write(&s->c, 0, "answer", 6);
-	vring_push(&s->ring[REQUEST], &s->c, 6); /* and dies before it calls */
+	done(s, REQUEST, 6); /* and dies before anybody looked */
 	{
 		VIRTIO_GUARD(b.f.v);
 		vhost_link_down(b.vh, "test");
@@ -455,8 +455,8 @@ TEST(requests_in_flight_are_saved_and_served_by_another)
 		heads[i] = fake_add(&b.f, NET_RX, &buf, 1, i == 1);
 	fake_notify(&b.f, NET_RX);
 	serve(s, NET_RX);
-	serve(s, NET_RX); /* the second comes back, out of order, but nobody is told */
-	vring_push(&s->ring[NET_RX], &s->c, 50);
+	serve(s, NET_RX);
+	done(s, NET_RX, 50); /* the second comes back, out of order, and nobody looked yet */
 	REQUIRE(vhost_new(&into, b.f.gm, b.loop, &c) == 0);
 	REQUIRE(fake_migrate(&b.f, vhost_dev(into)) == 0);
 	b.vh = into;

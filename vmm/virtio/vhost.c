@@ -375,6 +375,7 @@ static void take_again(struct vhost *vh)
 				shadow_post(q->shadow, c);
 		}
 		q->n_again = 0;
+		vq_flush(&vh->v.q[i]);
 	}
 }
 
