@@ -175,7 +175,7 @@ static int vhost_value(struct opt_vhost *v, const char *key, char *value, struct
 	}
 	if (fs && strcmp(key, "queues") == 0)
 		return number(
-			"vhost-user queues", value, 1, VHOST_MAX_QUEUES - 1, &v->conf.requests, e);
+			"vhost-user queues", value, 1, VHOST_DEV_QUEUES - 1, &v->conf.requests, e);
 	if (!fs && strcmp(key, "mac") == 0)
 		return mac(value, v->conf.mac, e);
 	if (!fs && strcmp(key, "mtu") == 0) {

@@ -60,13 +60,13 @@ static int wait_message(struct link *k, uint64_t deadline)
 	}
 }
 
-static int ask(struct link *k, enum vu_request request, uint64_t *ret)
+static int ask(struct link *k, enum vu_request request, uint64_t deadline, uint64_t *ret)
 {
 	const struct vu_header *h = &k->in.msg.h;
 	int r = vu_send(k->fd, request, 0, NULL, 0, NULL, 0);
 
 	if (r == 0)
-		r = wait_message(k, loop_now() + ANSWER_NS);
+		r = wait_message(k, deadline);
 	if (r == 0 &&
 		(h->request != request || !(h->flags & VU_REPLY) || h->size != sizeof(uint64_t)))
 		r = -EPROTO;
@@ -77,22 +77,22 @@ static int ask(struct link *k, enum vu_request request, uint64_t *ret)
 
 static int negotiate(struct link *k)
 {
-	uint64_t queues = VHOST_MAX_QUEUES, protocol = 0;
-	int r = ask(k, VU_GET_FEATURES, &k->l.features);
+	uint64_t queues = VHOST_DEV_QUEUES, protocol = 0, deadline = loop_now() + ANSWER_NS;
+	int r = ask(k, VU_GET_FEATURES, deadline, &k->l.features);
 
 	k->has_protocol = k->l.features & VU_F_PROTOCOL_FEATURES;
 	if (r == 0 && k->has_protocol) {
-		r = ask(k, VU_GET_PROTOCOL_FEATURES, &protocol);
+		r = ask(k, VU_GET_PROTOCOL_FEATURES, deadline, &protocol);
 		k->protocol = protocol & VU_PROTO_MQ;
 		if (r == 0)
 			r = vu_send(k->fd, VU_SET_PROTOCOL_FEATURES, 0, &k->protocol,
 				sizeof(k->protocol), NULL, 0);
 	}
 	if (r == 0 && (k->protocol & VU_PROTO_MQ))
-		r = ask(k, VU_GET_QUEUE_NUM, &queues);
+		r = ask(k, VU_GET_QUEUE_NUM, deadline, &queues);
 	if (r == 0)
 		r = vu_send(k->fd, VU_SET_OWNER, 0, NULL, 0, NULL, 0);
-	k->l.queues = (unsigned)MIN(queues, (uint64_t)VHOST_MAX_QUEUES);
+	k->l.queues = (unsigned)MIN(queues, (uint64_t)VHOST_DEV_QUEUES);
 	return r;
 }
 
@@ -182,7 +182,7 @@ static int ask_stop(struct link *k)
 {
 	int r = 0;
 
-	for (unsigned i = 0; r == 0 && i < VHOST_MAX_QUEUES; i++)
+	for (unsigned i = 0; r == 0 && i < VHOST_DEV_QUEUES; i++)
 		if (k->running & BIT(i))
 			r = send_state(k, VU_GET_VRING_BASE, i, 0);
 	k->asked = k->running;
@@ -205,7 +205,7 @@ static int take_stopped(struct link *k)
 	const struct vu_msg *m = &k->in.msg;
 
 	if (m->h.request != VU_GET_VRING_BASE || !(m->h.flags & VU_REPLY) ||
-		m->h.size != sizeof(m->p.state) || m->p.state.index >= VHOST_MAX_QUEUES ||
+		m->h.size != sizeof(m->p.state) || m->p.state.index >= VHOST_DEV_QUEUES ||
 		!(k->asked & BIT(m->p.state.index)))
 		return -EPROTO;
 	k->l.base[m->p.state.index] = (uint16_t)m->p.state.num;

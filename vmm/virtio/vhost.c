@@ -37,7 +37,7 @@ struct vhost {
 	struct vhost_config conf;
 	char tag[VHOST_TAG_MAX + 1];
 	struct vhost_shared shared;
-	struct queue q[VHOST_MAX_QUEUES];
+	struct queue q[VHOST_DEV_QUEUES];
 	struct vhost_link *link; /* owned; NULL: no server */
 	enum run run;
 	bool direct;		  /* the server works on the guest's rings */
@@ -199,7 +199,7 @@ static struct vhost_ring ring_for(struct vhost *vh, unsigned i)
 static void start(struct vhost *vh)
 {
 	struct virtio_dev *v = &vh->v;
-	struct vhost_ring rings[VHOST_MAX_QUEUES] = {0};
+	struct vhost_ring rings[VHOST_DEV_QUEUES] = {0};
 	uint64_t features = v->features & vh->link->features;
 
 	if (!vh->direct)
@@ -492,7 +492,7 @@ static void dev_free(struct virtio_dev *v)
 	if (vh->link)
 		vh->link->ops->free(vh->link);
 	loop_src_free(vh->restart);
-	for (unsigned i = 0; i < VHOST_MAX_QUEUES; i++) {
+	for (unsigned i = 0; i < VHOST_DEV_QUEUES; i++) {
 		struct queue *q = &vh->q[i];
 
 		if (q->kick)
@@ -575,7 +575,7 @@ int vhost_new(struct vhost **ret, struct gmem *gm, struct loop *loop, const stru
 
 	if (!vh)
 		return -ENOMEM;
-	if (n > VHOST_MAX_QUEUES || (c->kind == VHOST_FS && !c->requests)) {
+	if (n > VHOST_DEV_QUEUES || (c->kind == VHOST_FS && !c->requests)) {
 		free(vh);
 		return -EINVAL;
 	}

@@ -20,7 +20,7 @@ struct vhost;
 struct vhost_link;
 
 enum vhost_kind { VHOST_FS, VHOST_NET };
-enum { VHOST_TAG_MAX = 36, VHOST_MAX_QUEUES = 8 };
+enum { VHOST_TAG_MAX = 36, VHOST_DEV_QUEUES = 8 };
 
 struct vhost_config {
 	enum vhost_kind kind;
@@ -67,7 +67,7 @@ struct vhost_link {
 	struct vhost *vh;		 /* set when attached */
 	uint64_t features;		 /* what the server can do */
 	unsigned queues;		 /* how many it serves */
-	uint16_t base[VHOST_MAX_QUEUES]; /* where it stopped */
+	uint16_t base[VHOST_DEV_QUEUES]; /* where it stopped */
 };
 
 /*
