@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Root file systems other than ext4: made at import, kept in every other form."""
 import os
+import random
 import signal
 import subprocess
 import time
@@ -106,6 +107,42 @@ def test_compact_gives_space_back(made):
     w.ok("--manage", "deb", "--compact", timeout=60)
     assert os.stat(disk(w)).st_blocks * 512 < full - (70 << 20)
     check(w)
+
+
+SUM = "cd / && find bin etc usr/bin -xdev -type f | sort | xargs sha256sum | sha256sum"
+
+
+@real_only
+@pytest.mark.parametrize("what", ["move", "grow", "shrink", "clone", "compact"])
+def test_killed_in_the_middle_it_still_starts(made, what):
+    """The service dies at any point: while the machine that resizes boots, works or ends, or between the copy and the registry."""
+    w = made
+    if what == "shrink" and w.fs == "xfs":
+        pytest.skip("xfs cannot shrink")
+    before = w.sh(SUM)
+    for i in range(int(os.environ.get("WSLX_TEST_MANAGE_KILLS", "3"))):
+        w.ok("--shutdown", timeout=60)
+        args = {"move": ["--move", w.tmp / f"place-{time.time_ns()}"], "grow": ["--resize", f"{3072 + i}MB"], "shrink": ["--resize", f"{1500 - i}MB"],
+                "clone": ["--clone", "copy"], "compact": ["--compact"]}[what]
+        wait = random.uniform(0, 0.4 if what in ("move", "clone") else 4)
+        print(f"killed after {wait:.3f} s: {args}")
+        w.list()  # the service is there
+        p = w.popen("--manage", "deb", *args)
+        time.sleep(wait)
+        w.kill(w.service_pid(), signal.SIGKILL)
+        p.communicate(timeout=60)
+        wait_for("the machine to end", lambda: not w.vmm_pids(), 20)
+        names = w.list()
+        assert not os.path.isdir(w.data / "pending") or not os.listdir(w.data / "pending")
+        for d in names.values():
+            assert os.listdir(d["dir"]) == [w.fs + ".img"]
+        check(w)
+        assert w.sh(SUM) == before
+        if "copy" in names:
+            assert w.ok("-d", "copy", "--", SUM) == before
+            w.ok("--unregister", "copy", timeout=60)
+        stop(w)
+    w.ok("--manage", "deb", "--resize", "3GB", timeout=120)
 
 
 @real_only
