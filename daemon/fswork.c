@@ -160,6 +160,7 @@ static int start_vm(struct fswork *f, struct err *e)
 		.runtime_dir = f->s->runtime_dir,
 		.data_dir = f->s->data_dir,
 		.owner = FSWORK_OWNER,
+		.bound = true,
 		.set = &f->set,
 		.ops = &vm_ops,
 		.ctx = f};

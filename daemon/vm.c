@@ -371,6 +371,7 @@ static int spawn(struct vm *vm, const struct vm_plan *plan, struct err *e)
 		.std = {-1, log, log},
 		.keep = -1,
 		.detach = true,
+		.bound = vm->env.bound,
 		.gated = true,
 		.ret_gate = &gate};
 	vm->pid = proc_start(&s, e);

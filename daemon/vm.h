@@ -33,6 +33,7 @@ struct vm_env {
 	const char *runtime_dir, *data_dir; /* borrowed */
 	const struct settings *set;	    /* borrowed; of this VM */
 	const char *owner;		    /* borrowed; the distribution it is for, "": shared */
+	bool bound; /* ends with this process, and is not for the next one to go on with */
 	const struct vm_ops *ops;
 	void *ctx;
 };
