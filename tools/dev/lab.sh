@@ -16,10 +16,15 @@ make_lab_root()
 		{ cat "$2/log"; return 1; }
 }
 
-# lab_run [LAB OPTION...] [-- COMMAND ARG...]
+# lab_run [--bench] [LAB OPTION...] [-- COMMAND ARG...]: --bench: with what benchmarks compare with.
 lab_run()
 {
-	local kernel image initramfs tar root
+	local kernel image initramfs tar root recipe=lab
+
+	if [[ ${1:-} = --bench ]]; then
+		recipe=lab-bench
+		shift
+	fi
 
 	kernel=$("$ROOT/kernel/fetch")
 	# Unpacked if it is at hand: the emulated machine takes seconds to unpack it itself.
@@ -27,7 +32,7 @@ lab_run()
 	[[ -e $image ]] || image=$kernel/vmlinuz
 	initramfs=$(cached "labinit-${kernel##*/}-$(key "$ROOT"/tests/lab/{init,modules} "$ROOT/tools/mkinitramfs" /bin/busybox)" \
 		make_lab_initramfs "$kernel")
-	tar=$(rootfs_tar lab)
+	tar=$(rootfs_tar "$recipe")
 	root=$(dirname "${tar#"$CACHE"/root-}")
 	root=$(cached "labroot-${root#lab-}" make_lab_root "$tar")
 	"$ROOT/tests/lab/lab" --kernel "$image" --initramfs "$initramfs/initramfs" \

@@ -79,7 +79,10 @@ make_rootfs_tar()
 rootfs_tar()
 {
 	local recipe=$ROOT/tools/dev/rootfs/$1 dir
+	local files=("$recipe")
 
-	dir=$(cached "root-$1-$(apt_codename)-$(key "$recipe")" make_rootfs_tar "$recipe") || return
+	# It begins with another one.
+	[[ $1 != *-bench ]] || files+=("${recipe%-bench}")
+	dir=$(cached "root-$1-$(apt_codename)-$(key "${files[@]}")" make_rootfs_tar "$recipe") || return
 	printf '%s\n' "$dir/root.tar"
 }
