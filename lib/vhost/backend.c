@@ -212,6 +212,12 @@ static int get_config(struct vhost_backend *b)
 	return reply(b, c, head + c->size);
 }
 
+/* What a driver writes into a configuration space that it may only read has no effect (virtio 1.2 §2.5). */
+static int set_config(struct vhost_backend *b)
+{
+	return b->in.msg.p.config.size <= VU_CONFIG_MAX ? 0 : -EINVAL;
+}
+
 static int set_channel(struct vhost_backend *b)
 {
 	if (b->in.nfds != 1)
@@ -263,6 +269,7 @@ static const struct rule {
 	[VU_SET_VRING_ENABLE] = {vring_state, 8},
 	[VU_SET_BACKEND_REQ_FD] = {set_channel},
 	[VU_GET_CONFIG] = {get_config, 0, true},
+	[VU_SET_CONFIG] = {set_config, VU_CONFIG_HEAD},
 	[VU_RESET_DEVICE] = {reset_device},
 	[VU_ADD_MEM_REG] = {add_mem_reg, sizeof(struct vu_mem_reg)},
 	[VU_REM_MEM_REG] = {rem_mem_reg, sizeof(struct vu_mem_reg)},

@@ -282,6 +282,8 @@ TEST(configuration_is_told)
 	CHECK_EQ(m.h.size, VU_CONFIG_HEAD + 20);
 	CHECK_EQ(m.p.config.data[0], 3);
 	CHECK_EQ(m.p.config.data[19], 22);
+	front_send(&s->f, VU_SET_CONFIG, VU_NEED_REPLY, &c, VU_CONFIG_HEAD + c.size, NULL, 0);
+	CHECK(front_answer(&s->f, &m) && m.p.u64 == 0);
 	c.size = 4096;
 	front_send(&s->f, VU_GET_CONFIG, 0, &c, VU_CONFIG_HEAD, NULL, 0);
 	REQUIRE(front_answer(&s->f, &m));
