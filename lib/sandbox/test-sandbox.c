@@ -151,6 +151,80 @@ TEST(exporter_forbidden)
 	CHECK_EQ(confined(&sandbox_exporter, try_exec), KILLED + SIGSYS);
 }
 
+/* A file server: what is in its folder it can open and change, by descriptor and through /proc; nothing else. */
+static int tree = -1;
+
+static int fsd_outside(void)
+{
+	static const char *const paths[] = {"/etc/passwd", "/proc/self/environ", "/dev/null"};
+	char up[64];
+
+	for (unsigned i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+		if (open(paths[i], O_RDONLY) >= 0 || errno != EACCES)
+			return 0;
+	if (openat(tree, "../canary", O_RDWR) >= 0 || openat(tree, "link", O_RDWR) >= 0)
+		return 0;
+	snprintf(up, sizeof(up), "/proc/self/fd/%d/../canary", tree);
+	if (open(up, O_RDONLY) >= 0 || mkdirat(tree, "../made", 0700) == 0 ||
+		syscall(SYS_renameat2, tree, "f", tree, "../f", 0) == 0 ||
+		unlinkat(tree, "../canary", 0) == 0)
+		return 0;
+	return 1;
+}
+
+static int fsd_inside(void)
+{
+	char path[64];
+	int fd = openat(tree, "f", O_PATH);
+
+	if (fd < 0 || mkdirat(tree, "d", 0700) < 0 ||
+		syscall(SYS_renameat2, tree, "f", tree, "d/f", 0) < 0)
+		return 1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	fd = open(path, O_RDWR);
+	return fd >= 0 && write(fd, "x", 1) == 1 ? 0 : 1;
+}
+
+TEST(fsd_sees_its_folder_and_nothing_else)
+{
+	char top[] = "/tmp/wslx-sandbox.XXXXXX";
+	struct sandbox_grants grants = {.trees = &tree, .n_trees = 1};
+	int t;
+
+	REQUIRE(mkdtemp(top));
+	t = open(top, O_RDONLY | O_DIRECTORY);
+	REQUIRE(t >= 0 && mkdirat(t, "in", 0700) == 0);
+	tree = openat(t, "in", O_PATH | O_DIRECTORY);
+	close(openat(t, "canary", O_CREAT | O_RDWR, 0600));
+	close(openat(tree, "f", O_CREAT | O_RDWR, 0600));
+	CHECK(symlinkat("../canary", tree, "link") == 0);
+	for (unsigned i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++) {
+		/* metadata of any path can be asked for; Landlock has no say in that */
+		if (forbidden[i].fn == try_stat)
+			continue;
+		int r = confined(&sandbox_fsd, forbidden[i].fn);
+
+		if (r != 1 && r != KILLED + SIGSYS) {
+			printf("# fsd: %s: ended with %d\n", forbidden[i].name, r);
+			test_failed_checks++;
+		}
+	}
+	opts.grants = &grants;
+	CHECK_EQ(confined(&sandbox_fsd, fsd_outside), 1);
+	CHECK_EQ(confined(&sandbox_fsd, fsd_inside), 0);
+	opts.grants = NULL;
+	CHECK(faccessat(t, "canary", F_OK, 0) == 0 && faccessat(t, "made", F_OK, 0) < 0);
+	unlinkat(tree, "d/f", 0);
+	unlinkat(tree, "d", AT_REMOVEDIR);
+	unlinkat(tree, "f", 0);
+	unlinkat(tree, "link", 0);
+	unlinkat(t, "in", AT_REMOVEDIR);
+	unlinkat(t, "canary", 0);
+	close(tree);
+	close(t);
+	rmdir(top);
+}
+
 /* Without the sandbox these calls work (as far as a process may): the tests above do not pass for another reason. */
 TEST(not_forbidden_outside)
 {

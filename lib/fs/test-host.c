@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT */
+/* The host back end by itself: what a peer cannot reach, what it keeps, what happens when the host changes things. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include "lib/base/attr.h"
+#include "lib/base/test.h"
+#include "lib/fs/host.h"
+
+static char top[64];
+static int out = -1, in = -1; /* the canary's folder, and the share in it */
+static struct fs *fs;
+static const struct fs_cred cred;
+
+static void put(int dir, const char *name, const char *text)
+{
+	int fd = openat(dir, name, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0600);
+
+	CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+	close(fd);
+}
+
+static void set_up(const struct fs_share_opts *opts)
+{
+	strcpy(top, "/tmp/wslx-fs.XXXXXX");
+	if (!mkdtemp(top))
+		abort();
+	out = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	put(out, "canary", "secret");
+	mkdirat(out, "share", 0755);
+	in = openat(out, "share", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (in < 0 || fs_host_new(&fs, in, opts, NULL) < 0)
+		abort();
+}
+
+static void tear_down(void)
+{
+	char cmd[96];
+
+	fs->ops->free(fs);
+	close(in);
+	close(out);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", top);
+	CHECK_EQ(system(cmd), 0);
+}
+
+static int lookup(struct fs_node *dir, const char *name, struct fs_entry *e)
+{
+	return fs->ops->lookup(fs, &cred, dir, name, e);
+}
+
+/* 0 and the file's text, or an error. */
+static int text_of(struct fs_node *n, char *buf, size_t cap)
+{
+	struct fs_handle *h;
+	int r = fs->ops->open(fs, &cred, n, O_RDONLY, &h);
+	struct iovec iov = {buf, cap - 1};
+	ssize_t len;
+
+	if (r < 0)
+		return r;
+	len = fs->ops->read(fs, h, &iov, 1, 0, 0);
+	fs->ops->close(fs, h);
+	buf[MAX(len, 0)] = '\0';
+	return len < 0 ? (int)len : 0;
+}
+
+TEST(names_that_are_not_one_component_are_refused)
+{
+	static const char *const names[] = {
+		"", ".", "..", "a/b", "/", "/etc/passwd", "../canary", "a/"};
+	struct fs_entry e;
+	char longest[257];
+
+	set_up(NULL);
+	struct fs_node *root = fs->ops->root(fs);
+	for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
+		CHECK_EQ(lookup(root, names[i], &e), -EINVAL);
+		CHECK_EQ(fs->ops->mkdir(fs, &cred, root, names[i], 0700, &e), -EINVAL);
+		CHECK_EQ(fs->ops->unlink(fs, &cred, root, names[i]), -EINVAL);
+		CHECK_EQ(fs->ops->symlink(fs, &cred, root, names[i], "x", &e), -EINVAL);
+		CHECK_EQ(fs->ops->rename(fs, &cred, root, names[i], root, "x", 0), -EINVAL);
+	}
+	memset(longest, 'x', 256);
+	longest[256] = '\0';
+	CHECK_EQ(lookup(root, longest, &e), -ENAMETOOLONG);
+	tear_down();
+}
+
+TEST(links_lead_nowhere)
+{
+	struct fs_entry up, abs, dir, e;
+	struct fs_handle *h;
+	char text[16];
+
+	set_up(NULL);
+	struct fs_node *root = fs->ops->root(fs);
+	CHECK(symlinkat("../canary", in, "up") == 0 && symlinkat("/etc/passwd", in, "abs") == 0 &&
+		symlinkat("..", in, "dir") == 0);
+	REQUIRE(lookup(root, "up", &up) == 0 && lookup(root, "abs", &abs) == 0 &&
+		lookup(root, "dir", &dir) == 0);
+	CHECK(S_ISLNK(up.attr.mode));
+	CHECK_EQ(fs->ops->open(fs, &cred, up.node, O_RDONLY, &h), -EACCES);
+	CHECK_EQ(fs->ops->open(fs, &cred, abs.node, O_RDWR | O_TRUNC, &h), -EACCES);
+	CHECK_EQ(fs->ops->opendir(fs, &cred, dir.node, &h), -ENOTDIR);
+	CHECK_EQ(lookup(dir.node, "canary", &e), -ENOTDIR);
+	CHECK_EQ(fs->ops->create(fs, &cred, root, "up", 0600, O_RDWR | O_TRUNC, &e, &h), -EEXIST);
+	CHECK_EQ(fs->ops->readlink(fs, up.node, text, sizeof(text)), 9);
+	const struct fs_attr a = {.size = 0, .mode = 0777};
+	CHECK(fs->ops->setattr(fs, &cred, up.node, NULL, FS_SET_SIZE, &a, NULL) < 0);
+	CHECK(fs->ops->setattr(fs, &cred, up.node, NULL, FS_SET_MODE, &a, NULL) < 0);
+	struct stat st;
+	CHECK(fstatat(out, "canary", &st, 0) == 0 && st.st_size == 6 &&
+		(st.st_mode & 0777) == 0600);
+	tear_down();
+}
+
+TEST(a_file_that_becomes_a_link_is_not_followed)
+{
+	struct fs_entry e;
+	char text[16];
+
+	set_up(NULL);
+	put(in, "f", "mine");
+	REQUIRE(lookup(fs->ops->root(fs), "f", &e) == 0);
+	unlinkat(in, "f", 0);
+	CHECK(symlinkat("../canary", in, "f") == 0);
+	CHECK_EQ(text_of(e.node, text, sizeof(text)), -ESTALE);
+	const struct fs_attr a = {.mode = 0777};
+	CHECK_EQ(fs->ops->setattr(fs, &cred, e.node, NULL, FS_SET_MODE, &a, NULL), -ESTALE);
+	tear_down();
+}
+
+TEST(one_file_has_one_node)
+{
+	struct fs_entry a, b;
+
+	set_up(NULL);
+	struct fs_node *root = fs->ops->root(fs);
+	put(in, "a", "1");
+	CHECK(linkat(in, "a", in, "b", 0) == 0);
+	REQUIRE(lookup(root, "a", &a) == 0 && lookup(root, "b", &b) == 0);
+	CHECK(a.node == b.node && fs->ops->id(a.node) != fs->ops->id(root));
+	/* known twice: the first forget leaves it, the second does not, and too many are as good */
+	uint64_t id = fs->ops->id(a.node);
+	struct fs_node *n = fs->ops->get(fs, id);
+	REQUIRE(n == a.node);
+	fs->ops->forget(fs, n, 1);
+	fs->ops->put(fs, n);
+	n = fs->ops->get(fs, id);
+	REQUIRE(n);
+	fs->ops->forget(fs, n, 100);
+	fs->ops->put(fs, n);
+	CHECK(!fs->ops->get(fs, id));
+	CHECK(!fs->ops->get(fs, UINT64_MAX) && !fs->ops->get(fs, 0) && fs->ops->get(fs, 1) == root);
+	fs->ops->put(fs, root);
+	tear_down();
+}
+
+TEST(what_the_host_moves_is_found_again_by_name)
+{
+	struct fs_entry e, f;
+	char text[16];
+
+	set_up(NULL);
+	struct fs_node *root = fs->ops->root(fs);
+	put(in, "a", "one");
+	REQUIRE(lookup(root, "a", &e) == 0);
+	CHECK(renameat(in, "a", in, "b") == 0);
+	CHECK_EQ(text_of(e.node, text, sizeof(text)), -ESTALE);
+	REQUIRE(lookup(root, "b", &f) == 0);
+	CHECK(e.node == f.node);
+	CHECK_EQ(text_of(e.node, text, sizeof(text)), 0);
+	CHECK_STR(text, "one");
+	/* replaced, as editors do: another file */
+	put(in, "new", "two");
+	CHECK(renameat(in, "new", in, "b") == 0);
+	REQUIRE(lookup(root, "b", &f) == 0);
+	CHECK(e.node != f.node);
+	CHECK_EQ(text_of(f.node, text, sizeof(text)), 0);
+	CHECK_STR(text, "two");
+	tear_down();
+}
+
+TEST(folders_that_the_host_moves_into_one_another)
+{
+	struct fs_entry x, y, y2, x2;
+
+	set_up(NULL);
+	struct fs_node *root = fs->ops->root(fs);
+	mkdirat(in, "x", 0700);
+	mkdirat(in, "x/y", 0700);
+	REQUIRE(lookup(root, "x", &x) == 0 && lookup(x.node, "y", &y) == 0);
+	CHECK(renameat(in, "x/y", in, "y") == 0 && renameat(in, "x", in, "y/x") == 0);
+	REQUIRE(lookup(root, "y", &y2) == 0 && lookup(y2.node, "x", &x2) == 0);
+	CHECK(y.node == y2.node && x.node == x2.node);
+	fs->ops->forget_all(fs);
+	CHECK(!fs->ops->get(fs, 2));
+	tear_down();
+}
+
+TEST(many_folders_with_few_descriptors)
+{
+	const struct rlimit few = {300, 300};
+	enum { N = 1000 };
+	static struct fs_entry d[N], f;
+	char name[16];
+	int bad = 0, open_fds = 0;
+
+	/* the back end takes what it may have: only the hard limit holds it back */
+	pid_t pid = fork();
+	if (pid == 0) {
+		setrlimit(RLIMIT_NOFILE, &few);
+		set_up(NULL);
+		for (int i = 0; i < N; i++) {
+			snprintf(name, sizeof(name), "d%d", i);
+			mkdirat(in, name, 0700);
+			bad += lookup(fs->ops->root(fs), name, &d[i]) != 0;
+			bad += fs->ops->mkdir(fs, &cred, d[i].node, "sub", 0700, &f) != 0;
+		}
+		for (int i = 0; i < N; i++)
+			bad += lookup(d[i].node, "sub", &f) != 0;
+		DIR *p = opendir("/proc/self/fd");
+		while (readdir(p))
+			open_fds++;
+		closedir(p);
+		tear_down();
+		_exit(bad != 0 || open_fds > 200);
+	}
+	int status = -1;
+	waitpid(pid, &status, 0);
+	CHECK_EQ(status, 0);
+}
+
+static atomic_bool stop;
+
+/* A hostile peer's other half: the name is now a file, now a link out, now a folder. */
+static void *flip(void *arg)
+{
+	while (!stop) {
+		unlinkat(in, "f", 0);
+		(void)!symlinkat("../canary", in, "f");
+		unlinkat(in, "f", 0);
+		(void)!symlinkat("..", in, "d");
+		close(openat(in, "f", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+		unlinkat(in, "d", 0);
+		mkdirat(in, "d", 0700);
+		unlinkat(in, "d", AT_REMOVEDIR);
+	}
+	return NULL;
+}
+
+TEST(links_raced_against_opens_never_lead_out)
+{
+	struct timespec t0, t;
+	struct fs_handle *h;
+	struct fs_entry e;
+	char text[16];
+	pthread_t thread;
+	unsigned tries = 0;
+
+	set_up(NULL);
+	struct fs_node *root = fs->ops->root(fs);
+	stop = false;
+	REQUIRE(pthread_create(&thread, NULL, flip, NULL) == 0);
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	do {
+		const struct fs_attr a = {.size = 0, .mode = 0777};
+
+		tries++;
+		if (lookup(root, "f", &e) == 0) {
+			if (text_of(e.node, text, sizeof(text)) == 0)
+				CHECK(strcmp(text, "secret") != 0);
+			fs->ops->setattr(
+				fs, &cred, e.node, NULL, FS_SET_SIZE | FS_SET_MODE, &a, NULL);
+			fs->ops->forget(fs, e.node, 1);
+		}
+		if (fs->ops->create(fs, &cred, root, "f", 0600, O_RDWR | O_TRUNC, &e, &h) == 0) {
+			struct iovec iov = {text, 1};
+
+			fs->ops->write(fs, h, &iov, 1, 0, 0);
+			fs->ops->close(fs, h);
+			fs->ops->forget(fs, e.node, 1);
+		}
+		if (lookup(root, "d", &e) == 0) {
+			struct fs_entry c;
+
+			CHECK(lookup(e.node, "canary", &c) < 0);
+			fs->ops->forget(fs, e.node, 1);
+		}
+		clock_gettime(CLOCK_MONOTONIC, &t);
+	} while (t.tv_sec - t0.tv_sec <
+		 (getenv("WSLX_TEST_RACE_S") ? atoi(getenv("WSLX_TEST_RACE_S")) : 3));
+	stop = true;
+	pthread_join(thread, NULL);
+	CHECK(tries > 10);
+	struct stat st;
+	CHECK(fstatat(out, "canary", &st, 0) == 0 && st.st_size == 6 &&
+		(st.st_mode & 0777) == 0600);
+	tear_down();
+}
+
+TEST(views_have_options_of_their_own)
+{
+	struct fs_entry host, view, f, g;
+	struct fs *set;
+	struct fs_share_opts ro = {.fmask = 0111};
+
+	set_up(NULL);
+	put(in, "f", "1");
+	fchmodat(in, "f", 0777, 0);
+	REQUIRE(fs_host_new_set(&set, NULL) == 0);
+	int fd = openat(out, "share", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	REQUIRE(fs_host_add(set, "host", fd, &ro, NULL) == 0);
+	struct fs_node *root = set->ops->root(set);
+	CHECK_EQ(set->ops->lookup(set, &cred, root, "nothing", &f), -ENOENT);
+	CHECK_EQ(set->ops->lookup(set, &cred, root, "host:colour=red", &f), -ENOENT);
+	REQUIRE(set->ops->lookup(set, &cred, root, "host", &host) == 0);
+	REQUIRE(set->ops->lookup(set, &cred, root, "host:ro,uid=77,gid=78,umask=022", &view) == 0);
+	CHECK(host.attr.flags & FS_ATTR_SUBMOUNT);
+	REQUIRE(set->ops->lookup(set, &cred, host.node, "f", &f) == 0);
+	REQUIRE(set->ops->lookup(set, &cred, view.node, "f", &g) == 0);
+	CHECK(f.node != g.node);
+	CHECK_EQ(f.attr.mode & 0777, 0666);
+	CHECK_EQ(g.attr.mode & 0777, 0644);
+	CHECK_EQ(g.attr.uid, 77);
+	CHECK_EQ(f.attr.uid, geteuid());
+	CHECK_EQ(set->ops->unlink(set, &cred, view.node, "f"), -EROFS);
+	CHECK_EQ(set->ops->rename(set, &cred, view.node, "f", host.node, "g", 0), -EXDEV);
+	CHECK_EQ(set->ops->mkdir(set, &cred, root, "x", 0700, &f), -EROFS);
+	/* no view has more than its share */
+	for (int i = 0; i < 200; i++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "host:uid=%d", i);
+		set->ops->lookup(set, &cred, root, name, &f);
+	}
+	CHECK_EQ(set->ops->lookup(set, &cred, root, "host:uid=4000", &f), -ENOENT);
+	set->ops->free(set);
+	tear_down();
+}
+
+TEST_MAIN()
