@@ -5,7 +5,7 @@ import pathlib
 import signal
 
 import pytest
-from conftest import real_only, wait_for
+from conftest import end, real_only, rootfs, wait_for, world
 
 pytestmark = real_only
 
@@ -126,3 +126,28 @@ def test_two_distributions_see_the_same_files(fresh, tmp_path):
     assert fresh.sh(f"cat {there}/g") == "3\n"
     sleeper.kill()
     sleeper.wait()
+
+
+@pytest.fixture(scope="module")
+def work():
+    """A distribution with Python."""
+    w = world()
+    try:
+        w.import_deb(archive=rootfs("WSLX_TEST_WORK_ROOTFS"))
+        yield w
+    finally:
+        end(w, False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files of other users need root")
+def test_what_posix_promises(work, tmp_path):
+    """As root on the host, with real owners; without root, tests/fs has the squashed ones."""
+    tests = pathlib.Path(__file__).resolve().parents[1] / "fs"
+    p = work.run("-d", "deb", "-u", "root", "--", f"WSLX_ONLY_USER_XATTRS=1 python3 /mnt/host{tests}/posix.py /mnt/host{tmp_path}", timeout=200)
+    bad = [line for line in p.stdout.splitlines() if not line.startswith("ok ")]
+    assert p.returncode == 0 and len(bad) == 1, (bad, p.stderr)
+
+
+def test_random_load_is_as_a_model_says(work, tmp_path):
+    tests = pathlib.Path(__file__).resolve().parents[1] / "fs"
+    assert "no difference" in work.ok("-d", "deb", "--", f"python3 /mnt/host{tests}/fsx.py /mnt/host{tmp_path} 600 5", timeout=200)
