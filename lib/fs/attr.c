@@ -92,6 +92,9 @@ int host_getattr(struct fs *fs, const struct fs_cred *c, struct fs_node *n, stru
 	bool meta;
 	int r;
 
+	/* whatever file the peer says it is of */
+	if (hd)
+		n = hd->node;
 	if (!n->share) {
 		set_attr(to_host(fs), ret);
 		return 0;
@@ -209,6 +212,8 @@ int host_setattr(struct fs *fs, const struct fs_cred *c, struct fs_node *n, stru
 	struct host *h = to_host(fs);
 	int r = 0;
 
+	if (hd)
+		n = hd->node;
 	if (!n->share || n->share->o.read_only)
 		return -EROFS;
 	if (set & FS_SET_SIZE)

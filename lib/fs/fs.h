@@ -113,7 +113,7 @@ struct fs_ops {
 	/* The peers are gone with all they knew; handles are closed. */
 	void (*forget_all)(struct fs *fs);
 
-	/* h may be NULL; with it, what it was opened for counts (a file that has no name any more, rights). */
+	/* h may be NULL; with it n is not looked at, and what it was opened for counts (a file that has no name any more, rights). */
 	int (*getattr)(struct fs *fs, const struct fs_cred *c, struct fs_node *n,
 		struct fs_handle *h, struct fs_attr *ret);
 	/* set: enum fs_set; of a those fields. ret may be NULL. */

@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-enum { MAX_SEGMENTS = MAX_PAGES + 16 };
+enum { MAX_SEGMENTS = MAX_PAGES + 16, SMALL_COPY = 128 << 10 };
 
 /* What the kernel may do with its cache of this file. */
 static uint32_t cache_flags(struct req *r, struct fs_handle *h)
@@ -269,6 +269,15 @@ ssize_t fuse_lseek(struct req *r)
 	return reply(r, &out, sizeof(out));
 }
 
+/* Programs ask for as much as there can be; a small file is copied in less time than it takes to wake a thread. */
+static bool is_small(struct req *r, struct fs_handle *h, uint64_t off, uint64_t len)
+{
+	struct fs_attr a;
+
+	return len <= SMALL_COPY || (r->s->fs->ops->getattr(r->s->fs, &r->cred, NULL, h, &a) == 0 &&
+					    (a.size <= off || a.size - off <= SMALL_COPY));
+}
+
 ssize_t fuse_copy_range(struct req *r)
 {
 	struct fuse_server *s = r->s;
@@ -280,7 +289,9 @@ ssize_t fuse_copy_range(struct req *r)
 		return -EINVAL;
 	from = files_get(s, in->fh_in, false);
 	to = files_get(s, in->fh_out, false);
-	if (from && to)
+	if (from && to && r->no_wait && !is_small(r, from, in->off_in, in->len))
+		n = AGAIN;
+	else if (from && to)
 		n = s->fs->ops->copy_range(s->fs, from, in->off_in, to, in->off_out, in->len);
 	if (from)
 		files_put(s, in->fh_in);

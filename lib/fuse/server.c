@@ -235,9 +235,9 @@ static const struct {
 	[FUSE_GETXATTR] = {fuse_getxattr, true},
 	[FUSE_LISTXATTR] = {fuse_listxattr, true},
 	[FUSE_REMOVEXATTR] = {fuse_removexattr, true},
-	[FUSE_FALLOCATE] = {fuse_fallocate, .waits = true},
+	[FUSE_FALLOCATE] = {fuse_fallocate},
 	[FUSE_LSEEK] = {fuse_lseek},
-	[FUSE_COPY_FILE_RANGE] = {fuse_copy_range, .waits = true},
+	[FUSE_COPY_FILE_RANGE] = {fuse_copy_range},
 	[FUSE_INIT] = {init},
 	[FUSE_DESTROY] = {destroy},
 };
