@@ -80,7 +80,8 @@ static int open_disk(const char *path, struct err *e)
 		return err_sys(e, -errno, "%s", path);
 	if (S_ISDIR(st.st_mode))
 		return err_set(e, -EISDIR,
-			"%s is a folder; disks can be mounted, folders of the host not yet", path);
+			"%s is a folder; distributions see it below /mnt/host, and mount -t drvfs there puts it elsewhere",
+			path);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return err_set(e, -EINVAL, "%s is neither a file nor a block device", path);
 	if (S_ISBLK(st.st_mode))
