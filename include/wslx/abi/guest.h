@@ -219,7 +219,7 @@ enum wslx_tag {
 	WSLX_A_WSL_COMPAT = 66,	  /* u32: 1: the distribution is to look like one of WSL's */
 	WSLX_A_HOST_ROOT = 67,	  /* bytes: where the host sees the distribution's files */
 	WSLX_A_VM = 68,		  /* bytes: the virtual machine's id */
-	WSLX_A_HOST_FILES = 70,	  /* u32: 1: the host's files can be mounted (virtio-fs, tag wslx) */
+	WSLX_A_HOST_FILES = 70, /* u32: 1: the host's files can be mounted (virtio-fs, tag wslx) */
 };
 
 enum wslx_cap { WSLX_CAP_EXEC = 1 };
