@@ -93,6 +93,8 @@ int sandbox_landlock(const struct sandbox_profile *p, const struct sandbox_grant
 	rs = (struct ruleset){BIT(abis[i].fs) - 1, BIT(abis[i].net) - 1, BIT(abis[i].scoped) - 1};
 	if (p->signals)
 		rs.scoped &= ~(uint64_t)SCOPE_SIGNAL;
+	if (p->tcp)
+		rs.net = 0;
 	cleanup_close int fd = syscall(CREATE_RULESET, &rs, (size_t)abis[i].size, 0);
 	if (fd < 0)
 		return err_sys(e, -errno, "make a Landlock ruleset");

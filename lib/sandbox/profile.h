@@ -31,6 +31,7 @@ struct sandbox_profile {
 	const struct sandbox_rule *rules;
 	/* Landlock would forbid signals to processes started before; the rules see to it which ones there can be. */
 	bool signals;
+	bool tcp; /* Landlock leaves TCP alone */
 	/* What is not listed fails with EPERM: another's program, of whatever version, may try this and that. */
 	bool fails;
 	/* Capabilities, a bit each, that it keeps if it has them. */

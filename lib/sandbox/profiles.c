@@ -332,3 +332,39 @@ const struct sandbox_profile sandbox_fsd = {.name = "fsd",
 	.rules = fsd_rules,
 	.caps = CAP(CHOWN) | CAP(DAC_OVERRIDE) | CAP(FOWNER) | CAP(FSETID) | CAP(SETUID) |
 		CAP(SETGID) | CAP(MKNOD) | CAP(SETFCAP)};
+/* A program on the loop that has connections to the internet. */
+#define NETWORK                                                                                    \
+	NO_PATHS, MEMORY_AND_TIME, ALLOW("read"), ALLOW("write"), ALLOW("readv"), ALLOW("writev"), \
+		ALLOW("close"), ALLOW("fcntl"), ALLOW("lseek"), /* the guest's memory */           \
+		IF_MASKED("mmap", 2, PROT_EXEC, 0),                                                \
+		IF_MASKED("mprotect", 2, PROT_EXEC, 0), /* the event loop */                       \
+		ALLOW("epoll_create1"), ALLOW("epoll_ctl"), ALLOW("epoll_wait"),                   \
+		ALLOW("epoll_pwait"), ALLOW("eventfd2"), ALLOW("timerfd_create"),                  \
+		ALLOW("timerfd_settime"),                                                          \
+		ALLOW("poll"), /* the internet; sockets of other kinds only as they come to us */  \
+		IF_EQUAL("socket", 0, AF_INET), IF_EQUAL("socket", 0, AF_INET6),                   \
+		FAIL("socketpair", EPERM), ALLOW("connect"), ALLOW("bind"), ALLOW("listen"),       \
+		ALLOW("accept"), ALLOW("accept4"), ALLOW("shutdown"), ALLOW("sendmsg"),            \
+		ALLOW("recvmsg"), ALLOW("sendto"), ALLOW("recvfrom"), ALLOW("getsockopt"),         \
+		ALLOW("setsockopt"), ALLOW("getsockname"), ALLOW("getpeername"), ALLOW("dup"),     \
+		ALLOW("uname"), ALLOW("getuid"), ALLOW("geteuid"), ALLOW("getgid"),                \
+		ALLOW("getegid"), IF_EQUAL("ioctl", 1, FIONREAD), IF_EQUAL("ioctl", 1, FIONBIO),   \
+		IF_EQUAL("ioctl", 1, TCGETS), FAIL("sysinfo", ENOSYS),                             \
+		FAIL("sched_getaffinity", ENOSYS), FAIL("prlimit64", EPERM)
+
+static const struct sandbox_rule netd_rules[] = {
+	NETWORK,
+	{0},
+};
+
+const struct sandbox_profile sandbox_netd = {.name = "netd", .rules = netd_rules, .tcp = true};
+
+static const struct sandbox_rule forward_rules[] = {
+	NETWORK,
+	/* the machine's vsock socket */
+	IF_EQUAL("socket", 0, AF_UNIX),
+	{0},
+};
+
+const struct sandbox_profile sandbox_forward = {
+	.name = "forward", .rules = forward_rules, .tcp = true};

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A virtio network device (virtio 1.2 §5.1) behind vhost-user: one pair of queues, buffers that may be merged, checksums
+ * left out in both directions. What the guest sends and how it lays out its buffers is checked here.
+ */
+#ifndef WSLX_NETD_DEVICE_H
+#define WSLX_NETD_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "lib/base/err.h"
+#include "lib/base/loop.h"
+
+struct device;
+
+struct device_ops {
+	/* A frame from the guest, which may be changed. */
+	void (*input)(void *ctx, uint8_t *frame, size_t len);
+	/* No more of them for now. */
+	void (*settled)(void *ctx);
+	/* The guest takes no frames, and those that wait for it become many; or there is room again. */
+	void (*congested)(void *ctx, bool yes);
+	/* The monitor is gone, or broke the protocol: device_free() is all that can be done. */
+	void (*closed)(void *ctx, int error);
+};
+
+struct device_config {
+	uint8_t mac[6];
+	uint16_t mtu;
+};
+
+struct device_counters {
+	uint64_t rx_frames, rx_bytes; /* as the guest sees it */
+	uint64_t tx_frames, tx_bytes;
+	uint64_t dropped, bad;
+};
+
+/* fd: connected to the monitor, taken over, also on failure. */
+int device_new(struct device **ret, struct loop *l, int fd, const struct device_config *cfg,
+	const struct device_ops *ops, void *ctx, struct err *e);
+struct device *device_free(struct device *d);
+
+/* A frame for the guest. One that finds no room is dropped, as on any network. */
+void device_send(struct device *d, const uint8_t *frame, size_t len);
+const struct device_counters *device_counters(const struct device *d);
+
+#endif

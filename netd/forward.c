@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd/forward.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <limits.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+#include "lib/base/io.h"
+#include "lib/session/join.h"
+#include "netd/forward-udp.h"
+
+enum { MAX_LISTENERS = 1024, MAX_CONNECTIONS = 8192, BACKLOG = 1024 };
+
+/* A port of this host. */
+struct port {
+	struct port *next;
+	struct forwards *f;
+	char listen[FORWARD_TEXT], to[FORWARD_TEXT];
+	uint32_t vsock_port;
+	bool added;
+	int fd; /* negative: udp has it */
+	struct loop_src *src;
+	struct udp_port *udp;
+	uint64_t count; /* connections so far */
+};
+
+/* A connection: first dialled, then joined. */
+struct through {
+	struct through *next, **at;
+	struct forwards *f;
+	int client;
+	struct dial *dial;
+	struct join *join;
+};
+
+struct forwards {
+	struct loop *loop;
+	char vsock[PATH_MAX];
+	struct port *ports;
+	unsigned n_ports, n_through;
+	struct through *all;
+};
+
+static void through_end(struct through *t)
+{
+	*t->at = t->next;
+	if (t->next)
+		t->next->at = t->at;
+	t->f->n_through--;
+	dial_free(t->dial);
+	join_free(t->join);
+	if (t->client >= 0)
+		close(t->client);
+	free(t);
+}
+
+static void joined_end(void *ctx, struct join *j)
+{
+	through_end(ctx);
+}
+
+/* The client is to see a refusal, not an end. */
+static void reset(int fd)
+{
+	const struct linger now = {.l_onoff = 1};
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
+static void dialled(void *ctx, struct dial *d, int fd)
+{
+	struct through *t = ctx;
+
+	t->dial = dial_free(t->dial);
+	if (fd < 0) {
+		reset(t->client);
+		through_end(t);
+		return;
+	}
+	if (join_new(&t->join, t->f->loop, take_fd(t->client), fd, joined_end, t) < 0) {
+		t->join = NULL;
+		through_end(t);
+	}
+}
+
+static void on_accept(void *ctx, int fd, uint32_t revents)
+{
+	struct port *p = ctx;
+	struct forwards *f = p->f;
+	int on = 1, conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct through *t;
+
+	if (conn < 0)
+		return;
+	t = f->n_through < MAX_CONNECTIONS ? calloc(1, sizeof(*t)) : NULL;
+	if (!t) {
+		close(conn);
+		return;
+	}
+	setsockopt(conn, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	*t = (struct through){.next = f->all, .at = &f->all, .f = f, .client = conn};
+	if (t->next)
+		t->next->at = &t->next;
+	f->all = t;
+	f->n_through++;
+	p->count++;
+	if (dial_new(&t->dial, f->loop, f->vsock, p->vsock_port, p->to, dialled, t) < 0) {
+		t->dial = NULL;
+		reset(conn);
+		through_end(t);
+	}
+}
+
+int forward_parse(const char *text, struct sockaddr_storage *ret)
+{
+	struct sockaddr_in *in4 = (struct sockaddr_in *)ret;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
+	char proto[4], addr[INET6_ADDRSTRLEN];
+	unsigned port;
+	int n = 0;
+
+	*ret = (struct sockaddr_storage){0};
+	if (sscanf(text, "%3s %45s %u%n", proto, addr, &port, &n) != 3 || text[n] || !port ||
+		port > 65535)
+		return -EINVAL;
+	if (inet_pton(AF_INET, addr, &in4->sin_addr) == 1) {
+		in4->sin_family = AF_INET;
+		in4->sin_port = htons((uint16_t)port);
+	} else if (inet_pton(AF_INET6, addr, &in6->sin6_addr) == 1) {
+		in6->sin6_family = AF_INET6;
+		in6->sin6_port = htons((uint16_t)port);
+	} else {
+		return -EINVAL;
+	}
+	return !strcmp(proto, "tcp") ? SOCK_STREAM : !strcmp(proto, "udp") ? SOCK_DGRAM : -EINVAL;
+}
+
+static int open_listener(const char *listen_at)
+{
+	struct sockaddr_storage ss;
+	int type = forward_parse(listen_at, &ss), on = 1;
+	cleanup_close int fd = -EBADF;
+
+	if (type < 0)
+		return type;
+	fd = socket(ss.ss_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	/* Connections of a listener before this one may still be there. */
+	if (type == SOCK_STREAM)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (ss.ss_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	if (bind(fd, (struct sockaddr *)&ss,
+		    ss.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+					     : sizeof(struct sockaddr_in)) < 0 ||
+		(type == SOCK_STREAM && listen(fd, BACKLOG) < 0))
+		return -errno;
+	return take_fd(fd);
+}
+
+static struct port **find(struct forwards *f, const char *listen_at)
+{
+	struct port **p = &f->ports;
+
+	while (*p && strcmp((*p)->listen, listen_at) != 0)
+		p = &(*p)->next;
+	return p;
+}
+
+static void lead(struct port *p, const struct forward_config *c)
+{
+	snprintf(p->to, sizeof(p->to), "%s", c->to);
+	p->vsock_port = c->port;
+	p->added |= c->added;
+}
+
+int forwards_add(struct forwards *f, const struct forward_config *c, struct err *e)
+{
+	struct port *p = *find(f, c->listen);
+	int r;
+
+	if (p) {
+		lead(p, c);
+		return 0;
+	}
+	p = f->n_ports < MAX_LISTENERS ? calloc(1, sizeof(*p)) : NULL;
+	if (!p)
+		return err_set(e, -ENOSPC, "too many ports are forwarded");
+	*p = (struct port){.f = f};
+	snprintf(p->listen, sizeof(p->listen), "%s", c->listen);
+	lead(p, c);
+	p->fd = open_listener(c->listen);
+	r = p->fd < 0 ? p->fd
+	    : !strncmp(c->listen, "udp", 3)
+		    ? udp_port_new(
+			      &p->udp, f->loop, take_fd(p->fd), f->vsock, &p->vsock_port, p->to)
+		    : loop_io(f->loop, p->fd, EPOLLIN, on_accept, p, &p->src);
+	if (r < 0) {
+		if (p->fd >= 0)
+			close(p->fd);
+		free(p);
+		return err_sys(e, r, "%s", c->listen);
+	}
+	p->next = f->ports;
+	f->ports = p;
+	f->n_ports++;
+	return 0;
+}
+
+int forwards_remove(struct forwards *f, const char *listen_at)
+{
+	struct port **at = find(f, listen_at), *p = *at;
+
+	if (!p)
+		return -ENOENT;
+	*at = p->next;
+	f->n_ports--;
+	loop_src_free(p->src);
+	udp_port_free(p->udp);
+	if (p->fd >= 0)
+		close(p->fd);
+	free(p);
+	return 0;
+}
+
+struct json_object *forwards_list(const struct forwards *f)
+{
+	struct json_object *list = js_array();
+
+	for (const struct port *p = f->ports; p; p = p->next) {
+		struct json_object *o = js_set_str(js_object(), "listen", p->listen);
+
+		js_set_str(o, "to", p->to);
+		js_set_bool(o, "added", p->added);
+		js_push(list, js_set_u64(o, "connections", p->count));
+	}
+	return list;
+}
+
+bool forwards_alive(const struct forwards *f)
+{
+	cleanup_close int fd = io_unix_connect(f->vsock);
+
+	return fd >= 0;
+}
+
+int forwards_new(struct forwards **ret, struct loop *l, const char *vsock)
+{
+	struct forwards *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return -ENOMEM;
+	f->loop = l;
+	snprintf(f->vsock, sizeof(f->vsock), "%s", vsock);
+	*ret = f;
+	return 0;
+}
+
+void forwards_free(struct forwards *f)
+{
+	if (!f)
+		return;
+	while (f->ports)
+		forwards_remove(f, f->ports->listen);
+	while (f->all)
+		through_end(f->all);
+	free(f);
+}

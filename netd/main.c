@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * wslx-netd: the network of one virtual machine, user-mode NAT in a process that can open no file. Started by wslxd;
+ * descriptor 3 is the socket where wslxd connects (serve.h). Lives as long as the machine, also without wslxd.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "lib/base/log.h"
+#include "lib/sandbox/sandbox.h"
+#include "netd/serve.h"
+
+enum { CONTROL = 3 };
+
+static const char usage[] =
+	"usage: wslx-netd [OPTION...]\n"
+	"\n"
+	"The network of a virtual machine. Started by wslxd, not by hand.\n"
+	"\n"
+	"  --network NET       IPv4 network, ADDRESS/BITS (10.0.2.0/24)\n"
+	"  --network6 NET      IPv6 network, of 64 bits; \"\": no IPv6 (fd77:736c:7800::/64)\n"
+	"  --mtu BYTES         largest packet (65520)\n"
+	"  --mac ADDRESS       the guest's\n"
+	"  --no-loopback       the guest does not reach this host's loopback interface\n"
+	"  --no-sandbox        for debugging\n";
+
+struct options {
+	const char *network, *network6, *mac;
+	unsigned mtu;
+	bool loopback, sandbox;
+};
+
+static int parse(int argc, char **argv, struct options *o)
+{
+	static const struct option longopts[] = {{"network", required_argument, NULL, 'n'},
+		{"network6", required_argument, NULL, '6'}, {"mtu", required_argument, NULL, 'm'},
+		{"mac", required_argument, NULL, 'a'}, {"no-loopback", no_argument, NULL, 'l'},
+		{"no-sandbox", no_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'}, {0}};
+	int c;
+
+	*o = (struct options){.network = "10.0.2.0/24",
+		.network6 = "fd77:736c:7800::/64",
+		.mac = "52:57:53:4c:58:01",
+		.mtu = STACK_MTU_MAX,
+		.loopback = true,
+		.sandbox = true};
+	while ((c = getopt_long(argc, argv, "h", longopts, NULL)) != -1) {
+		switch (c) {
+		case 'n': o->network = optarg; break;
+		case '6': o->network6 = optarg; break;
+		case 'm': o->mtu = (unsigned)strtoul(optarg, NULL, 10); break;
+		case 'a': o->mac = optarg; break;
+		case 'l': o->loopback = false; break;
+		case 's': o->sandbox = false; break;
+		case 'h': fputs(usage, stdout); exit(0);
+		default: return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static int configure(
+	const struct options *o, struct stack_config *net, struct device_config *dev, struct err *e)
+{
+	unsigned m[6];
+	int r = stack_config_parse(o->network, o->network6, net, e), n = 0;
+
+	if (r < 0)
+		return r;
+	if (o->mtu < STACK_MTU_MIN || o->mtu > STACK_MTU_MAX)
+		return err_set(e, -EINVAL, "--mtu: %d to %d", STACK_MTU_MIN, STACK_MTU_MAX);
+	if (sscanf(o->mac, "%2x:%2x:%2x:%2x:%2x:%2x%n", m, m + 1, m + 2, m + 3, m + 4, m + 5, &n) !=
+			6 ||
+		o->mac[n] || m[0] & 1)
+		return err_set(e, -EINVAL, "'%s' is no address of a network device", o->mac);
+	for (int i = 0; i < 6; i++)
+		dev->mac[i] = (uint8_t)m[i];
+	net->mtu = o->mtu;
+	net->loopback = o->loopback;
+	dev->mtu = (uint16_t)o->mtu;
+	return 0;
+}
+
+static int confine(struct err *e)
+{
+	struct sandbox_result res = {0};
+	struct sandbox_opts opts = {.ret = &res, .debug = getenv("WSLX_SANDBOX_DEBUG") != NULL};
+	int r = sandbox_enter(&sandbox_netd, &opts, e);
+
+	if (r < 0)
+		return err_wrap(e, r, "enter the sandbox");
+	if (res.note[0])
+		log_debug("net", "sandbox: %s", res.note);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct stack_config net;
+	struct device_config dev = {0};
+	struct serve *serve = NULL;
+	struct loop *loop = NULL;
+	struct options o;
+	struct err e = {0};
+	int r;
+
+	log_init("wslx-netd", LOG_LVL_INFO);
+	if (parse(argc, argv, &o) < 0)
+		return 2;
+	signal(SIGPIPE, SIG_IGN);
+	r = configure(&o, &net, &dev, &e);
+	if (r == 0)
+		r = loop_new(&loop);
+	if (r == 0)
+		r = serve_new(&serve, loop, CONTROL, &net, &dev, &e);
+	if (r == 0 && o.sandbox)
+		r = confine(&e);
+	if (r == 0)
+		r = loop_run(loop);
+	if (r < 0)
+		log_err(NULL, "%s", e.code ? e.text : strerror(-r));
+	serve_free(serve);
+	loop_free(loop);
+	return r < 0;
+}

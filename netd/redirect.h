@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's name server is an address of its own network. What goes there, UDP and TCP to port 53, is redirected to
+ * netd's own resolver (dns.h) on this host's loopback interface, which the guest's frames reach as "host": one address and
+ * one port are rewritten, and on the way back the other ones. What is redirected depends on addresses and ports alone, so
+ * nothing needs to be remembered.
+ *
+ * Frames with nothing of ours in them pass as they are. Frames for addresses of this host's loopback interface proper are
+ * dropped: no guest has business with them, and the stack would connect.
+ */
+#ifndef WSLX_NETD_REDIRECT_H
+#define WSLX_NETD_REDIRECT_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct redirect {
+	struct in_addr host, dns;
+	struct in6_addr host6, dns6;
+	/* Where netd's resolver listens; 0: nothing is redirected. Host byte order. */
+	uint16_t udp4, tcp4, udp6, tcp6;
+};
+
+/* Of the guest; false: to be dropped. The frame is changed in place. */
+bool redirect_out(const struct redirect *r, uint8_t *frame, size_t len);
+/* For the guest. */
+void redirect_in(const struct redirect *r, uint8_t *frame, size_t len);
+
+/* Completes a checksum that the guest left to us: over the bytes from start on, at start + offset (virtio 1.2 §5.1.6.2).
+ * False: that is not in the frame. */
+bool redirect_checksum(uint8_t *frame, size_t len, size_t start, size_t offset);
+
+#endif

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The whole of wslx-netd, in its sandbox, behind a guest that speaks Ethernet: the fake front end adds frames to the
+ * device's queues as a driver does.
+ */
+#include "lib/base/test.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include "lib/base/io.h"
+#include "lib/ctl/client.h"
+#include "lib/sandbox/sandbox.h"
+#include "lib/vhost/fake-front.h"
+#include "netd/frame-rig.h"
+#include "netd/serve.h"
+
+enum { RX, TX, HEADER = 12, BUFFER = 2048, BUFFERS = 32 };
+#define F_CSUM	     (1ull << 0)
+#define F_GUEST_CSUM (1ull << 1)
+#define F_MRG_RXBUF  (1ull << 15)
+
+static struct net {
+	struct front f;
+	pid_t pid;
+	struct ctl_client *ctl;
+	char dir[64], path[80];
+	uint64_t rx[BUFFERS];
+	unsigned next; /* receive buffer that comes next */
+	uint8_t in[70000];
+	size_t len; /* of the last frame */
+	unsigned pieces;
+} n;
+
+static void NORETURN child(int control)
+{
+	static const struct device_config dev = {{0x52, 0x57, 0x53, 0x4c, 0x58, 1}, STACK_MTU_MAX};
+	const struct sandbox_opts opts = {.debug = false};
+	struct stack_config cfg;
+	struct serve *s;
+	struct loop *l;
+
+	alarm(TEST_TIMEOUT_S);
+	signal(SIGPIPE, SIG_IGN);
+	if (stack_config_parse("10.0.2.0/24", "fd00::/64", &cfg, NULL) < 0 || loop_new(&l) < 0 ||
+		serve_new(&s, l, control, &cfg, &dev, NULL) < 0 ||
+		sandbox_enter(&sandbox_netd, &opts, NULL) < 0)
+		_exit(99);
+	_exit(loop_run(l) < 0);
+}
+
+static void call_fd(const char *method, struct json_object *params, int fd)
+{
+	struct ctl_req q = {.method = method, .params = params, .fds = &fd, .nfds = fd >= 0};
+	struct err e = {0};
+
+	if (ctl_call(n.ctl, &q, NULL, &e) < 0) {
+		printf("# %s: %s\n", method, e.text);
+		abort();
+	}
+}
+
+static void post(unsigned i)
+{
+	const struct front_buf b = {n.rx[i], BUFFER, true};
+
+	front_add(&n.f, RX, &b, 1);
+}
+
+static void begin(uint64_t without)
+{
+	struct err e = {0};
+	int server, fd;
+
+	memset(&n, 0, sizeof(n));
+	strcpy(n.dir, "/tmp/wslx-netd.XXXXXX");
+	if (!mkdtemp(n.dir))
+		abort();
+	snprintf(n.path, sizeof(n.path), "%s/s", n.dir);
+	fd = io_unix_listen(n.path, 4);
+	fflush(stdout);
+	n.pid = fork();
+	if (n.pid == 0)
+		child(fd);
+	close(fd);
+	if (ctl_connect(n.path, &n.ctl, &e) < 0)
+		abort();
+	front_init(&n.f, &server);
+	call_fd("device", NULL, server);
+	close(server);
+	front_negotiate(&n.f, 0);
+	n.f.features &= ~without;
+	front_send(&n.f, VU_SET_FEATURES, 0, &n.f.features, 8, NULL, 0);
+	front_memory(&n.f);
+	front_start(&n.f, 2);
+	for (unsigned i = 0; i < BUFFERS; i++) {
+		n.rx[i] = front_alloc(&n.f, BUFFER);
+		post(i);
+	}
+	front_kick(&n.f, RX);
+}
+
+static int finish(void)
+{
+	int status = -1;
+
+	ctl_client_free(n.ctl);
+	front_done(&n.f);
+	waitpid(n.pid, &status, 0);
+	unlink(n.path);
+	rmdir(n.dir);
+	return status;
+}
+
+static void transmit_with(const uint8_t *frame, size_t len, const void *header)
+{
+	uint64_t gpa = front_alloc(&n.f, HEADER + len);
+	const struct front_buf b = {gpa, (uint32_t)(HEADER + len), false};
+
+	memset(front_ptr(&n.f, gpa), 0, HEADER);
+	if (header)
+		memcpy(front_ptr(&n.f, gpa), header, HEADER);
+	memcpy((uint8_t *)front_ptr(&n.f, gpa) + HEADER, frame, len);
+	front_add(&n.f, TX, &b, 1);
+	front_kick(&n.f, TX);
+	front_wait(&n.f, TX, NULL);
+}
+
+static void transmit(const uint8_t *frame, size_t len)
+{
+	transmit_with(frame, len, NULL);
+}
+
+/* The next frame, put together, into n.in. */
+static void receive_any(void)
+{
+	unsigned pieces = 1;
+
+	n.len = 0;
+	for (unsigned i = 0; i < pieces; i++) {
+		uint32_t written;
+		const uint8_t *p;
+
+		front_wait(&n.f, RX, &written);
+		p = front_ptr(&n.f, n.rx[n.next]);
+		if (i == 0) {
+			pieces = (unsigned)p[10] | (unsigned)p[11] << 8;
+			p += HEADER;
+			written -= HEADER;
+		}
+		memcpy(n.in + n.len, p, written);
+		n.len += written;
+		post(n.next);
+		n.next = (n.next + 1) % BUFFERS;
+	}
+	front_kick(&n.f, RX);
+	n.pieces = pieces;
+}
+
+/* A router advertisement, a question who has our address: answered if it needs to be, and passed over. */
+static bool is_noise(void)
+{
+	uint8_t reply[42];
+
+	if (n.in[12] == 0x86 && n.in[13] == 0xdd && n.in[20] == IPPROTO_ICMPV6)
+		return true;
+	if (n.in[12] != 8 || n.in[13] != 6)
+		return false;
+	if (n.in[21] == 1) {
+		memcpy(reply, n.in + 6, 6);
+		memcpy(reply + 6, "\x52\x57\x53\x4c\x58\x01", 6);
+		memcpy(reply + 12, "\x08\x06\x00\x01\x08\x00\x06\x04\x00\x02", 10);
+		memcpy(reply + 22, reply + 6, 6);
+		memcpy(reply + 28, n.in + 38, 4);
+		memcpy(reply + 32, n.in + 22, 10);
+		transmit(reply, sizeof(reply));
+	}
+	return true;
+}
+
+static void receive(void)
+{
+	do
+		receive_any();
+	while (is_noise());
+}
+
+static int host_socket(int type, uint16_t *port)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(sa);
+	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 ||
+		(type == SOCK_STREAM && listen(fd, 5) < 0) ||
+		getsockname(fd, (struct sockaddr *)&sa, &len) < 0)
+		abort();
+	*port = ntohs(sa.sin_port);
+	return fd;
+}
+
+TEST(datagrams_reach_the_hosts_loopback_and_come_back)
+{
+	struct sockaddr_in from;
+	socklen_t len = sizeof(from);
+	uint8_t f[300];
+	char text[64];
+	uint16_t port;
+	int fd = host_socket(SOCK_DGRAM, &port);
+
+	begin(0);
+	transmit(f, rig_frame(f, "10.0.2.2", 4000, "10.0.2.1", port, IPPROTO_UDP, "ping", 4));
+	CHECK_EQ(recvfrom(fd, text, sizeof(text), 0, (struct sockaddr *)&from, &len), 4);
+	CHECK(memcmp(text, "ping", 4) == 0);
+	CHECK_EQ(sendto(fd, "pong!", 5, 0, (struct sockaddr *)&from, len), 5);
+	receive();
+	CHECK(rig_sums_ok(n.in, n.len));
+	CHECK(memcmp(n.in + 42, "pong!", 5) == 0);
+	CHECK(memcmp(n.in + 26, "\x0a\x00\x02\x01\x0a\x00\x02\x02", 8) == 0);
+	close(fd);
+	CHECK_EQ(finish(), 0);
+}
+
+static uint32_t get32(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* A connection up to ESTABLISHED; what the host's side is next expected to send. */
+static uint32_t connect_to(uint16_t port)
+{
+	uint8_t f[100];
+	size_t len = rig_frame(f, "10.0.2.2", 4001, "10.0.2.1", port, IPPROTO_TCP, "", 0);
+	uint32_t ack;
+
+	rig_tcp(f, len, 1000, 0, RIG_SYN);
+	transmit(f, len);
+	receive();
+	CHECK_EQ(n.in[47] & (RIG_SYN | RIG_ACK | RIG_RST), RIG_SYN | RIG_ACK);
+	ack = get32(n.in + 38) + 1;
+	rig_tcp(f, len, 1001, ack, RIG_ACK);
+	transmit(f, len);
+	return ack;
+}
+
+TEST(a_large_frame_is_merged_of_several_buffers)
+{
+	static char blob[8000];
+	uint16_t port;
+	int fd = host_socket(SOCK_STREAM, &port), conn;
+	uint8_t f[100];
+	uint32_t ack;
+	size_t got = 0;
+	bool merged = false;
+
+	begin(0);
+	ack = connect_to(port);
+	conn = accept(fd, NULL, NULL);
+	for (size_t i = 0; i < sizeof(blob); i++)
+		blob[i] = (char)(i * 7);
+	CHECK_EQ(write(conn, blob, sizeof(blob)), (ssize_t)sizeof(blob));
+	while (got < sizeof(blob)) {
+		size_t head, data, len;
+
+		receive();
+		head = 34 + (size_t)(n.in[46] >> 4) * 4;
+		data = n.len - head;
+		CHECK(rig_sums_ok(n.in, n.len));
+		REQUIRE(data <= sizeof(blob) - got && memcmp(n.in + head, blob + got, data) == 0);
+		merged |= n.pieces > 1;
+		got += data;
+		len = rig_frame(f, "10.0.2.2", 4001, "10.0.2.1", port, IPPROTO_TCP, "", 0);
+		rig_tcp(f, len, 1001, ack + (uint32_t)got, RIG_ACK);
+		transmit(f, len);
+	}
+	CHECK(merged);
+	close(conn);
+	close(fd);
+	CHECK_EQ(finish(), 0);
+}
+
+TEST(a_checksum_the_guest_leaves_out_is_made_here)
+{
+	const uint8_t header[HEADER] = {1, 0, 0, 0, 0, 0, 34, 0, 6, 0};
+	uint8_t f[300];
+	char text[16];
+	uint16_t port;
+	int fd = host_socket(SOCK_DGRAM, &port);
+	size_t len = rig_frame(f, "10.0.2.2", 4000, "10.0.2.1", port, IPPROTO_UDP, "sum", 3);
+
+	begin(0);
+	rig_partial_sum(f, len);
+	transmit_with(f, len, header);
+	CHECK_EQ(recv(fd, text, sizeof(text), 0), 3);
+	close(fd);
+	CHECK_EQ(finish(), 0);
+}
+
+static void ask_name(uint8_t *f, size_t *len)
+{
+	static const char q[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+				"\x04host\x04wslx\x08internal\x00\x00\x01\x00\x01";
+
+	*len = rig_frame(f, "10.0.2.2", 4000, "10.0.2.254", 53, IPPROTO_UDP, q, sizeof(q) - 1);
+}
+
+TEST(the_name_server_answers_at_its_own_address)
+{
+	uint8_t f[300];
+	size_t len;
+
+	begin(0);
+	ask_name(f, &len);
+	transmit(f, len);
+	receive();
+	CHECK(rig_sums_ok(n.in, n.len));
+	CHECK(memcmp(n.in + 26, "\x0a\x00\x02\xfe", 4) == 0);
+	CHECK_EQ(n.in[34] << 8 | n.in[35], 53);
+	CHECK(memcmp(n.in + n.len - 4, "\x0a\x00\x02\x01", 4) == 0);
+	CHECK_EQ(finish(), 0);
+}
+
+TEST(questions_go_on_to_the_hosts_server)
+{
+	static const char q[] =
+		"\x43\x21\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01x\x00\x00\x01\x00\x01";
+	struct json_object *list = js_array();
+	struct sockaddr_in from;
+	socklen_t slen = sizeof(from);
+	uint8_t f[300], msg[512];
+	char text[40];
+	uint16_t port;
+	ssize_t k;
+	int fd = host_socket(SOCK_DGRAM, &port);
+
+	begin(0);
+	snprintf(text, sizeof(text), "127.0.0.1#%u", port);
+	js_push(list, json_object_new_string(text));
+	call_fd("nameservers", js_set(js_object(), "servers", list), -1);
+	transmit(
+		f, rig_frame(f, "10.0.2.2", 4000, "10.0.2.254", 53, IPPROTO_UDP, q, sizeof(q) - 1));
+	k = recvfrom(fd, msg, sizeof(msg), 0, (struct sockaddr *)&from, &slen);
+	CHECK_EQ(k, (ssize_t)sizeof(q) - 1);
+	msg[2] |= 0x80;
+	CHECK_EQ(sendto(fd, msg, (size_t)k, 0, (struct sockaddr *)&from, slen), k);
+	receive();
+	CHECK(rig_sums_ok(n.in, n.len));
+	CHECK(n.len == 42 + sizeof(q) - 1 && n.in[42] == 0x43 && n.in[44] & 0x80);
+	close(fd);
+	CHECK_EQ(finish(), 0);
+}
+
+TEST(nonsense_is_dropped_and_the_network_goes_on)
+{
+	static const uint8_t headers[][HEADER] = {
+		{1, 0, 0, 0, 0, 0, 255, 255, 255, 255}, /* a checksum outside the frame */
+		{1, 0, 0, 0, 0, 0, 0, 0, 0, 0},		/* ... in the Ethernet header */
+		{0, 1, 54, 0, 1, 0},			/* segmentation that was not offered */
+		{0, 255},
+	};
+	uint8_t f[300];
+	unsigned seed = 42;
+	size_t len;
+
+	begin(0);
+	ask_name(f, &len);
+	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++)
+		transmit_with(f, len, headers[i]);
+	for (size_t cut = 0; cut < len; cut += 3)
+		transmit(f, cut);
+	for (unsigned i = 0; i < 200; i++) {
+		uint8_t junk[200];
+		size_t k = rig_frame(junk, i & 1 ? "10.0.2.2" : "fd00::2", 4000,
+			i & 1 ? "10.0.2.1" : "fd00::1", 9, i & 2 ? IPPROTO_UDP : IPPROTO_TCP,
+			"xxxx", 4);
+
+		for (unsigned j = 0; j < 4; j++) {
+			seed = seed * 1103515245u + 12345u;
+			junk[12 + (seed >> 8) % (k - 12)] = (uint8_t)(seed >> 16);
+		}
+		transmit(junk, k);
+	}
+	/* Alive, and it answers. */
+	transmit(f, len);
+	for (int i = 0; i < 1000; i++) {
+		receive();
+		if (n.in[12] == 8 && n.in[13] == 0 && n.in[23] == IPPROTO_UDP && n.in[35] == 53)
+			break;
+	}
+	CHECK(memcmp(n.in + n.len - 4, "\x0a\x00\x02\x01", 4) == 0);
+	CHECK_EQ(finish(), 0);
+}
+
+TEST_MAIN()
