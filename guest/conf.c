@@ -35,6 +35,7 @@ static const struct conf_key wsl_keys[] = {
 	{"network", "generateHosts", CONF_BOOL, AT(generate_hosts)},
 	{"network", "generateResolvConf", CONF_BOOL, AT(generate_resolv_conf)},
 	{"network", "hostname", CONF_STR, AT(hostname)},
+	{"network", "isolation", CONF_BOOL, AT(isolation)},
 	{"time", "useWindowsTimezone", CONF_BOOL, AT(host_timezone)},
 	{"time", "useHostTimezone", CONF_BOOL, AT(host_timezone)},
 	{"user", "default", CONF_STR, AT(user)},

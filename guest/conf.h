@@ -20,6 +20,7 @@ struct wsl_conf {
 	char *programs; /* pathPrefix */
 	/* network */
 	bool generate_hosts, generate_resolv_conf;
+	bool isolation; /* a network namespace of its own */
 	char *hostname;
 	/* time */
 	bool host_timezone;

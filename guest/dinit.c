@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/vm_sockets.h>
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
@@ -87,21 +86,6 @@ static void tell_started(struct dinit *d)
 	if (d->warnings.dropped)
 		wire_str(&w, WSLX_A_WARNING, "and more of that kind");
 	pair_send(d->super, &w);
-}
-
-/* A vsock port of the kernel's choosing. */
-static int listen_vsock(uint32_t *ret_port)
-{
-	struct sockaddr_vm sa = {
-		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = VMADDR_PORT_ANY};
-	cleanup_close int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	socklen_t len = sizeof(sa);
-
-	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 128) < 0 ||
-		getsockname(fd, (struct sockaddr *)&sa, &len) < 0)
-		return -errno;
-	*ret_port = sa.svm_port;
-	return take_fd(fd);
 }
 
 /* Tells what has changed: whether sessions' processes live, and services. */
@@ -195,6 +179,20 @@ static void hang_up(struct dinit *d)
 	}
 }
 
+/* The host has other name servers or domains now. */
+static void new_dns(struct dinit *d, const struct wire_msg *m)
+{
+	char servers[256] = "", search[512] = "";
+	const struct host_facts host = {.nameservers = servers, .search = search};
+	cleanup_close int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	distro_dns_parse(m, servers, sizeof(servers), search, sizeof(search));
+	r = files_resolv_conf(root, &d->conf, &host);
+	if (r < 0)
+		log_warn(d->spec->name, "/etc/resolv.conf: %s", strerror(-r));
+}
+
 static void on_super(void *ctx, int fd, uint32_t revents)
 {
 	struct dinit *d = ctx;
@@ -202,6 +200,8 @@ static void on_super(void *ctx, int fd, uint32_t revents)
 
 	if (pair_recv(fd, buf, sizeof(buf), &m) < 0)
 		_exit(1); /* takes the namespace with it */
+	if (m.type == WSLX_NETWORK)
+		new_dns(d, &m);
 	if (m.type != WSLX_STOP || d->stopping)
 		return;
 	d->stopping = true;
@@ -303,7 +303,8 @@ static void configure(struct dinit *d)
 	struct host_facts host = {.hostname = d->hostname,
 		.timezone = spec->timezone,
 		.hosts = spec->hosts,
-		.nameservers = spec->nameservers};
+		.nameservers = spec->nameservers,
+		.search = spec->search};
 	cleanup_close int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	wsl_conf_read(root, &d->conf, &d->warnings);
@@ -370,7 +371,7 @@ static int serve(struct dinit *d)
 		.place = &d->place,
 		.ctx = d};
 	int oobe[2];
-	int r = sc.listen_fd = listen_vsock(&d->port);
+	int r = sc.listen_fd = listen_vsock(128, &d->port);
 
 	if (r >= 0)
 		r = loop_new(&d->loop);
@@ -403,6 +404,21 @@ static int serve(struct dinit *d)
 	return r;
 }
 
+/* What its wsl.conf says, whose warnings come when it is read for all else. */
+static int isolate_network(struct dinit *d, const char *path, struct err *e)
+{
+	cleanup_close int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct warnings quiet = {0};
+	struct wsl_conf conf;
+	int r = 0;
+
+	wsl_conf_read(root, &conf, &quiet);
+	if (conf.isolation)
+		r = net_isolate("eth0", &d->spec->own_net, e);
+	wsl_conf_done(&conf);
+	return r < 0 ? err_wrap(e, r, "network.isolation in /etc/wsl.conf") : 0;
+}
+
 void dinit_main(const struct distro_spec *spec, const char *root, int super)
 {
 	static struct dinit d;
@@ -414,6 +430,9 @@ void dinit_main(const struct distro_spec *spec, const char *root, int super)
 	umask(0);
 	prctl(PR_SET_NAME, "wslx-init");
 	r = cgroup_enter(spec->id, &e);
+	if (r == 0)
+		r = isolate_network(
+			&d, root, &e); /* before /sys, which shows the devices of a namespace */
 	if (r == 0)
 		r = view_make(root, &e);
 	if (r < 0)

@@ -152,6 +152,13 @@ static int unmount(struct super *s)
 	return r == -EBUSY ? r : 0;
 }
 
+static void pass_down(struct super *s, const struct wire_msg *m)
+{
+	struct wire_w w = {.buf = buf, .cap = sizeof(buf), .len = sizeof(struct wslx_msg) + m->len};
+
+	pair_send(s->init, &w);
+}
+
 static void on_host(void *ctx, int fd, uint32_t revents)
 {
 	struct super *s = ctx;
@@ -169,6 +176,8 @@ static void on_host(void *ctx, int fd, uint32_t revents)
 		freeze(s, &m);
 	else if (m.type == WSLX_THAW)
 		thaw_asked(s, &m);
+	else if (m.type == WSLX_NETWORK)
+		pass_down(s, &m);
 	if (m.type != WSLX_STOP)
 		return;
 	thaw(s); /* or its programs could not end */

@@ -49,22 +49,43 @@ static int write_hosts(int root, const struct host_facts *host)
 	return root_replace(root, "etc", "hosts", text, strlen(text), 0644);
 }
 
+/* Lines of list, each behind this word. */
+static void add_lines(FILE *f, const char *word, const char *list)
+{
+	for (const char *p = list; *p; p += strcspn(p, "\n"), p += *p == '\n')
+		fprintf(f, "%s %.*s\n", word, (int)strcspn(p, "\n"), p);
+}
+
+/* All on one line. */
+static void add_search(FILE *f, const char *list)
+{
+	if (!*list)
+		return;
+	fputs("search", f);
+	for (const char *p = list; *p; p += strcspn(p, "\n"), p += *p == '\n')
+		fprintf(f, " %.*s", (int)strcspn(p, "\n"), p);
+	fputc('\n', f);
+}
+
 static int write_resolv_conf(int root, const struct host_facts *host)
 {
-	cleanup_free char *text = header("generateResolvConf"), *copy = strdup(host->nameservers);
-	char *save, *line;
+	cleanup_free char *head = header("generateResolvConf"), *text = NULL;
+	size_t len;
+	FILE *f = head ? open_memstream(&text, &len) : NULL;
 
-	for (line = copy ? strtok_r(copy, "\n", &save) : NULL; text && line;
-		line = strtok_r(NULL, "\n", &save)) {
-		char *longer;
+	if (!f)
+		return -ENOMEM;
+	fputs(head, f);
+	add_lines(f, "nameserver", host->nameservers);
+	add_search(f, host->search ? host->search : "");
+	if (fclose(f) != 0)
+		return -ENOMEM;
+	return root_replace(root, "etc", "resolv.conf", text, len, 0644);
+}
 
-		if (asprintf(&longer, "%snameserver %s\n", text, line) < 0)
-			return -ENOMEM;
-		free(text);
-		text = longer;
-	}
-	return !text || !copy ? -ENOMEM
-			      : root_replace(root, "etc", "resolv.conf", text, strlen(text), 0644);
+int files_resolv_conf(int root, const struct wsl_conf *conf, const struct host_facts *host)
+{
+	return conf->generate_resolv_conf && *host->nameservers ? write_resolv_conf(root, host) : 0;
 }
 
 /* Distributions without time zones stay with the one they have. */
@@ -90,8 +111,7 @@ void files_generate(
 	report(w, "hostname", root_replace(root, "etc", "hostname", name, strlen(name), 0644));
 	if (conf->generate_hosts)
 		report(w, "hosts", write_hosts(root, host));
-	if (conf->generate_resolv_conf && *host->nameservers)
-		report(w, "resolv.conf", write_resolv_conf(root, host));
+	report(w, "resolv.conf", files_resolv_conf(root, conf, host));
 	if (conf->host_timezone && timezone_ok(host->timezone))
 		set_timezone(root, host->timezone, w);
 }

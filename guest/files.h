@@ -11,11 +11,15 @@ struct host_facts {
 	const char *hosts;    /* more lines of /etc/hosts, each with its '\n' */
 	const char *
 		nameservers; /* one a line; "": the distribution's resolv.conf is its own business */
+	const char *search;  /* domains, one a line; may be NULL */
 };
 
 /* Writes what conf allows and what is not yet as it should be. What cannot be written becomes a warning. */
 void files_generate(
 	int root, const struct wsl_conf *conf, const struct host_facts *host, struct warnings *w);
+
+/* resolv.conf alone, if conf allows it. */
+int files_resolv_conf(int root, const struct wsl_conf *conf, const struct host_facts *host);
 
 /* A time zone's name as tzdata has them: "Europe/Paris". */
 bool timezone_ok(const char *name);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include "guest/net.h"
 #include "lib/base/err.h"
 #include "lib/wire/msg.h"
 
@@ -20,6 +21,7 @@ struct distro_spec {
 	char timezone[64];     /* "": not known */
 	char hosts[8192];      /* lines for /etc/hosts */
 	char nameservers[256]; /* one a line */
+	char search[512];      /* domains, one a line */
 	uint32_t lun, uid, request_id, disk_timeout_ms;
 	uint32_t timeout_ms; /* the host waits this long for it; 0: not said */
 	unsigned
@@ -35,12 +37,18 @@ struct distro_spec {
 	uint32_t interop_port; /* 0: programs of the host may not be run */
 	/* Proves to the host who asks; no other distribution's init has it. */
 	uint8_t secret[WSLX_SECRET_SIZE];
+	struct net_plan
+		own_net; /* its addresses if it is to have a network of its own; none: it cannot */
 	char host_root[256], vm[65];
 	bool wsl_compat, host_files;
 };
 
 /* Reads and checks a START. */
 int distro_spec_parse(const struct wire_msg *m, struct distro_spec *ret, struct err *e);
+
+/* NAMESERVER and SEARCH alone, as files.h wants them: of a START or of a NETWORK. */
+void distro_dns_parse(
+	const struct wire_msg *m, char *nameservers, size_t n_cap, char *search, size_t s_cap);
 
 /* The supervisor's whole life; host is its end of the pair with init. Does not return. */
 void NORETURN distro_supervise(const struct distro_spec *spec, int host);
@@ -72,6 +80,9 @@ void modules_for_devices(const char *dir);
 /* mkdir -p and mount(2), with one line to say what failed. */
 int mount_at(const char *what, const char *where, const char *type, unsigned long flags,
 	const char *data, struct err *e);
+
+/* A listener at a vsock port of the kernel's choosing. */
+int listen_vsock(int backlog, uint32_t *ret_port);
 
 /* One message over a SEQPACKET pair. */
 void pair_send(int fd, struct wire_w *w);

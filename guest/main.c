@@ -7,13 +7,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
-#include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
@@ -29,6 +27,8 @@
 #include "guest/guest.h"
 #include "guest/interop.h"
 #include "guest/share.h"
+#include "guest/net.h"
+#include "guest/ports.h"
 #include "guest/shared.h"
 #include "guest/shell.h"
 #include "guest/tools.h"
@@ -114,10 +114,17 @@ static void maybe_power_off(void)
 
 static void distro_gone(struct distro *d)
 {
+	ports_distro(d->spec.id, 0);
 	loop_src_free(d->src);
 	close(d->pair);
 	*d = (struct distro){0};
 	maybe_power_off();
+}
+
+static void set_port(struct distro *d, uint32_t port)
+{
+	d->port = port;
+	ports_distro(d->spec.id, d->pid);
 }
 
 /* From a supervisor to the host, as it is; START's reply tells us the port. */
@@ -137,7 +144,7 @@ static void on_supervisor(void *ctx, int fd, uint32_t revents)
 	if (wire_get_str(&m, WSLX_A_DISTRO, id, sizeof(id)) <= 0 || strcmp(id, d->spec.id) != 0)
 		return;
 	if (m.type == WSLX_START && (m.flags & WSLX_MSG_REPLY) && !m.error)
-		d->port = wire_get_u32(&m, WSLX_A_PORT, 0);
+		set_port(d, wire_get_u32(&m, WSLX_A_PORT, 0));
 	if (m.type == WSLX_BUSY) {
 		d->busy = wire_get_u32(&m, WSLX_A_COUNT, 1) != 0;
 		d->services = wire_get_u32(&m, WSLX_A_SERVICES, 0) != 0;
@@ -383,6 +390,54 @@ static void orphan_ended(pid_t pid, int status)
 		stat_reply(type, id);
 }
 
+/* The distributions that run hear of name servers and domains; those that start have them in START. */
+static void tell_dns(const struct wire_msg *m)
+{
+	static uint8_t copy[4096];
+	struct wire_attr a;
+	struct wire_w w;
+
+	for (int i = 0; i < MAX_DISTROS; i++) {
+		struct distro *d = &in.distros[i];
+
+		if (!d->used || !d->port || d->stopping)
+			continue;
+		wire_begin(&w, copy, sizeof(copy), WSLX_NETWORK, 0, 0, 0);
+		for (size_t pos = 0; wire_next(m, &pos, &a);)
+			if (a.tag == WSLX_A_NAMESERVER || a.tag == WSLX_A_SEARCH)
+				wire_bytes(&w, (enum wslx_tag)a.tag, a.data, a.len);
+		pair_send(d->pair, &w);
+	}
+}
+
+static void network(const struct wire_msg *m)
+{
+	struct net_plan plan;
+	struct err e = {0};
+	uint32_t port = 0;
+	struct wire_w w;
+	int r = net_plan_parse(m, &plan, &e);
+
+	if (r == 0 && plan.n_addr)
+		r = net_configure("eth0", &plan, &e);
+	if (r < 0) {
+		reply_error(m->type, m->id, r, e.text);
+		return;
+	}
+	tell_dns(m);
+	if (wire_get_u32(m, WSLX_A_FORWARD, 0) == 1) {
+		r = ports_start(in.loop, send_host, &port);
+		if (r < 0)
+			log_warn("net", "forwarded ports: %s", strerror(-r));
+		for (int i = 0; i < MAX_DISTROS; i++)
+			if (in.distros[i].used && in.distros[i].port)
+				ports_distro(in.distros[i].spec.id, in.distros[i].pid);
+	}
+	wire_begin(&w, buf, sizeof(buf), m->type, WSLX_MSG_REPLY, m->id, 0);
+	wire_u32(&w, WSLX_A_FORWARD_PORT, port);
+	conn_send(in.host, &w);
+}
+
 static void on_host(void *ctx, struct conn *c, const struct wire_msg *m)
 {
 	uint32_t lun;
@@ -397,6 +452,7 @@ static void on_host(void *ctx, struct conn *c, const struct wire_msg *m)
 	case WSLX_THAW: pass_on(m); break;
 	case WSLX_STAT: stat_reply(m->type, m->id); break;
 	case WSLX_SET_TIME: set_time(m); break;
+	case WSLX_NETWORK: network(m); break;
 	case WSLX_SWAP_ON:
 		lun = wire_get_u32(m, WSLX_A_LUN, UINT32_MAX);
 		help(m, swap_on, &lun);
@@ -545,18 +601,6 @@ static int leave_rootfs(struct err *e)
 	return r;
 }
 
-static void loopback_up(void)
-{
-	struct ifreq ifr = {.ifr_name = "lo"};
-	cleanup_close int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return; /* a kernel without IPv4 */
-	ifr.ifr_flags = IFF_UP | IFF_RUNNING;
-	if (ioctl(fd, SIOCSIFFLAGS, &ifr) < 0)
-		log_warn("init", "loopback interface: %s", strerror(errno));
-}
-
 static int set_up(struct err *e)
 {
 	int r;
@@ -585,7 +629,7 @@ static int set_up(struct err *e)
 	/* What distributions may limit for their own processes has to be offered from the top. */
 	cgroup_delegate("/sys/fs/cgroup");
 	vm_set_up();
-	loopback_up();
+	net_loopback_up();
 	sethostname("wslx", 4);
 	reboot(RB_DISABLE_CAD);
 	return 0;

@@ -30,7 +30,7 @@ enum { LOOK_MS = 500, FIRST_MS = 30000 };
 
 static const char *const lent[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc"};
 
-static int distro_init_pid(pid_t supervisor, pid_t *ret)
+int distro_init_pid(pid_t supervisor, pid_t *ret)
 {
 	cleanup_free char *text = NULL;
 	char path[80];
@@ -170,10 +170,8 @@ static void NORETURN serve(int listener)
 
 int shell_start(pid_t supervisor, struct wire_w *w, struct err *e)
 {
-	struct sockaddr_vm sa = {
-		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = VMADDR_PORT_ANY};
-	cleanup_close int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	socklen_t len = sizeof(sa);
+	cleanup_close int fd = -EBADF;
+	uint32_t port;
 	pid_t init, pid;
 	int r = distro_init_pid(supervisor, &init);
 
@@ -182,14 +180,14 @@ int shell_start(pid_t supervisor, struct wire_w *w, struct err *e)
 	r = make_view(init, e);
 	if (r < 0)
 		return r;
-	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 8) < 0 ||
-		getsockname(fd, (struct sockaddr *)&sa, &len) < 0)
-		return err_sys(e, -errno, "listen for the shell");
+	fd = listen_vsock(8, &port);
+	if (fd < 0)
+		return err_sys(e, fd, "listen for the shell");
 	pid = fork();
 	if (pid < 0)
 		return err_sys(e, -errno, "start the shell");
 	if (pid == 0)
 		serve(fd);
-	wire_u32(w, WSLX_A_PORT, sa.svm_port);
+	wire_u32(w, WSLX_A_PORT, port);
 	return 0;
 }

@@ -17,4 +17,7 @@
  */
 int shell_start(pid_t supervisor, struct wire_w *w, struct err *e);
 
+/* The distribution's pid 1, its supervisor's child. */
+int distro_init_pid(pid_t supervisor, pid_t *ret);
+
 #endif

@@ -33,6 +33,31 @@ static bool address_ok(const char *s)
 	return inet_pton(AF_INET, s, &bin) == 1 || inet_pton(AF_INET6, s, &bin) == 1;
 }
 
+static bool text_of(const struct wire_attr *a, char *buf, size_t cap)
+{
+	if (a->len >= cap || memchr(a->data, 0, a->len))
+		return false;
+	memcpy(buf, a->data, a->len);
+	buf[a->len] = '\0';
+	return true;
+}
+
+void distro_dns_parse(
+	const struct wire_msg *m, char *nameservers, size_t n_cap, char *search, size_t s_cap)
+{
+	struct wire_attr a;
+	char line[256];
+
+	for (size_t pos = 0; wire_next(m, &pos, &a);) {
+		if (!text_of(&a, line, sizeof(line)))
+			continue;
+		if (a.tag == WSLX_A_NAMESERVER && address_ok(line))
+			append_line(nameservers, n_cap, line);
+		else if (a.tag == WSLX_A_SEARCH && *line && name_ok(line))
+			append_line(search, s_cap, line);
+	}
+}
+
 /* What the distribution's files are generated from; what is not as it should be is left out. */
 static void parse_host_facts(const struct wire_msg *m, struct distro_spec *ret)
 {
@@ -42,16 +67,12 @@ static void parse_host_facts(const struct wire_msg *m, struct distro_spec *ret)
 	if (wire_get_str(m, WSLX_A_TIMEZONE, ret->timezone, sizeof(ret->timezone)) <= 0 ||
 		!timezone_ok(ret->timezone))
 		ret->timezone[0] = '\0';
-	for (size_t pos = 0; wire_next(m, &pos, &a);) {
-		if (a.len >= sizeof(line) || memchr(a.data, 0, a.len))
-			continue;
-		memcpy(line, a.data, a.len);
-		line[a.len] = '\0';
-		if (a.tag == WSLX_A_HOST_LINE && host_line_ok(line))
+	for (size_t pos = 0; wire_next(m, &pos, &a);)
+		if (a.tag == WSLX_A_HOST_LINE && text_of(&a, line, sizeof(line)) &&
+			host_line_ok(line))
 			append_line(ret->hosts, sizeof(ret->hosts), line);
-		else if (a.tag == WSLX_A_NAMESERVER && address_ok(line))
-			append_line(ret->nameservers, sizeof(ret->nameservers), line);
-	}
+	distro_dns_parse(
+		m, ret->nameservers, sizeof(ret->nameservers), ret->search, sizeof(ret->search));
 }
 
 int distro_spec_parse(const struct wire_msg *m, struct distro_spec *ret, struct err *e)
@@ -96,6 +117,8 @@ int distro_spec_parse(const struct wire_msg *m, struct distro_spec *ret, struct 
 	if (wire_get_str(m, WSLX_A_VM, ret->vm, sizeof(ret->vm)) < 0)
 		ret->vm[0] = '\0';
 	ret->host_files = wire_get_u32(m, WSLX_A_HOST_FILES, 0) == 1;
+	if (net_plan_parse(m, &ret->own_net, NULL) < 0)
+		ret->own_net = (struct net_plan){0};
 	ret->wsl_compat = wire_get_u32(m, WSLX_A_WSL_COMPAT, 0) == 1;
 	parse_host_facts(m, ret);
 	return 0;

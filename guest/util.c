@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/vm_sockets.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -47,4 +48,18 @@ int write_text(const char *path, const char *text)
 	if (fd < 0)
 		return -errno;
 	return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+int listen_vsock(int backlog, uint32_t *ret_port)
+{
+	struct sockaddr_vm sa = {
+		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = VMADDR_PORT_ANY};
+	cleanup_close int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(sa);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, backlog) < 0 ||
+		getsockname(fd, (struct sockaddr *)&sa, &len) < 0)
+		return -errno;
+	*ret_port = sa.svm_port;
+	return take_fd(fd);
 }

@@ -141,6 +141,17 @@ enum wslx_type {
 	WSLX_RECLAIM =
 		97, /* gives up the page cache now and makes large free pages -> MEM_TOTAL, MEM_FREE */
 
+	/*
+	 * The machine's network, host to guest after each HELLO and whenever it changes. Listeners are told from then on if
+	 * FORWARD is 1. FORWARD_PORT is the guest's vsock port for FORWARDs.
+	 */
+	WSLX_NETWORK =
+		144, /* ADDRESS.., GATEWAY.., MTU, FORWARD, NAMESERVER.., SEARCH.. -> FORWARD_PORT */
+	WSLX_LISTENERS = 145, /* event, guest to host: LISTENER..: all there are now */
+
+	/* Connection to FORWARD_PORT, the first message; after the reply the bytes of a connection to that listener. */
+	WSLX_FORWARD = 146, /* LISTENER: of the last LISTENERS; error: nobody listens there */
+
 	/* Connection to WSLX_PORT_CRASH, the first message. Any process of the guest can send it. */
 	WSLX_CRASH = 98, /* PID, SIGNAL, TIME_NS, NAME: of the program */
 };
@@ -188,7 +199,14 @@ enum wslx_tag {
 	WSLX_A_HOST_LINE = 51, /* bytes, repeated: for /etc/hosts: "ADDRESS NAME..." */
 	WSLX_A_NAMESERVER =
 		52,	     /* bytes, repeated: an address; none: /etc/resolv.conf is left alone */
-	WSLX_A_ORDERLY = 53, /* u32: 1: it was powered off or rebooted from inside */
+	WSLX_A_SEARCH = 144, /* bytes, repeated: a domain that names are looked for in */
+	WSLX_A_ADDRESS = 145,	   /* bytes, repeated: of its device, "10.0.2.2/24" */
+	WSLX_A_GATEWAY = 146,	   /* bytes, repeated: one a family */
+	WSLX_A_MTU = 147,	   /* u32 */
+	WSLX_A_FORWARD = 148,	   /* u32: 1 */
+	WSLX_A_FORWARD_PORT = 149, /* u32 */
+	WSLX_A_LISTENER = 150,	   /* bytes: "tcp 127.0.0.1 8080", "udp :: 53" */
+	WSLX_A_ORDERLY = 53,	   /* u32: 1: it was powered off or rebooted from inside */
 
 	WSLX_A_OFFSET_NS = 80,	     /* u64: two's complement */
 	WSLX_A_DISK_TIMEOUT_MS = 81, /* u32: how long its disk may take to appear */

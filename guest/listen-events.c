@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel's trace events say when a TCP socket begins or ceases to listen, in whatever network namespace, and when a UDP
+ * socket is bound to a port of its choice or goes. What an event says is not looked at: sock_diag(7) has the truth.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "guest/guest.h"
+#include "guest/ports.h"
+#include "lib/base/log.h"
+
+#define TRACEFS	 "/sys/kernel/tracing"
+#define INSTANCE TRACEFS "/instances/wslx"
+/* The one in hand is looked at at once, again when the socket is certainly in the tables, and later still on a slow machine. */
+enum { AGAIN = 2 };
+static const unsigned again_ms[AGAIN] = {10, 150};
+/* Without events. */
+enum { POLL_MS = 1000 };
+
+struct listen_events {
+	struct loop_src *pipe, *timer;
+	loop_fn fn;
+	void *ctx;
+	unsigned step;
+	bool polling;
+};
+
+static void arm(struct listen_events *v)
+{
+	if (v->polling)
+		loop_timer_arm(v->timer, loop_now() + POLL_MS * 1000000ull);
+	else if (v->step < AGAIN)
+		loop_timer_arm(v->timer, loop_now() + again_ms[v->step++] * 1000000ull);
+}
+
+static void on_timer(void *ctx)
+{
+	struct listen_events *v = ctx;
+
+	v->fn(v->ctx);
+	arm(v);
+}
+
+static void on_event(void *ctx, int fd, uint32_t revents)
+{
+	struct listen_events *v = ctx;
+	char text[4096];
+
+	while (read(fd, text, sizeof(text)) > 0)
+		;
+	v->step = 0;
+	on_timer(v);
+}
+
+static int trace(const char *event, const char *filter)
+{
+	char path[160];
+	int r;
+
+	snprintf(path, sizeof(path), INSTANCE "/events/%s/filter", event);
+	r = filter ? write_text(path, filter) : 0;
+	snprintf(path, sizeof(path), INSTANCE "/events/%s/enable", event);
+	return r < 0 ? r : write_text(path, "1");
+}
+
+static int append(const char *path, const char *text)
+{
+	cleanup_close int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+
+	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+/* A kernel that cannot do this has no events for UDP: its sockets are seen when something else happens. */
+static void trace_udp(void)
+{
+	static const char probes[] = TRACEFS "/kprobe_events";
+	int r = append(probes, "p:wslx/udp_bind udp_lib_get_port port=%si:u16\n");
+
+	if (r == 0 || r == -EEXIST)
+		r = trace("wslx/udp_bind", "port != 0");
+	if (r == 0) {
+		r = append(probes, "p:wslx/udp_gone udp_lib_unhash\n");
+		if (r == 0 || r == -EEXIST)
+			r = trace("wslx/udp_gone", NULL);
+	}
+	if (r < 0)
+		log_debug("net", "no events of UDP sockets: %s", strerror(-r));
+}
+
+static int open_pipe(void)
+{
+	int fd, r;
+
+	if (mount("tracefs", TRACEFS, "tracefs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0 &&
+		errno != EBUSY)
+		return -errno;
+	if (mkdir(INSTANCE, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	write_text(INSTANCE "/buffer_size_kb", "16");
+	r = trace("sock/inet_sock_set_state", "newstate == 10 || oldstate == 10");
+	if (r < 0)
+		return r;
+	trace_udp();
+	fd = open(INSTANCE "/trace_pipe", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int listen_events_new(struct listen_events **ret, struct loop *l, loop_fn fn, void *ctx)
+{
+	struct listen_events *v = calloc(1, sizeof(*v));
+	int fd, r;
+
+	if (!v)
+		return -ENOMEM;
+	*v = (struct listen_events){.fn = fn, .ctx = ctx};
+	r = loop_timer(l, on_timer, v, &v->timer);
+	if (r < 0) {
+		free(v);
+		return r;
+	}
+	fd = open_pipe();
+	r = fd < 0 ? fd : loop_io(l, fd, EPOLLIN, on_event, v, &v->pipe);
+	if (r < 0) {
+		log_warn("net", "no events of listening sockets, looking every second: %s",
+			strerror(-r));
+		v->polling = true;
+	}
+	arm(v);
+	*ret = v;
+	return 0;
+}
