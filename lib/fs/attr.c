@@ -54,11 +54,18 @@ void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct st
 		ret->flags |= FS_ATTR_SUBMOUNT;
 }
 
-int kill_suidgid(int fd)
+int kill_suidgid(const struct host *h, const struct fs_node *n, int fd)
 {
 	struct stat st;
 	mode_t mode;
 
+	if (!(n->mode & (S_ISUID | S_ISGID)))
+		return 0;
+	if (n->share->o.metadata)
+		return meta_kill_suidgid(fd);
+	/* who has no privileges loses them by writing */
+	if (!h->privileged)
+		return 0;
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	mode = st.st_mode & ~(mode_t)S_ISUID;
@@ -119,8 +126,8 @@ static int set_size(
 		return fd;
 	if (size > INT64_MAX)
 		return -EFBIG;
-	if (kill && h->privileged)
-		r = kill_suidgid(fd);
+	if (kill)
+		r = kill_suidgid(h, n, fd);
 	return r < 0 || ftruncate(fd, (off_t)size) == 0 ? r : -errno;
 }
 

@@ -134,19 +134,6 @@ static int enter_open(struct host *h, struct fs_node *dir, const char *name, int
 	return 0;
 }
 
-static int mark_new(struct fs_node *dir, int fd, const struct fs_cred *c, uint32_t mode)
-{
-	struct statx stx;
-	int r = sys_statx(fd, "", &stx);
-
-	if (r < 0)
-		return r;
-	stx.stx_uid = c->uid;
-	stx.stx_gid = c->gid;
-	stx.stx_mode = (uint16_t)(S_IFREG | (mode & 07777 & ~c->umask));
-	return meta_store(fd, &stx);
-}
-
 int host_create(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, const char *name,
 	uint32_t mode, uint32_t flags, struct fs_entry *ret, struct fs_handle **ret_h)
 {
@@ -181,14 +168,11 @@ int host_create(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, con
 			node_forget(fs, e.node, 1);
 		}
 	}
+	if (fd >= 0 && is_new && dir->share->o.metadata)
+		r = meta_new(fd, dfd, c, S_IFREG | (mode & 07777), 0);
 	node_fd_put(h, dir);
-	if (fd < 0)
-		return fd;
-	if (is_new && dir->share->o.metadata) {
-		r = mark_new(dir, fd, c, mode);
-		if (r < 0)
-			return r;
-	}
+	if (fd < 0 || r < 0)
+		return MIN(fd, r);
 	r = enter_open(h, dir, name, fd, flags, ret, ret_h);
 	if (r == 0)
 		(void)take_fd(fd);
@@ -211,14 +195,11 @@ int host_tmpfile(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, ui
 		return dfd;
 	cred_enter(h, c);
 	fd = sys_open_beneath(dfd, ".", (flags & (OPEN_FLAGS | O_EXCL)) | O_TMPFILE, mode & 07777);
+	if (fd >= 0 && dir->share->o.metadata)
+		r = meta_new(fd, dfd, c, S_IFREG | (mode & 07777), 0);
 	node_fd_put(h, dir);
-	if (fd < 0)
-		return fd;
-	if (dir->share->o.metadata) {
-		r = mark_new(dir, fd, c, mode);
-		if (r < 0)
-			return r;
-	}
+	if (fd < 0 || r < 0)
+		return MIN(fd, r);
 	r = enter_open(h, dir, NULL, fd, flags, ret, ret_h);
 	if (r == 0)
 		(void)take_fd(fd);
@@ -296,8 +277,8 @@ ssize_t host_write(struct fs *fs, struct fs_handle *hd, const struct iovec *iov,
 
 	if (off > INT64_MAX - size)
 		return -EFBIG;
-	if (how & FS_KILL_SUIDGID && h->privileged && hd->node->mode & (S_ISUID | S_ISGID)) {
-		int r = kill_suidgid(hd->fd);
+	if (how & FS_KILL_SUIDGID) {
+		int r = kill_suidgid(h, hd->node, hd->fd);
 
 		if (r < 0)
 			return r;
@@ -342,8 +323,7 @@ int host_fallocate(struct fs *fs, struct fs_handle *hd, int mode, uint64_t off, 
 {
 	struct host *h = to_host(fs);
 
-	if (h->privileged && hd->node->mode & (S_ISUID | S_ISGID))
-		kill_suidgid(hd->fd);
+	kill_suidgid(h, hd->node, hd->fd);
 	return fallocate(hd->fd, mode, (off_t)off, (off_t)len) < 0 ? -errno : 0;
 }
 

@@ -142,12 +142,16 @@ void cred_enter(const struct host *h, const struct fs_cred *c);
 /* meta.c. True: the attribute was there. name "": dirfd itself. */
 bool meta_apply(int dirfd, const char *name, struct statx *stx);
 int meta_store(int fd, const struct statx *stx);
+/* Of a file just made, in the folder dirfd. */
+int meta_new(int fd, int dirfd, const struct fs_cred *c, uint32_t mode, uint64_t rdev);
+int meta_kill_suidgid(int fd);
 bool meta_hides(const char *xattr);
 
 /* What a node is, as its share shows it. dir: the folder it was found in, or NULL. */
 void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct statx *stx,
 	bool from_meta, struct fs_attr *ret);
-int kill_suidgid(int fd);
+/* When the node has any. */
+int kill_suidgid(const struct host *h, const struct fs_node *n, int fd);
 int name_check(const char *name); /* 0, or why this is not one component */
 int entry_at(
 	struct host *h, struct fs_node *dir, int dirfd, const char *name, struct fs_entry *ret);

@@ -66,6 +66,40 @@ int meta_store(int fd, const struct statx *stx)
 	return setxattr(fd_path(path, fd), META_NAME, text, (size_t)n, 0) < 0 ? -errno : 0;
 }
 
+int meta_new(int fd, int dirfd, const struct fs_cred *c, uint32_t mode, uint64_t rdev)
+{
+	struct statx stx, dir;
+	int r = sys_statx(fd, "", &stx);
+
+	if (r == 0)
+		r = sys_statx(dirfd, "", &dir);
+	if (r < 0)
+		return r;
+	meta_apply(dirfd, "", &dir);
+	stx.stx_uid = c->uid;
+	stx.stx_gid = c->gid;
+	stx.stx_mode = (uint16_t)(mode & ~c->umask);
+	if (dir.stx_mode & S_ISGID) {
+		stx.stx_gid = dir.stx_gid;
+		stx.stx_mode |= S_ISDIR(mode) ? S_ISGID : 0;
+	}
+	stx.stx_rdev_major = major(rdev);
+	stx.stx_rdev_minor = minor(rdev);
+	return meta_store(fd, &stx);
+}
+
+int meta_kill_suidgid(int fd)
+{
+	struct statx stx;
+	int r = sys_statx(fd, "", &stx);
+
+	if (r < 0 || !meta_apply(fd, "", &stx))
+		return r;
+	stx.stx_mode &=
+		stx.stx_mode & S_IXGRP ? (uint16_t) ~(S_ISUID | S_ISGID) : (uint16_t)~S_ISUID;
+	return meta_store(fd, &stx);
+}
+
 bool meta_hides(const char *xattr)
 {
 	return strcmp(xattr, META_NAME) == 0;

@@ -68,18 +68,9 @@ int host_lookup(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, con
 static int new_meta(
 	int dirfd, const char *name, const struct fs_cred *c, uint32_t mode, uint64_t rdev)
 {
-	struct statx stx;
 	cleanup_close int fd = sys_open_beneath(dirfd, name, O_PATH, 0);
-	int r = fd < 0 ? fd : sys_statx(fd, "", &stx);
 
-	if (r < 0)
-		return r;
-	stx.stx_uid = c->uid;
-	stx.stx_gid = c->gid;
-	stx.stx_mode = (uint16_t)(mode & ~c->umask);
-	stx.stx_rdev_major = (uint32_t)(rdev >> 8 & 0xfff);
-	stx.stx_rdev_minor = (uint32_t)((rdev & 0xff) | (rdev >> 12 & 0xfff00));
-	return meta_store(fd, &stx);
+	return fd < 0 ? fd : meta_new(fd, dirfd, c, mode, rdev);
 }
 
 /* The name was made (r 0): its entry. */

@@ -3,10 +3,11 @@
  * serve FOLDER MOUNTPOINT [KEY[=VALUE]...]: mounts FOLDER through this kernel's FUSE and serves it with lib/fuse until it is
  * unmounted or terminated: real traffic without a virtual machine. Needs root. Prints "ready" when it is mounted.
  *
- * keys: squash=UID, metadata, ro, exclusive, threads=N, ms=N (what the kernel may believe), fds=N (limit of descriptors)
+ * keys: as=UID (without privileges), squash=UID, metadata, ro, exclusive, threads=N, ms=N (what the kernel may believe), fds=N (limit of descriptors)
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -66,7 +67,7 @@ int main(int argc, char **argv)
 	struct fs_share_opts so = {0};
 	struct fuse_opts opts = {.entry_ms = 1000, .attr_ms = 1000, .posix_acl = true};
 	pthread_t threads[MAX_THREADS];
-	unsigned n_threads = 2;
+	unsigned n_threads = 2, as = 0;
 	struct err e = {0};
 	struct fs *fs;
 	char mount_opts[128];
@@ -89,6 +90,8 @@ int main(int argc, char **argv)
 			n_threads = MAX(1u, MIN(n, (unsigned)MAX_THREADS));
 		else if (strncmp(argv[i], "ms=", 3) == 0)
 			opts.entry_ms = opts.attr_ms = opts.negative_ms = n;
+		else if (strncmp(argv[i], "as=", 3) == 0)
+			as = n;
 		else if (strncmp(argv[i], "fds=", 4) == 0)
 			setrlimit(RLIMIT_NOFILE, &(struct rlimit){n, n});
 		else
@@ -100,18 +103,23 @@ int main(int argc, char **argv)
 
 	if (dir < 0 || fd < 0)
 		return fail(dir < 0 ? argv[1] : "/dev/fuse");
+	snprintf(mount_opts, sizeof(mount_opts),
+		"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions", fd);
+	if (mount("wslx-serve", mountpoint, "fuse", 0, mount_opts) < 0)
+		return fail("mount");
+	if (as &&
+		(setgroups(0, NULL) < 0 || setresgid(as, as, as) < 0 || setresuid(as, as, as) < 0))
+		return fail("become another user");
 	if (fs_host_new(&fs, dir, &so, &e) < 0 || fuse_server_new(&server, fs, &opts) < 0) {
 		fprintf(stderr, "serve: %s\n", e.text);
 		return 1;
 	}
 	if (opts.exclusive)
 		fs_host_keep_removed(fs);
-	snprintf(mount_opts, sizeof(mount_opts),
-		"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions", fd);
-	signal(SIGTERM, stop);
-	signal(SIGINT, stop);
-	if (mount("wslx-serve", mountpoint, "fuse", 0, mount_opts) < 0)
-		return fail("mount");
+	if (!as) {
+		signal(SIGTERM, stop);
+		signal(SIGINT, stop);
+	}
 	for (unsigned i = 0; i < n_threads; i++)
 		pthread_create(&threads[i], NULL, serve, &fd);
 	puts("ready");

@@ -23,6 +23,8 @@ def mounted(tmp_path):
     def start(*keys):
         src, mnt = tmp_path / "src", tmp_path / "mnt"
         src.mkdir()
+        if "as=4000" in keys:
+            os.chown(src, 4000, 4000)
         mnt.mkdir()
         p = subprocess.Popen([SERVE, src, mnt, *keys], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         servers.append((p, mnt))
@@ -45,6 +47,23 @@ def test_posix_cases(mounted, keys):
     p = subprocess.run([sys.executable, HERE / "posix.py", mnt], capture_output=True, text=True, timeout=LIMIT, check=False)
     bad = [line for line in p.stdout.splitlines() if line.startswith("not ok")]
     assert p.returncode == 0 and not bad, (bad, p.stderr)
+
+
+# What a server without privileges cannot do, and does not claim to: give files away, make devices, trusted.* attributes. With
+# metadata that is kept beside the file, but for links, which have no attributes, and for the modes that ACLs imply.
+OWNERS = {"links_keep_their_text", "special_files_of_all_kinds", "an_open_file_outlives_its_name", "the_umask_and_modes_of_other_users",
+          "groups_count", "the_sticky_bit", "writing_takes_set_uid_away", "chown_takes_set_uid_away",
+          "chmod_by_who_is_not_in_the_group_loses_set_gid"}
+BESIDE = {"links_keep_their_text", "the_umask_and_modes_of_other_users", "access_control_lists"}
+
+
+@pytest.mark.parametrize("keys,less", [([], OWNERS), (["metadata"], BESIDE)], ids=["plain", "metadata"])
+def test_posix_cases_without_privileges(mounted, keys, less):
+    _, mnt = mounted("as=4000", "squash=0", *keys)
+    p = subprocess.run([sys.executable, HERE / "posix.py", mnt], capture_output=True, text=True, timeout=LIMIT, check=False,
+                       env={**os.environ, "WSLX_ONLY_USER_XATTRS": "1"})
+    bad = {line.split(" - ")[1].split(":")[0] for line in p.stdout.splitlines() if line.startswith("not ok")}
+    assert p.stdout.splitlines()[-1] == "1..42" and bad == less, (p.stdout, p.stderr)
 
 
 @pytest.mark.parametrize("keys", [["threads=4"], ["ms=0"], ["exclusive"]], ids=["usual", "no-caching", "exclusive"])
