@@ -18,6 +18,7 @@ test_suites()
 	cpu-fuzz    50 million random instructions, software CPU against this machine's processor
 	vmm         whole machines: stock kernel, disks, snapshots, on the software CPU with 1 and 2 virtual CPUs
 	devices     virtio devices under a stock kernel, software CPU
+	files       the file server under this machine's own kernel: POSIX cases, random loads (root)
 	e2e         whole commands through wslx, software CPU: streams, terminals, errors, imports, crashes, real work
 	packages    the Debian packages: lintian, and installed, used and removed in a fresh minimal Debian
 	lab-e2e-1   in the lab, a machine with a working /dev/kvm: whole commands on KVM, with one virtual CPU
@@ -163,6 +164,11 @@ devices_environment()
 
 	install_kernel && "$ROOT/tests/devices/make-initramfs" "$("$ROOT/kernel/fetch")" "$WSLX_TEST_DEVICES" || return
 	WSLX_TEST_VMLINUX=$(realpath "$DATA/kernel/vmlinuz")
+}
+
+suite_files()
+{
+	pytest_suite files "$ROOT/tests/fs"
 }
 
 suite_devices()
