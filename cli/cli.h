@@ -37,6 +37,8 @@ int verb_shutdown(int argc, char **argv);
 int verb_set_default(int argc, char **argv);
 int verb_status(int argc, char **argv);
 int verb_debug_shell(int argc, char **argv);
+int verb_port(int argc, char **argv);
+int verb_network(int argc, char **argv);
 int verb_diag(int argc, char **argv);
 int verb_version(int argc, char **argv);
 int verb_help(int argc, char **argv);

@@ -26,6 +26,8 @@ static const struct verb verbs[] = {
 	{"--uninstall", NULL, verb_uninstall},
 	{"--status", NULL, verb_status},
 	{"--debug-shell", NULL, verb_debug_shell},
+	{"port", NULL, verb_port},
+	{"network", NULL, verb_network},
 	{"diag", NULL, verb_diag},
 	{"--version", "-v", verb_version},
 	{"--help", "-h", verb_help},

@@ -11,6 +11,7 @@
 #include "daemon/distro-internal.h"
 #include "daemon/host-facts.h"
 #include "daemon/interop.h"
+#include "daemon/net.h"
 #include "lib/base/log.h"
 #include "lib/image/image.h"
 
@@ -148,6 +149,7 @@ void distro_send_start(struct distro *d, const struct reg_entry *reg)
 	send_limits(&w, &d->conf);
 	wire_u32(&w, WSLX_A_TIMEOUT_MS, (uint32_t)d->m->set.start_timeout_ms);
 	host_facts_add(&w);
+	net_add_start(vm_net(d->m->vm), (unsigned)vm_lun(d->m->vm, d->id), &w);
 	wire_str(&w, WSLX_A_HOST_ROOT, root);
 	wire_str(&w, WSLX_A_VM, vm_id(d->m->vm));
 	if (vm_has_files(d->m->vm))

@@ -173,6 +173,7 @@ static int start_vm(struct fswork *f, struct err *e)
 	f->set.processors = 1;
 	f->set.swap = 0;
 	f->set.max_crashes = -1;
+	f->set.net = NET_NONE;
 	r = settings_plan(&f->set, f->s->data_dir, &plan, e);
 	return r < 0 ? r : vm_start(&env, &plan, &f->vm, e);
 }

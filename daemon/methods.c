@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "daemon/diag.h"
+#include "daemon/net-methods.h"
 #include "daemon/status.h"
 #include "daemon/volume.h"
 
@@ -260,6 +261,11 @@ static const struct js_field f_mount[] = {{"disk", JS_STR, .required = true, .ma
 static const struct js_field f_unmount[] = {{"disk", JS_STR, .max = 3800}};
 static const struct js_field f_export[] = {{"name", JS_STR, .required = true, .max = 255},
 	{"format", JS_STR, .required = true, .max = 16}};
+static const struct js_field f_port_add[] = {{"distribution", JS_STR, .max = 255},
+	{"listen", JS_STR, .required = true, .max = 79},
+	{"to", JS_STR, .required = true, .max = 79}};
+static const struct js_field f_port_remove[] = {
+	{"distribution", JS_STR, .max = 255}, {"listen", JS_STR, .required = true, .max = 79}};
 static const struct js_field f_pid[] = {{"pid", JS_U64, .required = true}};
 static const struct js_field f_shutdown[] = {{"force", JS_BOOL}};
 static const struct js_field f_vm[] = {{"vm", JS_STR, .max = 32}};
@@ -293,6 +299,10 @@ const struct ctl_method service_methods[] = {
 	METHOD("shutdown", m_shutdown, FIELDS(f_shutdown)),
 	METHOD("status", status_method),
 	METHOD("vm-end", m_vm_end, FIELDS(f_pid)),
+	METHOD("network", network_method),
+	METHOD("port-list", port_list_method),
+	METHOD("port-add", port_add_method, FIELDS(f_port_add)),
+	METHOD("port-remove", port_remove_method, FIELDS(f_port_remove)),
 	METHOD("diag-list", diag_list),
 	METHOD("diag-timeline", diag_timeline, FIELDS(f_vm)),
 	METHOD("diag-registers", diag_registers, FIELDS(f_vcpu)),

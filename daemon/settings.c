@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon/settings.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
@@ -22,6 +23,8 @@ enum { MAX_PROCESSORS = 64, MAX_TIME_MS = INT32_MAX };
 #define DEFAULT_DISK (1024 * GIB)
 
 static const char *const engines[] = {"auto", "kvm", "soft", NULL};
+static const char *const net_modes[] = {
+	"nat", "none", "virtioproxy", "consomme", "bridged", "mirrored", NULL};
 static const char *const reclaims[] = {"gradual", "dropCache", "disabled", NULL};
 
 #define KEY(sec, key, kind, member, ...)                                                           \
@@ -78,27 +81,31 @@ static const struct conf_key keys[] = {
 	{"interop", "enabled", CONF_BOOL, offsetof(struct settings, interop)},
 	{"interop", "wslCompatibility", CONF_BOOL, offsetof(struct settings, wsl_compat)},
 
-	LATER("wsl2", "localhostForwarding"),
-	LATER("wsl2", "networkingMode"),
-	LATER("wsl2", "macAddress"),
-	LATER("wsl2", "dhcp"),
-	LATER("wsl2", "dhcpTimeout"),
-	LATER("wsl2", "ipv6"),
-	LATER("wsl2", "dnsProxy"),
-	LATER("wsl2", "dnsTunneling"),
-	LATER("wsl2", "firewall"),
+	KEY("wsl2", "networkingMode", CONF_CHOICE, net, .choices = net_modes),
+	KEY("experimental", "networkingMode", CONF_CHOICE, net, .choices = net_modes),
+	KEY("wsl2", "localhostForwarding", CONF_BOOL, localhost_forwarding),
+	KEY("experimental", "ignoredPorts", CONF_STR, ignored_ports),
+	KEY("wsl2", "macAddress", CONF_STR, mac),
+	KEY("wslx", "network", CONF_STR, network),
+	KEY("wslx", "network6", CONF_STR, network6),
+	KEY("wslx", "resolvConf", CONF_PATH, resolv_conf),
+
 	LATER("wsl2", "autoProxy"),
-	LATER("experimental", "networkingMode"),
-	LATER("experimental", "dnsTunneling"),
-	LATER("experimental", "firewall"),
 	LATER("experimental", "autoProxy"),
-	LATER("experimental", "bestEffortDnsParsing"),
-	LATER("experimental", "dnsTunnelingIpAddress"),
 	LATER("experimental", "initialAutoProxyTimeout"),
-	LATER("experimental", "ignoredPorts"),
-	LATER("experimental", "hostAddressLoopback"),
 
 	NOTHING("wsl2", "vmSwitch"),
+	NOTHING("wsl2", "dhcp"),
+	NOTHING("wsl2", "dhcpTimeout"),
+	NOTHING("wsl2", "ipv6"),
+	NOTHING("wsl2", "dnsProxy"),
+	NOTHING("wsl2", "dnsTunneling"),
+	NOTHING("wsl2", "firewall"),
+	NOTHING("experimental", "dnsTunneling"),
+	NOTHING("experimental", "firewall"),
+	NOTHING("experimental", "bestEffortDnsParsing"),
+	NOTHING("experimental", "dnsTunnelingIpAddress"),
+	NOTHING("experimental", "hostAddressLoopback"),
 	NOTHING("wsl2", "nestedVirtualization"),
 	NOTHING("wsl2", "hardwarePerformanceCounters"),
 	NOTHING("wsl2", "virtio"),
@@ -154,9 +161,47 @@ static void drop(char **s)
 	*s = NULL;
 }
 
+/* "52:57:53:4c:58:01", or with "-" as Windows writes it, which it then is no longer; not that of a group. */
+static bool mac_ok(char *text)
+{
+	unsigned first;
+
+	if (strlen(text) != 17 || sscanf(text, "%2x", &first) != 1 || first & 1)
+		return false;
+	for (int i = 0; i < 17; i++) {
+		if (i % 3 == 2 && text[i] == '-')
+			text[i] = ':';
+		if (i % 3 == 2 ? text[i] != ':' : !isxdigit((unsigned char)text[i]))
+			return false;
+	}
+	return true;
+}
+
+/* Modes that there are not yet have what comes closest. */
+static void check_net(struct settings *s, const char *path)
+{
+	char full[4400];
+
+	if (s->net == NET_BRIDGED || s->net == NET_MIRRORED) {
+		snprintf(full, sizeof(full),
+			"%s: networkingMode=%s is not supported yet; using nat", path,
+			net_modes[s->net]);
+		add_warning(s->warnings, full);
+	}
+	if (s->net != NET_NONE)
+		s->net = NET_NAT;
+	if (s->mac && !mac_ok(s->mac)) {
+		snprintf(full, sizeof(full), "%s: bad value for wsl2.macAddress: '%.80s'", path,
+			s->mac);
+		add_warning(s->warnings, full);
+		drop(&s->mac);
+	}
+}
+
 /* Nothing that could keep the VM from starting. */
 static void make_safe(struct settings *s)
 {
+	s->net = NET_NONE;
 	drop(&s->kernel);
 	drop(&s->initrd);
 	drop(&s->command_line);
@@ -186,6 +231,7 @@ int settings_load(const char *path, struct settings *ret, struct err *e)
 		.start_timeout_ms = 120000,
 		.mount_timeout_ms = 10000,
 		.clock_check_ms = 60000,
+		.localhost_forwarding = true,
 		.warnings = w.list};
 	r = io_read_file(path, CONF_MAX_FILE, &text, &len);
 	if (r == -ENOENT || r == -ENOTDIR)
@@ -195,6 +241,7 @@ int settings_load(const char *path, struct settings *ret, struct err *e)
 		return err_sys(e, r, "%s", path);
 	}
 	conf_apply(text, len, keys, ARRAY_LEN(keys), ret, warn, &w);
+	check_net(ret, path);
 	if (ret->safe_mode)
 		make_safe(ret);
 	if (ret->load_modules && !ret->modules) {
@@ -220,6 +267,11 @@ void settings_done(struct settings *s)
 	free(s->install_path);
 	free(s->host_folder);
 	free(s->host_options);
+	free(s->ignored_ports);
+	free(s->mac);
+	free(s->network);
+	free(s->network6);
+	free(s->resolv_conf);
 	js_free(s->warnings);
 	*s = (struct settings){0};
 }

@@ -11,6 +11,9 @@
 enum settings_engine { ENGINE_AUTO, ENGINE_KVM, ENGINE_SOFT };
 enum settings_reclaim { RECLAIM_GRADUAL, RECLAIM_DROP, RECLAIM_OFF };
 
+/* As .wslconfig names them. VIRTIO_PROXY and CONSOMME are other names for NAT in user mode, which ours is. */
+enum settings_net { NET_NAT, NET_NONE, NET_VIRTIO_PROXY, NET_CONSOMME, NET_BRIDGED, NET_MIRRORED };
+
 #define SWAP_DEFAULT UINT64_MAX /* a quarter of memory, in whole GiB */
 
 /* How many are told; more help nobody. */
@@ -35,7 +38,13 @@ struct settings {
 	char *host_folder, *host_options; /* the folder of them, and how; owned, NULL: not set */
 	bool interop, wsl_compat;	  /* [interop] */
 	int reclaim;			  /* enum settings_reclaim */
-	struct json_object *warnings;	  /* array of strings: "FILE:LINE: what" */
+	int net;			  /* enum settings_net */
+	bool localhost_forwarding;
+	char *ignored_ports;	      /* owned; NULL: not set: "80,443" */
+	char *mac;		      /* the same: of the guest's device */
+	char *network, *network6;     /* the same: of the guest, ADDRESS/BITS */
+	char *resolv_conf;	      /* the same */
+	struct json_object *warnings; /* array of strings: "FILE:LINE: what" */
 };
 
 /* Defaults, then the file, if there is one. Only a file that cannot be read is an error; what is

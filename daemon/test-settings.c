@@ -52,7 +52,7 @@ TEST(a_wslconfig_works_and_its_problems_are_told_with_their_line)
 	struct settings s;
 	struct err e = {0};
 
-	write_conf("[wsl2]\nmemory=2GB\nprocessors=1\nvmIdleTimeout=-1\nipv6=true\n"
+	write_conf("[wsl2]\nmemory=2GB\nprocessors=1\nvmIdleTimeout=-1\nautoProxy=true\n"
 		   "kernelCommandLine = a=b c\nvmIdleTimeout=soon\n[wslx]\nengine=soft\n"
 		   "[general]\ninstanceIdleTimeout=1000\n");
 	REQUIRE(settings_load(path, &s, &e) == 0);
@@ -63,8 +63,46 @@ TEST(a_wslconfig_works_and_its_problems_are_told_with_their_line)
 	CHECK_EQ(s.engine, ENGINE_SOFT);
 	CHECK_STR(s.command_line, "a=b c");
 	REQUIRE(warnings(&s) == 2);
-	CHECK(strstr(js_text(s.warnings), ":5: wsl2.ipv6 is not supported yet") != NULL);
+	CHECK(strstr(js_text(s.warnings), ":5: wsl2.autoProxy is not supported yet") != NULL);
 	CHECK(strstr(js_text(s.warnings), ":7: bad value for wsl2.vmIdleTimeout") != NULL);
+	settings_done(&s);
+	unlink(path);
+}
+
+TEST(network_modes_have_other_names_and_what_comes_closest)
+{
+	static const struct {
+		const char *mode;
+		int net;
+		unsigned warnings;
+	} modes[] = {{"nat", NET_NAT, 0}, {"NONE", NET_NONE, 0}, {"virtioproxy", NET_NAT, 0},
+		{"consomme", NET_NAT, 0}, {"mirrored", NET_NAT, 1}, {"bridged", NET_NAT, 1},
+		{"wireless", NET_NAT, 1}};
+	struct settings s;
+	struct err e = {0};
+	char text[96];
+
+	for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+		snprintf(text, sizeof(text), "[wsl2]\nnetworkingMode=%s\n", modes[i].mode);
+		write_conf(text);
+		REQUIRE(settings_load(path, &s, &e) == 0);
+		CHECK_EQ(s.net, modes[i].net);
+		CHECK_EQ(warnings(&s), modes[i].warnings);
+		CHECK(s.localhost_forwarding);
+		settings_done(&s);
+	}
+	write_conf("[wsl2]\nmacAddress=52-57-53-4C-58-02\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	CHECK_STR(s.mac, "52:57:53:4C:58:02");
+	settings_done(&s);
+	write_conf("[wsl2]\nmacAddress=53:57:53:4C:58:02\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	CHECK(!s.mac);
+	CHECK_EQ(warnings(&s), 1);
+	settings_done(&s);
+	write_conf("[wsl2]\nsafeMode=true\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	CHECK_EQ(s.net, NET_NONE);
 	settings_done(&s);
 	unlink(path);
 }

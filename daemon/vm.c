@@ -21,6 +21,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "daemon/net.h"
 #include "daemon/share.h"
 #include "daemon/upkeep.h"
 #include "daemon/vm-internal.h"
@@ -53,6 +54,7 @@ struct vm {
 	struct guestlink *guest;
 	struct ctl_async *ctl;
 	struct upkeep *upkeep;
+	struct net *net; /* NULL: none */
 	struct loop_src *deadline;
 	char release[65];
 	char disks[VM_LUNS][37]; /* distribution id by LUN; "" free */
@@ -125,6 +127,7 @@ static void release_links(struct vm *vm)
 	vm->guest = guestlink_free(vm->guest);
 	vm->ctl = ctl_async_free(vm->ctl);
 	vm->upkeep = upkeep_free(vm->upkeep);
+	vm->net = net_free(vm->net);
 	stop_listening(vm);
 }
 
@@ -221,6 +224,7 @@ static void on_hello(void *ctx, const struct wire_msg *m)
 	arm(vm, -1);
 	vm->state = VM_UP;
 	upkeep_up(vm->upkeep);
+	net_up(vm->net);
 	if (vm->shutdown_asked) {
 		vm_shutdown(vm);
 		return;
@@ -232,7 +236,10 @@ static void on_event(void *ctx, const struct wire_msg *m)
 {
 	struct vm *vm = ctx;
 
-	vm->env.ops->on_event(vm->env.ctx, m);
+	if (m->type == WSLX_LISTENERS)
+		net_listeners(vm->net, m);
+	else
+		vm->env.ops->on_event(vm->env.ctx, m);
 }
 
 static int listen_guest(struct vm *vm);
@@ -290,9 +297,10 @@ static int listen_guest(struct vm *vm)
 			       &vm->listen_src);
 }
 
-/* swap: bytes that it is still to get. */
-static void start_upkeep(struct vm *vm, uint64_t swap)
+/* What it gets beside distributions. swap: bytes that it is still to get; fresh: it is yet to start. */
+static void start_upkeep(struct vm *vm, uint64_t swap, bool fresh)
 {
+	vm->net = net_new(vm->env.loop, vm, vm->env.set, vm->dir, fresh);
 	vm->upkeep = upkeep_new(vm, &vm->env, swap, vm->dir);
 }
 
@@ -332,6 +340,7 @@ static int spawn(struct vm *vm, const struct vm_plan *plan, struct err *e)
 	const struct settings *set = vm->env.set;
 	char prog[PATH_MAX], vsock[PATH_MAX], control[PATH_MAX], serial[PATH_MAX + 8];
 	char logs[PATH_MAX - 64], mem[24], cpus[16], cmdline[4600], modules[PATH_MAX + 8];
+	char net[PATH_MAX + 64];
 	cleanup_close int log = -EBADF, gate = -EBADF;
 	int r = proc_find("wslx-vmm", "vmm", "WSLX_VMM", prog, sizeof(prog), e);
 
@@ -352,12 +361,14 @@ static int spawn(struct vm *vm, const struct vm_plan *plan, struct err *e)
 	snprintf(cpus, sizeof(cpus), "%u", plan->processors);
 
 	const char *share = share_device(set, vm->env.owner);
-	const char *argv[] = {prog, "--kernel", plan->kernel, "--initrd", plan->initrd, "--cmdline",
-		cmdline, "--memory", mem, "--cpus", cpus, "--engine",
+	const char *argv[32] = {prog, "--kernel", plan->kernel, "--initrd", plan->initrd,
+		"--cmdline", cmdline, "--memory", mem, "--cpus", cpus, "--engine",
 		settings_engine_name(set->engine), "--serial", serial, "--vsock", vsock,
-		"--control", control, "--balloon", NULL, NULL, NULL, NULL, NULL};
-	unsigned n = ARRAY_LEN(argv) - 5;
+		"--control", control, "--balloon"};
+	unsigned n = 0;
 
+	while (argv[n])
+		n++;
 	if (set->modules) {
 		argv[n++] = "--disk";
 		argv[n++] = modules;
@@ -366,7 +377,11 @@ static int spawn(struct vm *vm, const struct vm_plan *plan, struct err *e)
 		argv[n++] = "--vhost-user";
 		argv[n++] = share;
 	}
-
+	if (vm->net) {
+		net_option(vm->net, net, sizeof(net));
+		argv[n++] = "--vhost-user";
+		argv[n++] = net;
+	}
 	struct proc_spawn s = {.argv = argv,
 		.std = {-1, log, log},
 		.keep = -1,
@@ -408,7 +423,7 @@ int vm_start(const struct vm_env *env, const struct vm_plan *plan, struct vm **r
 		err_sys(e, r, "listen for the guest in %s", dir);
 	if (r == 0) {
 		vm->marks[VM_MARK_ASKED] = loop_now();
-		start_upkeep(vm, plan->swap);
+		start_upkeep(vm, plan->swap, true);
 		r = spawn(vm, plan, e);
 	}
 	if (r < 0) {
@@ -465,7 +480,7 @@ static int adopt(const struct vm_env *env, const char *dir,
 		send_signal(vm, SIGKILL);
 		return r;
 	}
-	start_upkeep(vm, 0);
+	start_upkeep(vm, 0, false);
 	arm(vm, RECONNECT_MS);
 	*ret = take_ptr(vm);
 	return 0;
@@ -528,6 +543,11 @@ uint64_t vm_boot_us(const struct vm *vm)
 bool vm_has_files(const struct vm *vm)
 {
 	return upkeep_has_files(vm->upkeep);
+}
+
+const struct net *vm_net(const struct vm *vm)
+{
+	return vm->net;
 }
 
 struct guestlink *vm_guest(struct vm *vm)

@@ -72,6 +72,9 @@ int vm_listen(const struct vm *vm, uint32_t port);
 
 /* The guest can mount files of the host. */
 bool vm_has_files(const struct vm *vm);
+struct net;
+/* NULL: it has no network. */
+const struct net *vm_net(const struct vm *vm);
 
 /* Requests to init: guestlink_begin() and _send() on this. NULL when it is not connected. */
 struct guestlink *vm_guest(struct vm *vm);

@@ -94,7 +94,7 @@ def test_output_that_cannot_be_written(wslx):
 
 def test_warnings_name_file_and_line_and_change_nothing_else(fresh):
     fresh.configure()
-    fresh.conf.write_text(fresh.conf.read_text() + "[wsl2]\nbogusKey=1\nvmIdleTimeout=soon\nipv6=true\nvmSwitch=x\n")
+    fresh.conf.write_text(fresh.conf.read_text() + "[wsl2]\nbogusKey=1\nvmIdleTimeout=soon\nautoProxy=true\nvmSwitch=x\n")
     lines = len(fresh.conf.read_text().splitlines())
     p = fresh.run("-d", "deb", "--", "echo", "hi")
     assert (p.returncode, p.stdout) == (0, "hi\n")
@@ -102,7 +102,7 @@ def test_warnings_name_file_and_line_and_change_nothing_else(fresh):
     assert len(err) == 3 and all(e.startswith(f"wslx: warning: {fresh.conf}:") for e in err), p.stderr
     assert f":{lines - 3}: unknown key 'wsl2.bogusKey'" in err[0]
     assert f":{lines - 2}: bad value for wsl2.vmIdleTimeout: 'soon'" in err[1]
-    assert f":{lines - 1}: wsl2.ipv6 is not supported yet" in err[2]
+    assert f":{lines - 1}: wsl2.autoProxy is not supported yet" in err[2]
     assert fresh.run("-d", "deb", "--", "true").stderr == ""  # said once, when it took effect
 
 
@@ -112,7 +112,7 @@ BAD = {
              "kernelModules": "modules.img", "isolateDistroCgroup": "perhaps", "safeMode": "on fire", "debugConsole": "loud",
              "debugConsoleLogFile": "log", "earlyBootLogging": "early", "defaultVhdSize": "1PB", "crashDumpFolder": "C:/dumps",
              "maxCrashDumpCount": "-2", "vmIdleTimeout": "1h", "kernelBootTimeout": "0", "distributionStartTimeout": "0",
-             "mountDeviceTimeout": "-1"},
+             "mountDeviceTimeout": "-1", "networkingMode": "wireless", "localhostForwarding": "maybe"},
     "general": {"distributionInstallPath": "here", "instanceIdleTimeout": "-2"},
     "experimental": {"autoMemoryReclaim": "sometimes"},
     "wslx": {"engine": "diesel", "serviceIdleTimeout": "never", "clockCheckInterval": "1.5"},
@@ -122,10 +122,8 @@ BAD = {
                          "ioWriteOps": "9999999999", "interop": "ask"},
 }
 UNSUPPORTED = {
-    "wsl2": ["networkingMode", "localhostForwarding", "macAddress", "dhcp", "dhcpTimeout", "ipv6", "dnsProxy", "dnsTunneling",
-             "firewall", "autoProxy", "virtiofs", "hostFileSystemAccess"],
-    "experimental": ["networkingMode", "dnsTunneling", "firewall", "autoProxy", "bestEffortDnsParsing", "dnsTunnelingIpAddress",
-                     "initialAutoProxyTimeout", "ignoredPorts", "hostAddressLoopback"],
+    "wsl2": ["autoProxy"],
+    "experimental": ["autoProxy", "initialAutoProxyTimeout"],
 }
 
 

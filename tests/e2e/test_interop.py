@@ -235,8 +235,8 @@ def test_wslpath(host):
 
 def test_wslinfo(host):
     vm = next(host.run_dir.glob("wslx/vm-*")).name.removeprefix("vm-")
-    assert host.sh("wslinfo --networking-mode; wslinfo --vm-id") == f"none\n{vm}\n"
-    assert host.sh("wslinfo --vm-id -n; wslinfo -n --networking-mode") == f"{vm}none"
+    assert host.sh("wslinfo --networking-mode; wslinfo --vm-id") == f"nat\n{vm}\n"
+    assert host.sh("wslinfo --vm-id -n; wslinfo -n --networking-mode") == f"{vm}nat"
     assert host.sh("wslinfo --version; wslinfo --wsl-version") == 2 * (host.sh("wslinfo --version -n") + "\n")
     assert host.sh("wslinfo --version -n") in host.ok("--version").split()
     assert host.sh("wslinfo --help").startswith("usage: ")

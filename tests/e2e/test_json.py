@@ -14,6 +14,8 @@ COMMANDS = {
     "online": ["--list", "--online"],
     "status": ["--status"],
     "version": ["--version"],
+    "network": ["network"],
+    "port-list": ["port", "list"],
     "diag-list": ["diag", "list"],
     "diag-timeline": ["diag", "timeline"],
     "diag-reclaim": ["diag", "reclaim"],
@@ -59,13 +61,14 @@ def test_every_output_has_a_schema_and_is_documented():
     assert sorted(set(re.findall(r"schema/([a-z-]+)\.json", text))) == sorted(SCHEMAS)
     # Who says "--json" in the sources of the command is one of these.
     said = {f.stem for f in (SOURCE / "cli").glob("*.c") if '"--json"' in f.read_text()}
-    assert said == {"verb-list", "verb-status", "verb-version", "verb-diag"}
+    assert said == {"verb-list", "verb-status", "verb-version", "verb-port", "verb-diag"}
     subcommands = re.findall(r'\{"(\w+)", \w+, \.json = true', (SOURCE / "cli/verb-diag.c").read_text())
     assert {f"diag-{s}" for s in subcommands} == {c for c in COMMANDS if c.startswith("diag-")}
 
 
 def test_with_nothing_there(empty):
     assert checked(empty, "list") == [] and checked(empty, "diag-list") == []
+    assert checked(empty, "network") == [] and checked(empty, "port-list") == []
     status = checked(empty, "status")
     assert "vm" not in status and "default" not in status and status["distributions"] == 0
     assert set(checked(empty, "version")) == {"wslx"}
@@ -80,6 +83,9 @@ def test_running(wslx):
     assert status["vm"]["state"] == "Running" and status["default"] == "deb"
     assert FAKE or status["vm"]["vmm"]["cpus"] == status["processors"]
     assert len(checked(wslx, "diag-list")) == 1
+    network, = checked(wslx, "network")
+    assert network["distributions"] == ["deb"] and network["ipv4"]["guest"] and network["ipv6"]["host"]
+    checked(wslx, "port-list")
     assert checked(wslx, "diag-timeline")["stages"]
     if not FAKE:
         assert checked(wslx, "diag-reclaim")["total_kib"] > 0

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/ports.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "daemon/sidecar.h"
+#include "lib/base/log.h"
+
+enum { MAX_PORTS = 1024 };
+
+struct entry {
+	struct entry *next;
+	char listen[FORWARD_TEXT], to[FORWARD_TEXT];
+	bool added;	 /* by the user: stays whatever the guest does */
+	bool wanted;	 /* as of the last LISTENERS */
+	char error[200]; /* "": it leads there */
+};
+
+struct ports {
+	struct loop *loop;
+	struct vm *vm;
+	const struct settings *set;
+	char dir[PATH_MAX], path[PATH_MAX];
+	struct sidecar *forward;
+	uint32_t vsock_port;
+	struct entry *all;
+	unsigned n;
+};
+
+/* A call to wslx-forward, which ends before struct ports does; the entry may have gone by then. */
+struct call {
+	struct ports *p;
+	char listen[FORWARD_TEXT];
+	bool remove;
+	ports_done done; /* may be NULL */
+	void *ctx;
+};
+
+static struct entry **find(struct ports *p, const char *listen_at)
+{
+	struct entry **e = &p->all;
+
+	while (*e && strcmp((*e)->listen, listen_at) != 0)
+		e = &(*e)->next;
+	return e;
+}
+
+static struct entry *make(struct ports *p, const char *listen_at, const char *to)
+{
+	struct entry *en = *find(p, listen_at);
+
+	if (!en) {
+		en = p->n < MAX_PORTS ? calloc(1, sizeof(*en)) : NULL;
+		if (!en)
+			return NULL;
+		snprintf(en->listen, sizeof(en->listen), "%s", listen_at);
+		en->next = p->all;
+		p->all = en;
+		p->n++;
+	}
+	snprintf(en->to, sizeof(en->to), "%s", to);
+	return en;
+}
+
+static void drop(struct ports *p, const char *listen_at)
+{
+	struct entry **at = find(p, listen_at), *en = *at;
+
+	if (!en)
+		return;
+	*at = en->next;
+	p->n--;
+	free(en);
+}
+
+/* --- wslx-forward --- */
+
+static void explain(const char *listen_at, const struct err *e, struct err *ret)
+{
+	char who[120];
+
+	if (e->code == -EADDRINUSE && port_owner(listen_at, who, sizeof(who)))
+		err_set(ret, e->code, "%s: the port is used by %s", listen_at, who);
+	else if (e->code == -EADDRINUSE)
+		err_set(ret, e->code, "%s: the port is used by another program", listen_at);
+	else if (e->code == -EACCES)
+		err_set(ret, e->code,
+			"%s: ports of this number are not for users (net.ipv4.ip_unprivileged_port_start)",
+			listen_at);
+	else
+		*ret = *e;
+}
+
+static void answered(void *ctx, struct json_object *result, const struct err *e)
+{
+	struct call *c = ctx;
+	struct ports *p = c->p;
+	struct entry *en = *find(p, c->listen);
+	struct err told = {0};
+
+	if (e)
+		explain(c->listen, e, &told);
+	if (en && !c->remove) {
+		if (told.code && strcmp(en->error, told.text) != 0 && !c->done)
+			log_warn("net", "not forwarded: %s", told.text);
+		snprintf(en->error, sizeof(en->error), "%s", told.code ? told.text : "");
+		/* What the user asked for and did not get is not kept. */
+		if (told.code && c->done && !en->wanted)
+			drop(p, c->listen);
+	}
+	if (c->done)
+		c->done(c->ctx, told.code ? &told : NULL);
+	free(c);
+}
+
+static void call(struct ports *p, const char *method, const char *listen_at,
+	struct json_object *params, ports_done done, void *ctx)
+{
+	struct ctl_async *ctl = sidecar_ctl(p->forward);
+	struct call *c = calloc(1, sizeof(*c));
+	struct err e = {0};
+
+	if (!c)
+		abort();
+	*c = (struct call){p, "", !strcmp(method, "remove"), done, ctx};
+	snprintf(c->listen, sizeof(c->listen), "%s", listen_at);
+	if (ctl) {
+		ctl_async_call(ctl, method, params, NULL, answered, c);
+		return;
+	}
+	js_free(params);
+	err_set(&e, -EPIPE, "the machine does not forward ports yet");
+	answered(c, NULL, &e);
+}
+
+static void send_add(struct ports *p, const struct entry *en, ports_done done, void *ctx)
+{
+	struct json_object *o = js_set_str(js_object(), "listen", en->listen);
+
+	js_set_str(o, "to", en->to);
+	js_set_u64(o, "port", p->vsock_port);
+	call(p, "add", en->listen, js_set_bool(o, "added", en->added), done, ctx);
+}
+
+static void send_remove(struct ports *p, const char *listen_at, ports_done done, void *ctx)
+{
+	call(p, "remove", listen_at, js_set_str(js_object(), "listen", listen_at), done, ctx);
+}
+
+/* What an earlier service had it do. */
+static void listed(void *ctx, struct json_object *result, const struct err *e)
+{
+	struct ports *p = ctx;
+	struct json_object *list = js_get(result, "ports");
+
+	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+		struct json_object *o = json_object_array_get_idx(list, i);
+		struct entry *en = make(p, js_str(o, "listen", ""), js_str(o, "to", ""));
+
+		if (en)
+			en->added |= js_bool(o, "added", false);
+	}
+}
+
+static void forward_up(void *ctx, bool found)
+{
+	struct ports *p = ctx;
+
+	if (found)
+		ctl_async_call(sidecar_ctl(p->forward), "list", NULL, NULL, listed, p);
+	else
+		for (struct entry *en = p->all; en; en = en->next)
+			send_add(p, en, NULL, NULL);
+}
+
+static void start(struct ports *p)
+{
+	struct sidecar_config c = {.loop = p->loop,
+		.program = "wslx-forward",
+		.folder = "netd",
+		.env = "WSLX_FORWARD",
+		.path = p->path,
+		.args = {p->dir},
+		.up = forward_up,
+		.ctx = p};
+	int r = sidecar_new(&p->forward, &c);
+
+	if (r < 0)
+		log_warn("net", "start wslx-forward: %s", strerror(-r));
+}
+
+/* --- the guest's listeners --- */
+
+/* "80,443": is this port among them? */
+static bool is_ignored(const char *list, unsigned port)
+{
+	for (const char *p = list; p && *p;) {
+		char *end;
+		unsigned long n = strtoul(p, &end, 10);
+
+		if (end != p && n == port)
+			return true;
+		p = end != p ? end : p + 1;
+	}
+	return false;
+}
+
+/* Where the guest's listener appears on this host; false: nowhere. */
+static bool host_side(const struct ports *p, const char *to, char *buf, size_t cap)
+{
+	char proto[4], addr[INET6_ADDRSTRLEN];
+	struct in6_addr bin;
+	unsigned port;
+	int n = 0;
+	bool v6;
+
+	if (sscanf(to, "%3s %45s %u%n", proto, addr, &port, &n) != 3 || (to[n] && to[n] != ' ') ||
+		!port || port > 65535 || (strcmp(proto, "tcp") != 0 && strcmp(proto, "udp") != 0))
+		return false;
+	v6 = inet_pton(AF_INET6, addr, &bin) == 1;
+	if ((!v6 && inet_pton(AF_INET, addr, &bin) != 1) || is_ignored(p->set->ignored_ports, port))
+		return false;
+	snprintf(buf, cap, "%s %s %u", proto, v6 ? "::1" : "127.0.0.1", port);
+	return true;
+}
+
+static void want(struct ports *p, const struct wire_attr *a)
+{
+	char to[FORWARD_TEXT], listen_at[FORWARD_TEXT];
+	struct entry *en;
+	bool fresh;
+
+	if (a->len >= sizeof(to) || memchr(a->data, 0, a->len))
+		return;
+	memcpy(to, a->data, a->len);
+	to[a->len] = '\0';
+	if (!host_side(p, to, listen_at, sizeof(listen_at)))
+		return;
+	en = *find(p, listen_at);
+	fresh = !en;
+	if (en && (en->added || en->wanted))
+		return; /* the user's goes where the user said; of two listeners of one port the first counts */
+	en = make(p, listen_at, to);
+	if (!en)
+		return;
+	en->wanted = true;
+	if (fresh)
+		send_add(p, en, NULL, NULL);
+}
+
+void ports_listeners(struct ports *p, const struct wire_msg *m)
+{
+	struct wire_attr a;
+
+	for (struct entry *en = p->all; en; en = en->next)
+		en->wanted = false;
+	for (size_t pos = 0; wire_next(m, &pos, &a);)
+		if (a.tag == WSLX_A_LISTENER)
+			want(p, &a);
+	for (struct entry *en = p->all, *next; en; en = next) {
+		next = en->next;
+		if (en->wanted || en->added)
+			continue;
+		if (!en->error[0])
+			send_remove(p, en->listen, NULL, NULL);
+		drop(p, en->listen);
+	}
+}
+
+void ports_up(struct ports *p, uint32_t vsock_port)
+{
+	if (!p)
+		return;
+	p->vsock_port = vsock_port;
+	if (!p->forward)
+		start(p);
+}
+
+void ports_add(struct ports *p, const char *listen_at, const char *to, ports_done done, void *ctx)
+{
+	struct entry *en = make(p, listen_at, to);
+	struct err e = {0};
+
+	if (!en) {
+		err_set(&e, -ENOSPC, "too many ports are forwarded");
+		done(ctx, &e);
+		return;
+	}
+	en->added = true;
+	send_add(p, en, done, ctx);
+}
+
+void ports_remove(struct ports *p, const char *listen_at, ports_done done, void *ctx)
+{
+	if (*find(p, listen_at))
+		drop(p, listen_at);
+	send_remove(p, listen_at, done, ctx);
+}
+
+struct json_object *ports_describe(const struct ports *p)
+{
+	struct json_object *list = js_array();
+
+	for (const struct entry *en = p ? p->all : NULL; en; en = en->next) {
+		struct json_object *o = js_set_str(js_object(), "listen", en->listen);
+
+		js_set_str(o, "to", en->to);
+		js_set_bool(o, "added", en->added);
+		if (en->error[0])
+			js_set_str(o, "error", en->error);
+		js_push(list, o);
+	}
+	return list;
+}
+
+struct ports *ports_new(struct loop *l, struct vm *vm, const struct settings *set, const char *dir)
+{
+	struct ports *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		abort();
+	*p = (struct ports){.loop = l, .vm = vm, .set = set};
+	snprintf(p->dir, sizeof(p->dir), "%s", dir);
+	snprintf(p->path, sizeof(p->path), "%s/ports", dir);
+	return p;
+}
+
+struct ports *ports_free(struct ports *p)
+{
+	if (!p)
+		return NULL;
+	sidecar_free(p->forward); /* ends the calls */
+	while (p->all)
+		drop(p, p->all->listen);
+	free(p);
+	return NULL;
+}
