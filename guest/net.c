@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "guest/guest.h"
@@ -156,6 +157,21 @@ static void no_autoconf(const char *name)
 	}
 }
 
+/* The kernel takes a moment to find that the link is up, and drops what is sent before: the first program is not to meet that. */
+static void wait_for_link(const char *name)
+{
+	enum { STEP_MS = 5, LIMIT_MS = 2000 };
+	struct ifreq ifr = {0};
+	cleanup_close int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+	for (int ms = 0; fd >= 0 && ms < LIMIT_MS; ms += STEP_MS) {
+		if (ioctl(fd, SIOCGIFFLAGS, &ifr) < 0 || ifr.ifr_flags & IFF_RUNNING)
+			return;
+		usleep(STEP_MS * 1000);
+	}
+}
+
 int net_configure(const char *name, const struct net_plan *plan, struct err *e)
 {
 	unsigned index = if_nametoindex(name);
@@ -178,6 +194,7 @@ int net_configure(const char *name, const struct net_plan *plan, struct err *e)
 		if (r < 0 && r != -EAFNOSUPPORT && r != -EOPNOTSUPP)
 			return err_sys(e, r, "route through %s", name);
 	}
+	wait_for_link(name);
 	return 0;
 }
 
