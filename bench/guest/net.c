@@ -50,12 +50,16 @@ static _Noreturn void end(int status)
 	_exit(status);
 }
 
-static void must(int r, const char *what)
+static _Noreturn void die(const char *what)
 {
-	if (r >= 0)
-		return;
 	printf("BENCH-ERROR %s: %s\n", what, strerror(errno));
 	end(1);
+}
+
+static void must(int r, const char *what)
+{
+	if (r < 0)
+		die(what);
 }
 
 static double now(void)
@@ -175,7 +179,7 @@ static double send_row(double seconds)
 	}
 	must(shutdown(fd, SHUT_WR), "shutdown");
 	if (read(fd, &c, 1) != 1)
-		must(-1, "the server's answer");
+		die("the server's answer");
 	close(fd);
 	return bytes / (now() - start);
 }
@@ -188,7 +192,8 @@ static double receive_row(double seconds)
 	while (now() - start < seconds) {
 		ssize_t n = read(fd, buf, sizeof(buf));
 
-		must(n > 0 ? 0 : -1, "read");
+		if (n <= 0)
+			die("read");
 		bytes += (double)n;
 	}
 	start = now() - start;
@@ -204,7 +209,7 @@ static double rr_row(double seconds)
 
 	for (; now() - start < seconds; n++)
 		if (write(fd, &c, 1) != 1 || read(fd, &c, 1) != 1)
-			must(-1, "round trip");
+			die("round trip");
 	start = now() - start;
 	close(fd);
 	return n / start;
@@ -219,7 +224,7 @@ static double connect_row(double seconds)
 		int fd = call('c');
 
 		if (read(fd, &c, 1) != 1)
-			must(-1, "the server's answer");
+			die("the server's answer");
 		close(fd);
 	}
 	return n / (now() - start);
@@ -302,10 +307,10 @@ static void configure(char *text)
 	struct ifreq r = {0};
 
 	must(s, "socket");
-	if (!gateway || !all)
-		must(-1, "net.ip=ADDRESS/BITS/GATEWAY");
+	if (!gateway)
+		die("net.ip=ADDRESS/BITS/GATEWAY");
 	up(s, "lo");
-	for (struct if_nameindex *i = all; i->if_index; i++)
+	for (struct if_nameindex *i = all; i && i->if_index; i++)
 		if (strcmp(i->if_name, "lo") != 0)
 			snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", i->if_name);
 	put(&r.ifr_addr, address, 0);
@@ -318,6 +323,12 @@ static void configure(char *text)
 	put(&rt.rt_gateway, gateway, 0);
 	must(ioctl(s, SIOCADDRT, &rt), "set the gateway");
 	close(s);
+}
+
+/* What follows the first bytes of a word of the command line. */
+static char *value_of(const char *word, size_t skip)
+{
+	return word ? strndup(word + skip, strcspn(word + skip, " \n")) : NULL;
 }
 
 static int as_init(char **argv, int max)
@@ -339,9 +350,9 @@ static int as_init(char **argv, int max)
 	words = strstr(cmdline, "net.args=");
 	ip = strstr(cmdline, "net.ip=");
 	if (!words || !ip)
-		must(-1, "net.args= and net.ip= on the kernel's command line");
-	words = strndup(words + 9, strcspn(words + 9, " \n"));
-	ip = strndup(ip + 7, strcspn(ip + 7, " \n"));
+		die("net.args= and net.ip= on the kernel's command line");
+	words = value_of(words, 9);
+	ip = value_of(ip, 7);
 	configure(ip);
 	for (char *w = words ? strtok_r(words, ",", &save) : NULL; w && n < max;
 		w = strtok_r(NULL, ",", &save))
