@@ -346,4 +346,26 @@ TEST(views_have_options_of_their_own)
 	tear_down();
 }
 
+/* Nothing else tells a peer apart that writes to what it may only read. */
+TEST(set_uid_bit_lost_on_a_read_only_share)
+{
+	const struct fs_share_opts ro = {.read_only = true};
+	char x = 0;
+	struct iovec iov = {&x, 1};
+	struct fs_handle *h;
+	struct fs_entry e;
+	struct stat st;
+
+	set_up(&ro);
+	put(in, "f", "text");
+	CHECK_EQ(fchmodat(in, "f", 04755, 0), 0);
+	REQUIRE(lookup(fs->ops->root(fs), "f", &e) == 0);
+	REQUIRE(fs->ops->open(fs, &cred, e.node, O_RDONLY, &h) == 0);
+	CHECK_EQ(fs->ops->write(fs, h, &iov, 1, 0, FS_KILL_SUIDGID), -EBADF);
+	CHECK_EQ(fs->ops->fallocate(fs, h, 0, 0, 100), -EBADF);
+	CHECK(fstatat(in, "f", &st, 0) == 0 && (st.st_mode & 07777) == 04755);
+	fs->ops->close(fs, h);
+	tear_down();
+}
+
 TEST_MAIN()
