@@ -88,19 +88,14 @@ static bool is_dots(const char *name)
 	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-int host_readdir(struct fs *fs, const struct fs_cred *c, struct fs_handle *hd, uint64_t off,
-	bool entries, fs_dirent_fn fn, void *ctx)
+/* With the handle's lock held. */
+static int list(struct host *h, struct fs_handle *hd, uint64_t off, bool entries, fs_dirent_fn fn,
+	void *ctx)
 {
-	struct host *h = to_host(fs);
 	struct fs_node *dir = hd->node;
 	const struct raw_dirent *e = NULL;
-	int r;
+	int r = go_to(hd, off);
 
-	if (!dir->share)
-		return set_readdir(h, off, entries, fn, ctx);
-	if (!S_ISDIR(dir->mode))
-		return -ENOTDIR;
-	r = go_to(hd, off);
 	if (r < 0)
 		return r;
 	while ((r = next_entry(hd, &e)) == 0) {
@@ -120,11 +115,28 @@ int host_readdir(struct fs *fs, const struct fs_cred *c, struct fs_handle *hd, u
 		}
 		if (!skip && !fn(ctx, &d)) {
 			if (d.entry.node)
-				node_forget(fs, d.entry.node, 1);
+				node_forget(&h->fs, d.entry.node, 1);
 			return 0;
 		}
 		hd->dir->pos += e->reclen;
 		hd->dir->next = d.next;
 	}
 	return r < 0 ? r : 0;
+}
+
+int host_readdir(struct fs *fs, const struct fs_cred *c, struct fs_handle *hd, uint64_t off,
+	bool entries, fs_dirent_fn fn, void *ctx)
+{
+	struct host *h = to_host(fs);
+	int r;
+
+	if (!hd->node->share)
+		return set_readdir(h, off, entries, fn, ctx);
+	if (!S_ISDIR(hd->node->mode))
+		return -ENOTDIR;
+	/* a peer that lists twice at once with one handle is odd or hostile */
+	pthread_mutex_lock(&hd->dir_lock);
+	r = list(h, hd, off, entries, fn, ctx);
+	pthread_mutex_unlock(&hd->dir_lock);
+	return r;
 }

@@ -23,6 +23,7 @@ int handle_new(struct host *h, struct fs_node *n, int fd, uint32_t flags, struct
 	}
 	hd->fd = fd;
 	hd->flags = flags;
+	pthread_mutex_init(&hd->dir_lock, NULL);
 	node_add_handle(h, n, hd);
 	*ret = hd;
 	return 0;
@@ -37,6 +38,7 @@ void host_close(struct fs *fs, struct fs_handle *hd)
 	if (fd >= 0)
 		close(fd);
 	dir_free(hd->dir);
+	pthread_mutex_destroy(&hd->dir_lock);
 	free(hd);
 	atomic_fetch_sub(&h->n_handles, 1);
 }

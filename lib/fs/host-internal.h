@@ -66,6 +66,7 @@ struct fs_handle {
 	bool unchanged;
 	struct fs_node *node; /* pinned */
 	struct fs_handle *prev, *next;
+	pthread_mutex_t dir_lock; /* of dir, and of the descriptor's position */
 	struct dir_state *dir;
 };
 

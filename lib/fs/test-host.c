@@ -368,4 +368,49 @@ TEST(set_uid_bit_lost_on_a_read_only_share)
 	tear_down();
 }
 
+struct lister {
+	struct fs_handle *h;
+	unsigned bad;
+};
+
+static bool list_entry(void *ctx, const struct fs_dirent *d)
+{
+	struct lister *l = ctx;
+
+	l->bad += strcmp(d->name, ".") && strcmp(d->name, "..") &&
+		  strspn(d->name, "n0123456789") != 40;
+	return true;
+}
+
+static void *list_often(void *arg)
+{
+	struct lister *l = arg;
+
+	for (int i = 0; i < 300; i++)
+		l->bad += fs->ops->readdir(fs, &cred, l->h, 0, false, list_entry, l) < 0;
+	return NULL;
+}
+
+TEST(two_who_list_with_one_handle_see_what_is_not_there)
+{
+	struct lister l[2] = {0};
+	pthread_t thread;
+	struct fs_handle *h;
+	char name[48];
+
+	set_up(NULL);
+	for (int i = 0; i < 1200; i++) {
+		snprintf(name, sizeof(name), "n%039d", i);
+		put(in, name, "");
+	}
+	REQUIRE(fs->ops->opendir(fs, &cred, fs->ops->root(fs), &h) == 0);
+	l[0].h = l[1].h = h;
+	REQUIRE(pthread_create(&thread, NULL, list_often, &l[0]) == 0);
+	list_often(&l[1]);
+	pthread_join(thread, NULL);
+	CHECK_EQ(l[0].bad + l[1].bad, 0);
+	fs->ops->close(fs, h);
+	tear_down();
+}
+
 TEST_MAIN()
