@@ -44,8 +44,11 @@ bool meta_apply(int dirfd, const char *name, struct statx *stx)
 		return false;
 	fd_path(path, dirfd);
 	if (*name) {
-		strcat(path, "/");
-		strcat(path, name);
+		const size_t len = strlen(path);
+
+		if ((size_t)snprintf(path + len, sizeof(path) - len, "/%s", name) >=
+			sizeof(path) - len)
+			return false;
 		n = lgetxattr(path, META_NAME, text, sizeof(text) - 1);
 	} else {
 		n = getxattr(path, META_NAME, text, sizeof(text) - 1);

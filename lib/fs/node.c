@@ -321,6 +321,9 @@ int node_enter(struct host *h, struct fs_node *dir, const char *name, const stru
 	struct fs_node *dead = NULL, *n;
 	int r = 0;
 
+	/* a place's name: file systems may list longer ones than they take from peers */
+	if (name && strlen(name) > NAME_MAX)
+		return -ENAMETOOLONG;
 	pthread_mutex_lock(&h->lock);
 	n = ident_find(h, dir->share, stx);
 	if (!n) {

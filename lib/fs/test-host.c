@@ -11,7 +11,7 @@
 #include <time.h>
 #include "lib/base/attr.h"
 #include "lib/base/test.h"
-#include "lib/fs/host.h"
+#include "lib/fs/host-internal.h"
 
 static char top[64];
 static int out = -1, in = -1; /* the canary's folder, and the share in it */
@@ -410,6 +410,30 @@ TEST(two_who_list_with_one_handle_see_what_is_not_there)
 	pthread_join(thread, NULL);
 	CHECK_EQ(l[0].bad + l[1].bad, 0);
 	fs->ops->close(fs, h);
+	tear_down();
+}
+
+/* Some file systems (FAT, NTFS, FUSE) list names of more bytes than NAME_MAX. */
+TEST(a_name_longer_than_NAME_MAX_overruns_a_buffer)
+{
+	struct host *h;
+	struct fs_node *root, *n = NULL;
+	struct statx stx;
+	char name[701];
+
+	set_up(NULL);
+	h = to_host(fs);
+	root = fs->ops->root(fs);
+	put(in, "f", "text");
+	REQUIRE(sys_statx(in, "f", &stx) == 0);
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	CHECK_EQ(node_enter(h, root, name, &stx, &n), -ENAMETOOLONG);
+	if (n)
+		node_stat(h, n, &stx);
+	/* there, as far as the kernel is asked, and not to be looked at */
+	stx.stx_mode = S_IFREG;
+	CHECK(!meta_apply(in, name, &stx));
 	tear_down();
 }
 
