@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include "lib/base/attr.h"
 #include "lib/base/test.h"
@@ -434,6 +435,24 @@ TEST(a_name_longer_than_NAME_MAX_overruns_a_buffer)
 	/* there, as far as the kernel is asked, and not to be looked at */
 	stx.stx_mode = S_IFREG;
 	CHECK(!meta_apply(in, name, &stx));
+	tear_down();
+}
+
+TEST(a_list_of_attributes_names_one_that_cannot_be_read)
+{
+	struct fs_entry e;
+	char list[256], path[96];
+
+	set_up(NULL);
+	put(in, "f", "text");
+	snprintf(path, sizeof(path), "%s/share/f", top);
+	REQUIRE(setxattr(path, "user.wslx.meta", "0 0 100644 0", 12, 0) == 0);
+	REQUIRE(setxattr(path, "user.other", "1", 1, 0) == 0);
+	REQUIRE(lookup(fs->ops->root(fs), "f", &e) == 0);
+	const ssize_t n = fs->ops->listxattr(fs, e.node, list, sizeof(list));
+	REQUIRE(n > 0);
+	for (ssize_t at = 0; at < n; at += (ssize_t)strlen(list + at) + 1)
+		CHECK(fs->ops->getxattr(fs, e.node, list + at, path, sizeof(path)) >= 0);
 	tear_down();
 }
 

@@ -59,7 +59,7 @@ ssize_t host_listxattr(struct fs *fs, struct fs_node *n, char *buf, size_t cap)
 	r = listxattr(fd_path(path, fd), buf, cap);
 	if (r < 0)
 		r = -errno;
-	else if (cap && n->share->o.metadata)
+	else if (cap)
 		r = (ssize_t)filter(buf, (size_t)r);
 	node_fd_put(h, n);
 	return r;
