@@ -140,7 +140,7 @@ static void do_str(struct cursor *c, struct p9_str *s)
 	if (!p)
 		return;
 	if (c->put && s->len)
-		memcpy(p, s->s, s->len);
+		memmove(p, s->s, s->len); /* it may stand in the buffer already */
 	else if (!c->put)
 		s->s = (const char *)p;
 	if (!c->put && memchr(p, 0, s->len))

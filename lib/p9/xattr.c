@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* Extended attributes, by fids of their own as in 9P2000.L and by single messages. */
+#include "lib/p9/server-internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static ssize_t get(struct p9_server *s, struct p9_node *n, const char *name, void *buf, size_t cap)
+{
+	return *name ? s->fs->ops->getxattr(s->fs, n->node, name, buf, cap)
+		     : s->fs->ops->listxattr(s->fs, n->node, buf, cap);
+}
+
+static int attr_name(struct p9_str s, bool empty, char ret[P9_NAME_MAX + 1])
+{
+	if (s.len > P9_NAME_MAX || (s.len == 0 && !empty))
+		return s.len ? -ERANGE : -EINVAL;
+	if (s.len)
+		memcpy(ret, s.s, s.len);
+	ret[s.len] = '\0';
+	return 0;
+}
+
+int p9_op_xattrwalk(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
+	void *room)
+{
+	struct p9_xattr *x = calloc(1, sizeof(*x));
+	struct p9_fid *fresh;
+	ssize_t n;
+	int err = x ? attr_name(m->name, true, x->name) : -ENOMEM;
+
+	if (err == 0 && p9_fid_find(s, m->fid2))
+		err = -EBADF;
+	if (err == 0) {
+		x->value = malloc(P9_XATTR_MAX);
+		n = x->value ? get(s, f->node, x->name, x->value, P9_XATTR_MAX) : -ENOMEM;
+		err = n < 0 ? (int)n : 0;
+		x->len = n < 0 ? 0 : (size_t)n;
+	}
+	if (err == 0)
+		err = p9_fid_new(s, m->fid2, p9_node_ref(f->node), &fresh);
+	if (err < 0) {
+		if (x)
+			free(x->value);
+		free(x);
+		return err;
+	}
+	fresh->xattr = x;
+	r->length = x->len;
+	return 0;
+}
+
+int p9_op_xattrcreate(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m,
+	struct p9_msg *r, void *room)
+{
+	struct p9_xattr *x;
+	int err;
+
+	if (f->h || f->xattr)
+		return -EBADF;
+	if (m->length > P9_XATTR_MAX)
+		return -E2BIG;
+	x = calloc(1, sizeof(*x));
+	if (!x)
+		return -ENOMEM;
+	err = attr_name(m->name, false, x->name);
+	x->value = malloc(m->length + 1);
+	if (err < 0 || !x->value) {
+		free(x->value);
+		free(x);
+		return err < 0 ? err : -ENOMEM;
+	}
+	x->writes = true;
+	x->flags = m->flags;
+	x->len = m->length;
+	f->xattr = x;
+	return 0;
+}
+
+int p9_xattr_read(struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r)
+{
+	const struct p9_xattr *x = f->xattr;
+
+	if (x->writes)
+		return -EBADF;
+	r->data = x->value + MIN(m->offset, x->len);
+	r->count = (uint32_t)MIN(m->count, x->len - MIN(m->offset, x->len));
+	return 0;
+}
+
+int p9_xattr_write(struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r)
+{
+	struct p9_xattr *x = f->xattr;
+
+	if (!x->writes)
+		return -EBADF;
+	if (m->offset != x->done || m->count > x->len - x->done)
+		return -EINVAL;
+	memcpy(x->value + x->done, m->data, m->count);
+	x->done += m->count;
+	r->count = m->count;
+	return 0;
+}
+
+int p9_xattr_end(struct p9_server *s, struct p9_fid *f)
+{
+	struct p9_xattr *x = f->xattr;
+	int r = 0;
+
+	if (x->writes && x->done != x->len)
+		r = -EINVAL;
+	else if (x->writes && x->len == 0)
+		r = s->fs->ops->removexattr(s->fs, &s->cred, f->node->node, x->name);
+	else if (x->writes)
+		r = s->fs->ops->setxattr(s->fs, &s->cred, f->node->node, x->name, x->value, x->len,
+			(int)x->flags);
+	free(x->value);
+	free(x);
+	f->xattr = NULL;
+	return r;
+}
+
+int p9_op_getxattr(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
+	void *room)
+{
+	size_t cap = MIN(MIN(m->count, (uint32_t)P9_XATTR_MAX), s->msize - P9_DATA_HEADER);
+	char name[P9_NAME_MAX + 1];
+	ssize_t n;
+	int err = attr_name(m->name, true, name);
+
+	if (err < 0)
+		return err;
+	n = get(s, f->node, name, room, cap);
+	if (n < 0)
+		return (int)n;
+	r->length = (uint64_t)n;
+	r->data = room;
+	r->count = cap ? (uint32_t)n : 0;
+	return 0;
+}
+
+int p9_op_setxattr(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
+	void *room)
+{
+	char name[P9_NAME_MAX + 1];
+	int err = attr_name(m->name, false, name);
+
+	return err < 0 ? err
+		       : s->fs->ops->setxattr(s->fs, &s->cred, f->node->node, name, m->data,
+				 m->count, (int)m->flags);
+}
+
+int p9_op_removexattr(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m,
+	struct p9_msg *r, void *room)
+{
+	char name[P9_NAME_MAX + 1];
+	int err = attr_name(m->name, false, name);
+
+	return err < 0 ? err : s->fs->ops->removexattr(s->fs, &s->cred, f->node->node, name);
+}
