@@ -28,6 +28,7 @@
 #include "guest/files.h"
 #include "guest/interop.h"
 #include "guest/login.h"
+#include "guest/p9.h"
 #include "guest/share.h"
 #include "guest/systemd.h"
 #include "lib/base/io.h"
@@ -236,6 +237,14 @@ static void started_hook(void *ctx)
 	look(ctx);
 }
 
+static void files_hook(void *ctx, const struct user *u, int fd)
+{
+	struct dinit *d = ctx;
+
+	p9_start(u, fd, d->cgroups.sessions);
+	look(d);
+}
+
 static int env_hook(void *ctx, char ***env)
 {
 	struct dinit *d = ctx;
@@ -367,6 +376,7 @@ static int serve(struct dinit *d)
 		.default_uid = d->spec->uid,
 		.default_user = d->conf.user,
 		.started = started_hook,
+		.files = files_hook,
 		.env = env_hook,
 		.place = &d->place,
 		.ctx = d};

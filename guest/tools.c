@@ -2,6 +2,7 @@
 #include "guest/tools.h"
 
 #include <string.h>
+#include "guest/p9.h"
 #include "lib/base/attr.h"
 
 const char *const tools_names[] = {"wslx-run", "wslpath", "wslinfo", "mount.drvfs", NULL};
@@ -12,7 +13,7 @@ int tools_main(int argc, char **argv)
 		const char *name;
 		int (*fn)(int argc, char **argv);
 	} tools[] = {{"wslx-run", run_main}, {TOOLS_BINFMT, binfmt_main}, {"wslpath", wslpath_main},
-		{"wslinfo", wslinfo_main}, {"mount.drvfs", drvfs_main}};
+		{"wslinfo", wslinfo_main}, {"mount.drvfs", drvfs_main}, {P9_PROGRAM, p9_main}};
 	const char *base = argc > 0 ? strrchr(argv[0], '/') : NULL;
 
 	if (argc < 1)

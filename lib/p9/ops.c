@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include "lib/p9/server-internal.h"
@@ -143,7 +144,7 @@ OP(op_access)
 
 static uint32_t open_flags(uint32_t flags)
 {
-	return flags & (O_ACCMODE | O_TRUNC | O_APPEND | O_EXCL | O_DSYNC | O_SYNC);
+	return flags & (O_ACCMODE | O_TRUNC | O_EXCL | O_DSYNC | O_SYNC);
 }
 
 OP(op_lopen)
@@ -162,9 +163,10 @@ OP(op_lopen)
 	err = FS(getattr, &s->cred, f->node->node, NULL, &a);
 	if (err == 0 && !S_ISREG(a.mode))
 		err = -ENXIO;
-	return err < 0 ? err
-		       : FS(open, &s->cred, f->node->node, open_flags(m->flags) & ~(uint32_t)O_EXCL,
-				 &f->h);
+	if (err < 0)
+		return err;
+	f->append = m->flags & O_APPEND;
+	return FS(open, &s->cred, f->node->node, open_flags(m->flags) & ~(uint32_t)O_EXCL, &f->h);
 }
 
 OP(op_lcreate)
@@ -191,6 +193,7 @@ OP(op_lcreate)
 	p9_node_unref(s, f->node);
 	f->node = n;
 	f->h = h;
+	f->append = m->flags & O_APPEND;
 	r->qid = n->qid;
 	return 0;
 }
@@ -206,7 +209,7 @@ OP(op_read)
 		return -EBADF;
 	if (m->offset > INT64_MAX)
 		return -EINVAL;
-	n = FS(read, f->h, &iov, 1, m->offset);
+	n = FS(read, f->h, &iov, 1, m->offset, 0);
 	if (n < 0)
 		return (int)n;
 	r->data = room;
@@ -225,7 +228,7 @@ OP(op_write)
 		return -EBADF;
 	if (m->offset > (uint64_t)INT64_MAX - m->count)
 		return -EFBIG;
-	n = FS(write, f->h, &iov, 1, m->offset, false);
+	n = FS(write, f->h, &iov, 1, m->offset, f->append ? FS_APPEND : 0);
 	if (n < 0)
 		return (int)n;
 	r->count = (uint32_t)n;
@@ -310,10 +313,13 @@ static int lock_of(const struct p9_msg *m, struct fs_lock *ret)
 
 OP(op_lock)
 {
+	static const int flocks[] = {LOCK_SH, LOCK_EX, LOCK_UN};
 	struct fs_lock l;
 	int err = is_open_file(f) ? lock_of(m, &l) : -EBADF;
 
-	if (err == 0)
+	if (err == 0 && s->wslx && (m->flags & P9_LOCK_FLOCK))
+		err = FS(flock, f->h, flocks[m->lock_type], false);
+	else if (err == 0)
 		err = FS(setlk, f->h, &l, false);
 	/* A lock is not waited for, which would hold up everything else: the client asks again. */
 	r->status = err == -EAGAIN || err == -EACCES ? P9_LOCK_BLOCKED : P9_LOCK_SUCCESS;

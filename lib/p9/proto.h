@@ -139,6 +139,8 @@ enum {
 
 enum { P9_AT_REMOVEDIR = 0x200 };
 enum { P9_LOCK_RDLCK, P9_LOCK_WRLCK, P9_LOCK_UNLCK };
+/* Tlock's flags; P9_VERSION_WSLX: as flock(2), of the open file. */
+enum { P9_LOCK_WAIT = 1, P9_LOCK_FLOCK = 0x100 };
 enum { P9_LOCK_SUCCESS, P9_LOCK_BLOCKED, P9_LOCK_ERROR, P9_LOCK_GRACE };
 
 /* Bytes of a message, not ended by a NUL. A decoded one holds no NUL and, but for targets and versions, no '/'. */

@@ -29,6 +29,7 @@ struct p9_fid {
 	uint32_t fid;
 	struct p9_node *node;
 	struct fs_handle *h; /* NULL: not open */
+	bool append;
 	struct p9_xattr *xattr;
 };
 

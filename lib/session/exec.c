@@ -275,7 +275,7 @@ static int plan_cwd(const struct wire_msg *m, unsigned flags, struct exec_plan *
 	return 0;
 }
 
-static int plan_user(
+int exec_user(
 	const struct wire_msg *m, const struct exec_policy *policy, struct user *ret, struct err *e)
 {
 	char name[64];
@@ -321,7 +321,7 @@ int exec_plan(const struct wire_msg *m, const struct exec_policy *policy, struct
 		if (ret->kind[i] > WSLX_FD_TTY)
 			return err_set(e, -EINVAL, "descriptor %d is of no known kind", i);
 	}
-	r = plan_user(m, policy, &ret->user, e);
+	r = exec_user(m, policy, &ret->user, e);
 	if (r == 0)
 		r = plan_cwd(m, flags, ret, e);
 	if (r < 0)

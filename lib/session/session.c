@@ -365,15 +365,20 @@ static void reply_error(struct conn *c, const struct wire_msg *m, int code, cons
 	conn_free(c);
 }
 
-static void on_exec(struct session_server *srv, struct conn *c, const struct wire_msg *m)
+static struct exec_policy policy_of(const struct session_server *srv)
 {
-	struct session *s = calloc(1, sizeof(*s));
-	const struct exec_policy policy = {.distro = srv->cfg.distro_name,
+	return (struct exec_policy){.distro = srv->cfg.distro_name,
 		.default_user = srv->cfg.default_user,
 		.default_uid = srv->cfg.default_uid,
 		.as_self = srv->cfg.as_self,
 		.env = srv->cfg.env,
 		.ctx = srv->cfg.ctx};
+}
+
+static void on_exec(struct session_server *srv, struct conn *c, const struct wire_msg *m)
+{
+	struct session *s = calloc(1, sizeof(*s));
+	const struct exec_policy policy = policy_of(srv);
 	struct err e = {0};
 	struct wire_w w;
 	int r;
@@ -443,6 +448,26 @@ static void on_find_user(struct conn *c, const struct wire_msg *m)
 	conn_send(c, &w);
 }
 
+static void on_files(struct session_server *srv, struct conn *c, const struct wire_msg *m)
+{
+	const struct exec_policy policy = policy_of(srv);
+	struct err e = {0};
+	struct wire_w w;
+	struct user u;
+	int r = srv->cfg.files ? exec_user(m, &policy, &u, &e)
+			       : err_set(&e, -ENOSYS, "there are no files here");
+
+	if (r < 0) {
+		reply_error(c, m, r, e.text);
+		return;
+	}
+	wire_begin(&w, out_buf, sizeof(out_buf), m->type, WSLX_MSG_REPLY, m->id, 0);
+	wire_u32(&w, WSLX_A_UID, u.uid);
+	wire_u32(&w, WSLX_A_GID, u.gid);
+	conn_send(c, &w);
+	srv->cfg.files(srv->cfg.ctx, &u, conn_detach(c));
+}
+
 static void on_first(void *ctx, struct conn *c, const struct wire_msg *m)
 {
 	if (m->type == WSLX_EXEC && !(m->flags & WSLX_MSG_REPLY))
@@ -451,6 +476,8 @@ static void on_first(void *ctx, struct conn *c, const struct wire_msg *m)
 		on_attach(ctx, c, m);
 	else if (m->type == WSLX_FIND_USER && !(m->flags & WSLX_MSG_REPLY))
 		on_find_user(c, m);
+	else if (m->type == WSLX_FILES && !(m->flags & WSLX_MSG_REPLY))
+		on_files(ctx, c, m);
 	else
 		reply_error(c, m, -ENOSYS, "unknown request");
 }

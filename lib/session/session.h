@@ -21,6 +21,8 @@ struct session_config {
 	const char *default_user;	/* ... and this is NULL or no such user */
 	bool as_self;			/* programs run as who we are, with our environment */
 	void (*started)(void *ctx);	/* a program was started; may be NULL */
+	/* A connection, from here on for files as u sees them; taken over. NULL: there are none. */
+	void (*files)(void *ctx, const struct user *u, int fd);
 	exec_env_fn env;		/* changes a program's environment; may be NULL */
 	const struct exec_place *place; /* borrowed; may be NULL */
 	void *ctx;

@@ -113,6 +113,8 @@ enum wslx_type {
 		49, /* COOKIE, STREAM: no reply; what follows on this connection is the stream's bytes */
 
 	WSLX_FIND_USER = 112, /* USER -> UID: who is this? */
+	/* From the reply on, the connection speaks 9P2000.L: the distribution's files, as this user sees them. */
+	WSLX_FILES = 58, /* USER or UID -> UID, GID */
 
 	/* Session connection, guest to host, events. */
 	WSLX_STARTED = 50, /* PID: all streams are attached and the program runs */
@@ -192,6 +194,7 @@ enum wslx_tag {
 	WSLX_A_SIGNAL = 32, /* u32 */
 	WSLX_A_ERRNO = 33,  /* u32 */
 	WSLX_A_NAME = 34,   /* bytes: the distribution's name */
+	WSLX_A_GID = 35,    /* u32 */
 
 	WSLX_A_WARNING = 48,   /* bytes, repeated: what its user should know of the start */
 	WSLX_A_SERVICES = 49,  /* u32 */
