@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 #include "lib/base/err.h"
-#include "lib/ctl/client.h"
+#include "lib/ctl/service.h"
 
 /* wslx's own exit statuses; below them it is the guest program's. */
 enum { EX_OURS = 125, EX_NOT_EXECUTABLE = 126, EX_NOT_FOUND = 127 };
@@ -48,9 +48,6 @@ int fail(const char *fmt, ...) PRINTF_LIKE(1, 2);
 /* The same for wrong arguments, with a hint at --help. */
 int usage_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void warning(const char *fmt, ...) PRINTF_LIKE(1, 2);
-
-/* Connects to wslxd, starting it if it does not run. */
-int service_connect(struct ctl_client **ret, struct err *e);
 
 /* One call without descriptors; params is taken over. Says what went wrong. 0 or EX_OURS. */
 int service_call(const char *intent, const char *method, struct json_object *params,
