@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The files of a distribution that does not run, read from its disk (lib/image/ext4-read). The disk is hostile: what
+ * reads it is a process of its own, in a sandbox, that serves 9P to us.
+ */
+#ifndef WSLX_MOUNT_OFFLINE_H
+#define WSLX_MOUNT_OFFLINE_H
+
+#include "lib/base/err.h"
+
+struct ctl_client;
+
+/* A stream of 9P to name's files; *ret_fd stays negative where it is not stopped, and 0 is returned. */
+int offline_open(struct ctl_client *service, const char *name, int *ret_fd, struct err *e);
+
+#endif
