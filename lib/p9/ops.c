@@ -318,9 +318,9 @@ OP(op_lock)
 	int err = is_open_file(f) ? lock_of(m, &l) : -EBADF;
 
 	if (err == 0 && s->wslx && (m->flags & P9_LOCK_FLOCK))
-		err = FS(flock, f->h, flocks[m->lock_type], false);
+		err = FS(flock, f->h, flocks[m->lock_type]);
 	else if (err == 0)
-		err = FS(setlk, f->h, &l, false);
+		err = FS(setlk, f->h, &l);
 	/* A lock is not waited for, which would hold up everything else: the client asks again. */
 	r->status = err == -EAGAIN || err == -EACCES ? P9_LOCK_BLOCKED : P9_LOCK_SUCCESS;
 	return r->status == P9_LOCK_BLOCKED ? 0 : err;
