@@ -36,6 +36,7 @@ int verb_terminate(int argc, char **argv);
 int verb_shutdown(int argc, char **argv);
 int verb_set_default(int argc, char **argv);
 int verb_status(int argc, char **argv);
+int verb_cp(int argc, char **argv);
 int verb_debug_shell(int argc, char **argv);
 int verb_port(int argc, char **argv);
 int verb_network(int argc, char **argv);

@@ -29,6 +29,7 @@ static const struct verb verbs[] = {
 	{"port", NULL, verb_port},
 	{"network", NULL, verb_network},
 	{"diag", NULL, verb_diag},
+	{"cp", NULL, verb_cp},
 	{"--version", "-v", verb_version},
 	{"--help", "-h", verb_help},
 };

@@ -9,12 +9,6 @@
 #include "lib/base/loop.h"
 #include "lib/json/json.h"
 
-struct progress {
-	const char *what;
-	bool show, shown;
-	uint64_t next_ns;
-};
-
 enum { REDRAW_MS = 100, BAR_MAX = 40, TEXT = 48 /* what stands beside the bar, at most */ };
 
 static unsigned bar_width(void)
@@ -26,16 +20,32 @@ static unsigned bar_width(void)
 	return ws.ws_col > (unsigned)TEXT ? MIN(ws.ws_col - (unsigned)TEXT, (unsigned)BAR_MAX) : 0;
 }
 
-static void show(void *ctx, struct json_object *event)
+struct progress progress_begin(const char *what)
 {
-	uint64_t done = js_u64(event, "bytes", 0), total = js_u64(event, "total", 0);
-	uint64_t files = js_u64(event, "files", 0);
-	struct progress *p = ctx;
-	uint64_t now = loop_now();
-	unsigned width = bar_width(), full;
+	return (struct progress){.what = what, .show = isatty(STDERR_FILENO)};
+}
+
+void progress_end(struct progress *p, bool good)
+{
+	if (p->shown)
+		fprintf(stderr, good ? "\r%s: done\033[K\n" : "\n", p->what);
+	p->shown = false;
+}
+
+static void on_event(void *ctx, struct json_object *event)
+{
+	progress_show(ctx, js_u64(event, "bytes", 0), js_u64(event, "total", 0),
+		js_u64(event, "files", 0));
+}
+
+void progress_show(struct progress *p, uint64_t done, uint64_t total, uint64_t files)
+{
+	uint64_t now = p->show ? loop_now() : 0;
+	unsigned width, full;
 
 	if (!p->show || now < p->next_ns)
 		return;
+	width = bar_width();
 	p->next_ns = now + REDRAW_MS * 1000000ull;
 	p->shown = true;
 	fprintf(stderr, "\r%s: ", p->what);
@@ -59,17 +69,15 @@ static void show(void *ctx, struct json_object *event)
 int progress_call(struct ctl_client *c, const char *what, const char *method,
 	struct json_object *params, int fd, struct json_object **ret, struct err *e)
 {
-	struct progress p = {.what = what, .show = isatty(STDERR_FILENO)};
+	struct progress p = progress_begin(what);
 	struct ctl_req req = {.method = method,
 		.params = params,
 		.fds = &fd,
 		.nfds = fd >= 0,
-		.on_event = show,
+		.on_event = on_event,
 		.ctx = &p};
 	int r = ctl_call(c, &req, ret, e);
 
-	/* The line is left complete, so that something else can be printed. */
-	if (p.shown)
-		fprintf(stderr, r == 0 ? "\r%s: done\033[K\n" : "\n", what);
+	progress_end(&p, r == 0);
 	return r;
 }

@@ -3,7 +3,21 @@
 #ifndef WSLX_CLI_PROGRESS_H
 #define WSLX_CLI_PROGRESS_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include "lib/ctl/client.h"
+
+struct progress {
+	const char *what;
+	bool show, shown;
+	uint64_t next_ns;
+};
+
+struct progress progress_begin(const char *what);
+/* total 0: not known; files 0: nothing is said of them. Costs nothing most of the time. */
+void progress_show(struct progress *p, uint64_t done, uint64_t total, uint64_t files);
+/* The line is left complete, so that something else can be printed. */
+void progress_end(struct progress *p, bool good);
 
 /*
  * Calls a method whose events tell "bytes", "total" (0: not known) and "files" (0: nothing is said of them). fd: to

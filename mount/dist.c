@@ -111,8 +111,7 @@ struct opening {
 	bool offline; /* from its disk, if it does not run */
 	struct ctl_client *hold;
 	int fd;
-	uid_t uid;
-	gid_t gid;
+	struct files_user who;
 	int r;
 	struct err e;
 };
@@ -124,7 +123,7 @@ static int open_running(struct opening *o)
 
 	if (r < 0)
 		return r;
-	r = files_ask(o->fd, o->user, (uid_t)js_u64(reply, "uid", 0), &o->uid, &o->gid, &o->e);
+	r = files_ask(o->fd, o->user, (uid_t)js_u64(reply, "uid", 0), &o->who, &o->e);
 	js_free(reply);
 	return r;
 }
@@ -164,8 +163,8 @@ static void open_done(void *ctx)
 		return;
 	}
 	d->hold = o->hold;
-	d->uid = o->uid;
-	d->gid = o->gid;
+	d->uid = o->who.uid;
+	d->gid = o->who.gid;
 	d->offline = o->offline;
 	d->state = DIST_UP;
 	dist_used(d);

@@ -6,7 +6,7 @@
 #include <string.h>
 #include "lib/wire/msg.h"
 
-int files_ask(int fd, const char *user, uid_t uid, uid_t *ret_uid, gid_t *ret_gid, struct err *e)
+int files_ask(int fd, const char *user, uid_t uid, struct files_user *ret, struct err *e)
 {
 	uint8_t buf[1024];
 	struct wire_msg m;
@@ -30,7 +30,9 @@ int files_ask(int fd, const char *user, uid_t uid, uid_t *ret_uid, gid_t *ret_gi
 		snprintf(text, sizeof(text), "%s", strerror((int)(m.error & 4095)));
 	if (m.error)
 		return err_set(e, -(int)(m.error & 4095), "%s", text);
-	*ret_uid = wire_get_u32(&m, WSLX_A_UID, uid);
-	*ret_gid = wire_get_u32(&m, WSLX_A_GID, *ret_uid);
+	ret->uid = wire_get_u32(&m, WSLX_A_UID, uid);
+	ret->gid = wire_get_u32(&m, WSLX_A_GID, ret->uid);
+	if (wire_get_str(&m, WSLX_A_CWD, ret->home, sizeof(ret->home)) <= 0)
+		strcpy(ret->home, "/");
 	return 0;
 }

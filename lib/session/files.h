@@ -6,7 +6,14 @@
 #include <sys/types.h>
 #include "lib/base/err.h"
 
-/* user: a name or number in the distribution, NULL: uid. Says who that is there; fd is then at the first byte of 9P. */
-int files_ask(int fd, const char *user, uid_t uid, uid_t *ret_uid, gid_t *ret_gid, struct err *e);
+/* Whose files they are, in the distribution. */
+struct files_user {
+	uid_t uid;
+	gid_t gid;
+	char home[256];
+};
+
+/* user: a name or number in the distribution, NULL: uid. fd is then at the first byte of 9P. */
+int files_ask(int fd, const char *user, uid_t uid, struct files_user *ret, struct err *e);
 
 #endif

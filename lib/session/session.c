@@ -464,6 +464,7 @@ static void on_files(struct session_server *srv, struct conn *c, const struct wi
 	wire_begin(&w, out_buf, sizeof(out_buf), m->type, WSLX_MSG_REPLY, m->id, 0);
 	wire_u32(&w, WSLX_A_UID, u.uid);
 	wire_u32(&w, WSLX_A_GID, u.gid);
+	wire_str(&w, WSLX_A_CWD, u.home);
 	conn_send(c, &w);
 	srv->cfg.files(srv->cfg.ctx, &u, conn_detach(c));
 }

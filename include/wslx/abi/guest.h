@@ -114,7 +114,7 @@ enum wslx_type {
 
 	WSLX_FIND_USER = 112, /* USER -> UID: who is this? */
 	/* From the reply on, the connection speaks 9P2000.L: the distribution's files, as this user sees them. */
-	WSLX_FILES = 58, /* USER or UID -> UID, GID */
+	WSLX_FILES = 58, /* USER or UID -> UID, GID, CWD: its home */
 
 	/* Session connection, guest to host, events. */
 	WSLX_STARTED = 50, /* PID: all streams are attached and the program runs */
