@@ -1,10 +1,20 @@
 # SPDX-License-Identifier: MIT
 """wslx-mount: distributions' files in a folder of the host."""
+import ctypes
+import errno
+import hashlib
+import mmap
 import os
+import pathlib
+import random
+import socket
+import stat
 import subprocess
 
 import pytest
-from conftest import BUILD, SCALE, imported, end, wait_for, world
+from conftest import BUILD, SCALE, end, imported, real_only, wait_for, world
+
+pytestmark = real_only
 
 
 class Mount:
@@ -51,3 +61,400 @@ def test_opening_one_starts_it(m):
     assert "etc" in os.listdir(m.folder / "deb")
     assert m.w.vmm_pids()
     assert (m.folder / "deb/etc/os-release").read_text() == m.w.sh("cat /etc/os-release")
+
+
+@pytest.fixture
+def t(m, request):
+    """A folder in the distribution, as the host sees it."""
+    name = f"t-{random.getrandbits(32):08x}"
+    m.w.sh(f"mkdir -m 777 /root/{name}")
+    m.there = f"/root/{name}"
+    return m.folder / f"deb{m.there}"
+
+
+class Errno:
+    """This system call fails with this error and no other."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, e, tb):
+        assert isinstance(e, OSError), "it succeeded"
+        assert e.errno == self.number, f"{errno.errorcode[e.errno]} instead of {errno.errorcode[self.number]}"
+        return True
+
+
+# --- what POSIX says, after the pattern of pjdfstest ---
+
+def test_names_with_every_byte(t):
+    names = [bytes([c]) for c in range(1, 256) if c not in b"/."] + [b"x" * 255, b"\xff\xfe\n\t \\\"'"]
+    for n in names:
+        with open(os.fsencode(t) + b"/" + n, "wb") as f:
+            f.write(n)
+    assert sorted(os.listdir(os.fsencode(t))) == sorted(names)
+    for n in names:
+        with open(os.fsencode(t) + b"/" + n, "rb") as f:
+            assert f.read() == n
+        os.unlink(os.fsencode(t) + b"/" + n)
+    assert os.listdir(t) == []
+    with Errno(errno.ENAMETOOLONG):
+        (t / ("x" * 256)).touch()
+
+
+def test_open_and_create(t):
+    fd = os.open(t / "f", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o640)
+    assert os.fstat(fd).st_mode == stat.S_IFREG | 0o640
+    os.close(fd)
+    with Errno(errno.EEXIST):
+        os.open(t / "f", os.O_CREAT | os.O_EXCL | os.O_RDWR)
+    with Errno(errno.ENOENT):
+        os.open(t / "g", os.O_RDWR)
+    with Errno(errno.ENOTDIR):
+        os.open(t / "f/x", os.O_RDWR)
+    with Errno(errno.EISDIR):
+        os.open(t, os.O_RDWR)
+    os.symlink("f", t / "l")
+    with Errno(errno.ELOOP):
+        os.open(t / "l", os.O_RDWR | os.O_NOFOLLOW)
+    (t / "f").write_bytes(b"1234567890")
+    fd = os.open(t / "f", os.O_RDWR | os.O_TRUNC)
+    assert os.fstat(fd).st_size == 0
+    os.close(fd)
+
+
+def test_append_goes_to_the_end_wherever_it_is(t, m):
+    fd = os.open(t / "f", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.write(fd, b"a\n")
+    m.w.sh(f"echo b >> {m.there}/f")
+    os.write(fd, b"c\n")
+    os.close(fd)
+    assert m.w.sh(f"cat {m.there}/f") == "a\nb\nc\n"
+
+
+def test_mkdir_rmdir(t):
+    os.mkdir(t / "d", 0o751)
+    assert os.stat(t / "d").st_mode == stat.S_IFDIR | 0o751
+    assert os.stat(t).st_nlink == 3
+    with Errno(errno.EEXIST):
+        os.mkdir(t / "d")
+    with Errno(errno.ENOENT):
+        os.mkdir(t / "n/d")
+    (t / "d/f").touch()
+    with Errno(errno.ENOTEMPTY):
+        os.rmdir(t / "d")
+    with Errno(errno.ENOTDIR):
+        os.rmdir(t / "d/f")
+    with Errno(errno.EISDIR):
+        os.unlink(t / "d")
+    os.unlink(t / "d/f")
+    os.rmdir(t / "d")
+    with Errno(errno.ENOENT):
+        os.rmdir(t / "d")
+    with Errno(errno.ENOENT):
+        os.unlink(t / "d")
+
+
+def test_rename(t, m):
+    (t / "a").write_text("a")
+    (t / "b").write_text("b")
+    ino = os.stat(t / "a").st_ino
+    os.rename(t / "a", t / "b")
+    assert (t / "b").read_text() == "a" and os.stat(t / "b").st_ino == ino and os.listdir(t) == ["b"]
+    os.mkdir(t / "d")
+    os.mkdir(t / "e")
+    (t / "e/x").write_text("x")
+    with Errno(errno.EISDIR):
+        os.rename(t / "b", t / "d")
+    with Errno(errno.ENOTDIR):
+        os.rename(t / "d", t / "b")
+    with Errno(errno.ENOTEMPTY):
+        os.rename(t / "d", t / "e")
+    with Errno(errno.EINVAL):
+        os.rename(t / "e", t / "e/f")
+    os.rename(t / "e", t / "d")
+    assert (t / "d/x").read_text() == "x"
+    os.rename(t / "d/x", t / "y")
+    assert (t / "y").read_text() == "x"
+    with Errno(errno.ENOENT):
+        os.rename(t / "nosuch", t / "z")
+    with Errno(errno.EXDEV):
+        os.rename(t / "y", m.w.tmp / "y")
+
+
+def test_rename_exchange_and_noreplace(t):
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def renameat2(a, b, flags):
+        if libc.renameat2(-100, os.fsencode(t / a), -100, os.fsencode(t / b), flags):
+            raise OSError(ctypes.get_errno(), "renameat2")
+
+    (t / "a").write_text("a")
+    (t / "b").write_text("b")
+    with Errno(errno.EEXIST):
+        renameat2("a", "b", 1)
+    renameat2("a", "b", 2)
+    assert (t / "a").read_text() == "b" and (t / "b").read_text() == "a"
+    renameat2("a", "c", 1)
+    assert sorted(os.listdir(t)) == ["b", "c"]
+
+
+def test_links(t):
+    (t / "a").write_text("x")
+    os.link(t / "a", t / "b")
+    assert os.stat(t / "a").st_nlink == 2 and os.path.samefile(t / "a", t / "b")
+    os.unlink(t / "a")
+    assert (t / "b").read_text() == "x" and os.stat(t / "b").st_nlink == 1
+    with Errno(errno.EEXIST):
+        os.link(t / "b", t / "b")
+    os.mkdir(t / "d")
+    with Errno(errno.EPERM):
+        os.link(t / "d", t / "e")
+    os.symlink("x" * 4000, t / "long")
+    assert os.readlink(t / "long") == "x" * 4000
+    with Errno(errno.EEXIST):
+        os.symlink("y", t / "long")
+    with Errno(errno.EINVAL):
+        os.readlink(t / "b")
+
+
+def test_modes_owners_times(t, m):
+    (t / "f").touch()
+    for mode in (0, 0o777, 0o4755, 0o2755, 0o1600, 0o644):
+        os.chmod(t / "f", mode)
+        assert stat.S_IMODE(os.stat(t / "f").st_mode) == mode
+    os.chown(t / "f", 12345, 54321)
+    assert m.w.sh(f"stat -c '%u %g' {m.there}/f") == "12345 54321\n"
+    os.utime(t / "f", ns=(1_234_567_890_123_456_789, 987_654_321_000_000_001))
+    st = os.stat(t / "f")
+    assert (st.st_atime_ns, st.st_mtime_ns) == (1_234_567_890_123_456_789, 987_654_321_000_000_001)
+    os.truncate(t / "f", 12345)
+    st2 = os.stat(t / "f")
+    assert st2.st_size == 12345 and st2.st_mtime_ns > st.st_mtime_ns and st2.st_ctime_ns > st.st_ctime_ns
+    os.symlink("f", t / "l")
+    os.utime(t / "l", ns=(1, 2), follow_symlinks=False)
+    assert os.lstat(t / "l").st_mtime_ns == 2 and os.stat(t / "f").st_mtime_ns == st2.st_mtime_ns
+
+
+def test_special_files(t):
+    os.mkfifo(t / "p", 0o600)
+    assert stat.S_ISFIFO(os.stat(t / "p").st_mode)
+    os.mknod(t / "n", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    assert os.stat(t / "n").st_rdev == os.makedev(1, 3)
+    s = socket.socket(socket.AF_UNIX)
+    cwd = os.getcwd()
+    os.chdir(t)
+    try:
+        s.bind("s")
+    finally:
+        os.chdir(cwd)
+    assert stat.S_ISSOCK(os.stat(t / "s").st_mode)
+    r = os.open(t / "p", os.O_RDONLY | os.O_NONBLOCK)
+    w = os.open(t / "p", os.O_WRONLY)
+    os.write(w, b"x")
+    assert os.read(r, 1) == b"x"
+    os.close(r)
+    os.close(w)
+
+
+def test_a_file_without_a_name_is_still_there(t):
+    f = open(t / "f", "w+b")
+    f.write(b"hello")
+    f.flush()
+    os.unlink(t / "f")
+    assert os.fstat(f.fileno()).st_size == 5 and os.fstat(f.fileno()).st_nlink == 0
+    (t / "f").write_text("other")
+    f.seek(0)
+    assert f.read() == b"hello"
+    os.ftruncate(f.fileno(), 2)
+    assert os.fstat(f.fileno()).st_size == 2
+    os.fchmod(f.fileno(), 0o600)
+    f.close()
+    assert (t / "f").read_text() == "other"
+
+
+def test_xattrs(t, m):
+    (t / "f").touch()
+    os.setxattr(t / "f", "user.a", b"")
+    os.setxattr(t / "f", "user.b", bytes(range(256)))
+    assert sorted(os.listxattr(t / "f")) == ["user.a", "user.b"]
+    assert os.getxattr(t / "f", "user.b") == bytes(range(256)) and os.getxattr(t / "f", "user.a") == b""
+    with Errno(errno.EEXIST):
+        os.setxattr(t / "f", "user.a", b"x", os.XATTR_CREATE)
+    with Errno(errno.ENODATA):
+        os.setxattr(t / "f", "user.c", b"x", os.XATTR_REPLACE)
+    os.removexattr(t / "f", "user.a")
+    with Errno(errno.ENODATA):
+        os.getxattr(t / "f", "user.a")
+    assert os.listxattr(t / "f") == ["user.b"]
+
+
+def test_holes(t):
+    with open(t / "f", "wb") as f:
+        f.truncate(100 << 20)
+        f.seek(50 << 20)
+        f.write(b"x")
+        fd = f.fileno()
+        f.flush()
+        assert os.lseek(fd, 0, os.SEEK_DATA) == 50 << 20
+        with Errno(errno.ENXIO):
+            os.lseek(fd, 60 << 20, os.SEEK_DATA)
+        assert os.fstat(fd).st_blocks < 1000
+        os.posix_fallocate(fd, 0, 1 << 20)
+        assert os.fstat(fd).st_blocks >= 2048
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.fallocate64(fd, 3, ctypes.c_int64(0), ctypes.c_int64(1 << 20)) == 0  # punch a hole, keep the size
+        assert os.fstat(fd).st_blocks < 1000 and os.fstat(fd).st_size == 100 << 20
+
+
+def test_statvfs_is_the_distributions(t, m):
+    st = os.statvfs(t)
+    blocks = int(m.w.sh(f"stat -f -c %b {m.there}"))
+    assert st.f_blocks == blocks and st.f_namemax == 255
+
+
+def test_changes_on_either_side_are_seen_on_the_other(t, m):
+    (t / "f").write_text("from the host")
+    assert m.w.sh(f"cat {m.there}/f") == "from the host"
+    m.w.sh(f"echo -n from the guest, and longer > {m.there}/f")
+    wait_for("the host to see it", lambda: (t / "f").read_text() == "from the guest, and longer", 5)
+    m.w.sh(f"rm {m.there}/f")
+    wait_for("the host to see it gone", lambda: not (t / "f").exists(), 5)
+
+
+def test_mmap(t, m):
+    (t / "f").write_bytes(bytes(1 << 20))
+    with open(t / "f", "r+b") as f:
+        with mmap.mmap(f.fileno(), 0) as mem:
+            mem[5000:5005] = b"hello"
+            mem.flush()
+    assert m.w.sh(f"tail -c +5001 {m.there}/f | head -c 5") == "hello"
+
+
+def test_a_folder_of_10000_files(t, m):
+    m.w.sh(f"cd {m.there} && seq 10000 | xargs touch")
+    with os.scandir(t) as it:
+        entries = list(it)
+    assert len(entries) == 10000
+    for e in entries:
+        assert e.stat(follow_symlinks=False).st_mode & 0o777 == 0o644
+    assert len({e.inode() for e in entries}) == 10000
+    for e in entries[:500]:
+        os.unlink(e.path)
+    assert len(os.listdir(t)) == 9500
+
+
+def test_fsx(t):
+    """Random reads, writes, truncations and mappings of a file, compared with a model in memory."""
+    rng = random.Random(4711)
+    model = bytearray()
+    top = 1 << 20
+    fd = os.open(t / "f", os.O_CREAT | os.O_RDWR)
+    try:
+        for step in range(1500):
+            op = rng.choice("rrrwwwwtmpRdz")
+            off = rng.randrange(top)
+            n = rng.choice([1, 100, 4096, 65536, 300000])
+            n = min(rng.randrange(1, n + 1), top - off)
+            if op == "r":
+                assert os.pread(fd, n, off) == bytes(model[off:off + n]), step
+            elif op == "w":
+                data = rng.randbytes(n)
+                assert os.pwrite(fd, data, off) == n
+                if len(model) < off + n:
+                    model.extend(bytes(off + n - len(model)))
+                model[off:off + n] = data
+            elif op == "t":
+                os.ftruncate(fd, off)
+                del model[off:]
+                model.extend(bytes(off - len(model)))
+            elif op == "m" and len(model) > 0:
+                with mmap.mmap(fd, len(model)) as mem:
+                    end = min(off + n, len(model))
+                    if off < end:
+                        data = rng.randbytes(end - off)
+                        mem[off:end] = data
+                        model[off:end] = data
+            elif op == "p" and off + n <= len(model):
+                libc = ctypes.CDLL(None, use_errno=True)
+                assert libc.fallocate64(fd, 3, ctypes.c_int64(off), ctypes.c_int64(n)) == 0
+                model[off:off + n] = bytes(n)
+            elif op == "R":
+                os.close(fd)
+                fd = os.open(t / "f", os.O_RDWR)
+            elif op == "d":
+                os.fsync(fd)
+            elif op == "z":
+                assert os.fstat(fd).st_size == len(model), step
+        assert os.pread(fd, top + 1, 0) == bytes(model)
+    finally:
+        os.close(fd)
+
+
+def test_a_random_tree_like_a_model(t):
+    """fsstress-like: names come, go and move; the tree stays as a model says."""
+    rng = random.Random(42)
+    model = {"": None}  # path: None a folder, bytes a file, str a link
+
+    def folders():
+        return [p for p, v in model.items() if v is None]
+
+    for _ in range(1500):
+        d = rng.choice(folders())
+        p = f"{d}/{rng.randrange(12)}".lstrip("/")
+        op = rng.randrange(6)
+        try:
+            if op == 0:
+                os.mkdir(t / p)
+                assert p not in model
+                model[p] = None
+            elif op == 1:
+                data = rng.randbytes(rng.randrange(9000))
+                (t / p).write_bytes(data)
+                assert not (p in model and model[p] is None)
+                model[p] = data
+            elif op == 2:
+                os.unlink(t / p)
+                assert model[p] is not None
+                del model[p]
+            elif op == 3:
+                os.rmdir(t / p)
+                assert model[p] is None and not any(k.startswith(p + "/") for k in model)
+                del model[p]
+            elif op == 4:
+                q = f"{rng.choice(folders())}/{rng.randrange(12)}".lstrip("/")
+                os.rename(t / p, t / q)
+                if p != q:
+                    moved = {k: model.pop(k) for k in list(model) if k == p or k.startswith(p + "/")}
+                    model.pop(q, 0)
+                    model.update({q + k[len(p):]: v for k, v in moved.items()})
+            elif p in model:
+                v = model[p]
+                st = os.lstat(t / p)
+                assert stat.S_ISDIR(st.st_mode) == (v is None) and (v is None or (t / p).read_bytes() == v)
+        except OSError as e:
+            assert e.errno in (errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.EINVAL), p
+    found = {}
+    for base, dirs, files in os.walk(t):
+        rel = os.path.relpath(base, t)
+        found["" if rel == "." else rel] = None
+        for f in files:
+            found[os.path.relpath(os.path.join(base, f), t)] = (pathlib.Path(base) / f).read_bytes()
+    assert found == model
+
+
+def test_big_files(t, m):
+    data = random.Random(3).randbytes(64 << 20)
+    with open(t / "f", "wb") as f:
+        f.write(data)
+    assert m.w.sh(f"sha256sum < {m.there}/f").split()[0] == hashlib.sha256(data).hexdigest()
+    assert (t / "f").read_bytes() == data
+    with open(t / "g", "wb") as f:
+        f.seek((5 << 30) - 1)
+        f.write(b"x")
+    assert os.stat(t / "g").st_size == 5 << 30
+    with open(t / "g", "rb") as f:
+        f.seek((5 << 30) - 1)
+        assert f.read() == b"x"
