@@ -43,6 +43,11 @@ void host_close(struct fs *fs, struct fs_handle *hd)
 	atomic_fetch_sub(&h->n_handles, 1);
 }
 
+int fs_host_fd(const struct fs_handle *hd)
+{
+	return hd->fd;
+}
+
 static int may_open(const struct fs_node *n, uint32_t flags)
 {
 	if (!n->share)

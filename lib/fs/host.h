@@ -54,4 +54,7 @@ void fs_host_keep_removed(struct fs *fs);
  */
 void fs_host_keep_views(struct fs *fs, int fd);
 
+/* The descriptor of an open file, borrowed. */
+int fs_host_fd(const struct fs_handle *h);
+
 #endif

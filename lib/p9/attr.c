@@ -5,14 +5,16 @@
 #include <string.h>
 #include <sys/stat.h>
 
-struct p9_qid p9_qid_of(const struct fs_attr *a)
+struct p9_qid p9_qid_of(const struct p9_server *s, const struct fs_attr *a)
 {
 	struct p9_qid q = {.type = S_ISDIR(a->mode)   ? P9_QT_DIR
 				   : S_ISLNK(a->mode) ? P9_QT_SYMLINK
 						      : P9_QT_FILE};
 
-	/* Unique across the file systems that are mounted below one another. */
-	q.path = a->ino ^ (a->dev * 0x9e3779b97f4a7c15ull & 0xffffff0000000000ull);
+	/* Unique across the file systems that are mounted below one another; the root's own do not depend on its device. */
+	q.path = a->ino;
+	if (a->dev != s->root_dev)
+		q.path ^= a->dev * 0x9e3779b97f4a7c15ull & 0xffffff0000000000ull;
 	q.version = (uint32_t)a->mtime.tv_sec ^ (uint32_t)a->mtime.tv_nsec ^ (uint32_t)(a->size << 8);
 	return q;
 }
@@ -22,12 +24,12 @@ static struct p9_time time_of(struct timespec ts)
 	return (struct p9_time){(uint64_t)ts.tv_sec, (uint64_t)ts.tv_nsec};
 }
 
-void p9_attr_of(const struct fs_attr *a, struct p9_attr *ret)
+void p9_attr_of(const struct p9_server *s, const struct fs_attr *a, struct p9_attr *ret)
 {
 	bool born = a->btime.tv_sec || a->btime.tv_nsec;
 
 	*ret = (struct p9_attr){.valid = P9_GETATTR_BASIC | (born ? P9_GETATTR_BTIME : 0),
-		.qid = p9_qid_of(a),
+		.qid = p9_qid_of(s, a),
 		.mode = a->mode,
 		.uid = a->uid,
 		.gid = a->gid,

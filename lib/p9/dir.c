@@ -19,7 +19,7 @@ static bool add(void *ctx, const struct fs_dirent *d)
 	int n;
 
 	if (d->entry.node)
-		p9_attr_of(&d->entry.attr, &out.attr);
+		p9_attr_of(l->s, &d->entry.attr, &out.attr);
 	else
 		out.attr.qid.path = d->ino;
 	n = p9_dirent_encode(&out, l->plus, l->buf + l->len, l->cap - l->len);

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include "lib/p9/server-internal.h"
@@ -42,7 +41,7 @@ static int walk_names(struct p9_server *s, struct p9_fid *f, const struct p9_msg
 		if (qids)
 			qids[*done] = at->qid;
 		if (attr)
-			p9_attr_of(&e.attr, attr);
+			p9_attr_of(s, &e.attr, attr);
 	}
 	if (r < 0)
 		p9_node_unref(s, at);
@@ -96,7 +95,7 @@ OP(op_lookup)
 			p9_node_unref(s, at);
 			return err;
 		}
-		p9_attr_of(&a, &r->attr);
+		p9_attr_of(s, &a, &r->attr);
 	}
 	return land(s, f, m->fid2, at);
 }
@@ -107,7 +106,7 @@ OP(op_getattr)
 	int err = FS(getattr, &s->cred, f->node->node, f->h, &a);
 
 	if (err == 0)
-		p9_attr_of(&a, &r->attr);
+		p9_attr_of(s, &a, &r->attr);
 	return err;
 }
 
@@ -283,68 +282,6 @@ OP(op_copy)
 	return n < 0 ? (int)n : 0;
 }
 
-/* --- locks --- */
-
-/* Who holds a lock: a process, by its number and the name of its machine. */
-static uint64_t lock_owner(const struct p9_msg *m)
-{
-	uint64_t h = 0xcbf29ce484222325ull ^ m->proc_id;
-
-	for (unsigned i = 0; i < m->name.len; i++)
-		h = (h ^ (uint8_t)m->name.s[i]) * 0x100000001b3ull;
-	return h;
-}
-
-static int lock_of(const struct p9_msg *m, struct fs_lock *ret)
-{
-	static const short types[] = {F_RDLCK, F_WRLCK, F_UNLCK};
-
-	if (m->lock_type >= ARRAY_LEN(types) || m->offset > INT64_MAX)
-		return -EINVAL;
-	*ret = (struct fs_lock){.type = (uint32_t)types[m->lock_type],
-		.start = m->offset,
-		.end = INT64_MAX,
-		.owner = lock_owner(m),
-		.pid = m->proc_id};
-	if (m->length && m->length <= INT64_MAX - m->offset)
-		ret->end = m->offset + m->length - 1;
-	return 0;
-}
-
-OP(op_lock)
-{
-	static const int flocks[] = {LOCK_SH, LOCK_EX, LOCK_UN};
-	struct fs_lock l;
-	int err = is_open_file(f) ? lock_of(m, &l) : -EBADF;
-
-	if (err == 0 && s->wslx && (m->flags & P9_LOCK_FLOCK))
-		err = FS(flock, f->h, flocks[m->lock_type]);
-	else if (err == 0)
-		err = FS(setlk, f->h, &l);
-	/* A lock is not waited for, which would hold up everything else: the client asks again. */
-	r->status = err == -EAGAIN || err == -EACCES ? P9_LOCK_BLOCKED : P9_LOCK_SUCCESS;
-	return r->status == P9_LOCK_BLOCKED ? 0 : err;
-}
-
-OP(op_getlock)
-{
-	struct fs_lock l;
-	int err = is_open_file(f) ? lock_of(m, &l) : -EBADF;
-
-	if (err == 0)
-		err = FS(getlk, f->h, &l);
-	if (err < 0)
-		return err;
-	r->lock_type = l.type == F_RDLCK   ? P9_LOCK_RDLCK
-		       : l.type == F_WRLCK ? P9_LOCK_WRLCK
-					   : P9_LOCK_UNLCK;
-	r->offset = l.start;
-	r->length = l.end >= INT64_MAX ? 0 : l.end - l.start + 1;
-	r->proc_id = l.pid;
-	r->name = m->name;
-	return 0;
-}
-
 /* --- names --- */
 
 /* What an operation made is named by no fid: its qid is all that is wanted. */
@@ -352,7 +289,7 @@ static int made(struct p9_server *s, int err, const struct fs_entry *e, struct p
 {
 	if (err < 0)
 		return err;
-	*ret = p9_qid_of(&e->attr);
+	*ret = p9_qid_of(s, &e->attr);
 	FS(forget, e->node, 1);
 	return 0;
 }
@@ -467,8 +404,8 @@ p9_op p9_op_of(unsigned type)
 		[P9_TREADDIR] = p9_op_readdir,
 		[P9_TREADDIRPLUS] = p9_op_readdir,
 		[P9_TFSYNC] = op_fsync,
-		[P9_TLOCK] = op_lock,
-		[P9_TGETLOCK] = op_getlock,
+		[P9_TLOCK] = p9_op_lock,
+		[P9_TGETLOCK] = p9_op_getlock,
 		[P9_TLINK] = op_link,
 		[P9_TMKDIR] = op_mkdir,
 		[P9_TRENAMEAT] = op_renameat,

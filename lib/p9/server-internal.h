@@ -5,7 +5,7 @@
 
 #include "lib/p9/server.h"
 
-enum { FID_BUCKETS = 1024, FIDS_MAX = 1 << 16 };
+enum { FID_BUCKETS = 1024, FIDS_MAX = 1 << 16, OWNER_BUCKETS = 64, OWNERS_MAX = 4096 };
 
 /* A node that several fids may name. */
 struct p9_node {
@@ -36,10 +36,14 @@ struct p9_fid {
 struct p9_server {
 	struct fs *fs;
 	struct fs_cred cred;
+	p9_handle_fd handle_fd;
+	uint64_t root_dev;
 	uint32_t msize; /* 0: no Tversion yet */
 	bool wslx;
 	unsigned n_fids;
 	struct p9_fid *fids[FID_BUCKETS];
+	unsigned n_owners;
+	struct p9_lock_owner *owners[OWNER_BUCKETS];
 };
 
 /* server.c */
@@ -54,8 +58,8 @@ struct p9_node *p9_node_new(struct p9_server *s, const struct fs_entry *e);
 int p9_name(struct p9_str s, char ret[P9_NAME_MAX + 1]);
 
 /* attr.c */
-struct p9_qid p9_qid_of(const struct fs_attr *a);
-void p9_attr_of(const struct fs_attr *a, struct p9_attr *ret);
+struct p9_qid p9_qid_of(const struct p9_server *s, const struct fs_attr *a);
+void p9_attr_of(const struct p9_server *s, const struct fs_attr *a, struct p9_attr *ret);
 /* P9_SET_... as enum fs_set, with their values. */
 uint32_t p9_set_of(const struct p9_setattr *s, struct fs_attr *ret);
 
@@ -78,6 +82,11 @@ int p9_op_setxattr(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m
 	void *room);
 int p9_op_removexattr(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m,
 	struct p9_msg *r, void *room);
+int p9_op_lock(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
+	void *room);
+int p9_op_getlock(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
+	void *room);
+void p9_locks_end(struct p9_server *s);
 /* Tread and Twrite of a fid with an attribute. */
 int p9_xattr_read(struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r);
 int p9_xattr_write(struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r);

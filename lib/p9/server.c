@@ -10,7 +10,8 @@
 #include "lib/base/io.h"
 #include "lib/p9/server-internal.h"
 
-int p9_server_new(struct p9_server **ret, struct fs *fs, const struct fs_cred *cred)
+int p9_server_new(struct p9_server **ret, struct fs *fs, const struct fs_cred *cred,
+	p9_handle_fd handle_fd)
 {
 	struct p9_server *s = calloc(1, sizeof(*s));
 
@@ -18,6 +19,7 @@ int p9_server_new(struct p9_server **ret, struct fs *fs, const struct fs_cred *c
 		return -ENOMEM;
 	s->fs = fs;
 	s->cred = *cred;
+	s->handle_fd = handle_fd;
 	*ret = s;
 	return 0;
 }
@@ -32,7 +34,7 @@ struct p9_node *p9_node_new(struct p9_server *s, const struct fs_entry *e)
 		s->fs->ops->forget(s->fs, e->node, 1);
 		return NULL;
 	}
-	*n = (struct p9_node){.node = e->node, .refs = 1, .qid = p9_qid_of(&e->attr)};
+	*n = (struct p9_node){.node = e->node, .refs = 1, .qid = p9_qid_of(s, &e->attr)};
 	return n;
 }
 
@@ -104,6 +106,7 @@ static int fid_end(struct p9_server *s, struct p9_fid *f)
 
 static void end_all(struct p9_server *s)
 {
+	p9_locks_end(s);
 	for (unsigned i = 0; i < FID_BUCKETS; i++)
 		while (s->fids[i]) {
 			if (s->fids[i]->xattr)
@@ -155,7 +158,8 @@ static int attach(struct p9_server *s, const struct p9_msg *m, struct p9_msg *r)
 	n = calloc(1, sizeof(*n));
 	if (!n)
 		return -ENOMEM;
-	*n = (struct p9_node){.node = e.node, .root = true, .refs = 1, .qid = p9_qid_of(&e.attr)};
+	s->root_dev = e.attr.dev;
+	*n = (struct p9_node){.node = e.node, .root = true, .refs = 1, .qid = p9_qid_of(s, &e.attr)};
 	r->qid = n->qid;
 	return p9_fid_new(s, m->fid, n, &f);
 }

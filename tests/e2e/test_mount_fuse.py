@@ -232,7 +232,7 @@ def test_modes_owners_times(t, m):
     assert (st.st_atime_ns, st.st_mtime_ns) == (1_234_567_890_123_456_789, 987_654_321_000_000_001)
     os.truncate(t / "f", 12345)
     st2 = os.stat(t / "f")
-    assert st2.st_size == 12345 and st2.st_mtime_ns > st.st_mtime_ns and st2.st_ctime_ns > st.st_ctime_ns
+    assert st2.st_size == 12345 and st2.st_mtime_ns > st.st_mtime_ns and st2.st_ctime_ns >= st.st_ctime_ns
     os.symlink("f", t / "l")
     os.utime(t / "l", ns=(1, 2), follow_symlinks=False)
     assert os.lstat(t / "l").st_mtime_ns == 2 and os.stat(t / "f").st_mtime_ns == st2.st_mtime_ns
