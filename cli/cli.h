@@ -16,6 +16,8 @@ enum { EX_OURS = 125, EX_NOT_EXECUTABLE = 126, EX_NOT_FOUND = 127 };
 struct verb {
 	const char *name, *alias; /* "--list", "-l" */
 	int (*fn)(int argc, char **argv);
+	/* Is it meant at all, with these arguments? NULL: it is. */
+	bool (*wants)(int argc, char **argv);
 };
 
 int verb_run(int argc, char **argv);
@@ -30,6 +32,8 @@ int verb_manage(int argc, char **argv);
 int verb_import_in_place(int argc, char **argv);
 int verb_export(int argc, char **argv);
 int verb_mount(int argc, char **argv);
+int verb_mount_folder(int argc, char **argv);
+bool mount_folder_wants(int argc, char **argv);
 int verb_unmount(int argc, char **argv);
 int verb_unregister(int argc, char **argv);
 int verb_terminate(int argc, char **argv);

@@ -30,6 +30,7 @@ static const struct verb verbs[] = {
 	{"network", NULL, verb_network},
 	{"diag", NULL, verb_diag},
 	{"cp", NULL, verb_cp},
+	{"mount", NULL, verb_mount_folder, mount_folder_wants},
 	{"--version", "-v", verb_version},
 	{"--help", "-h", verb_help},
 };
@@ -87,6 +88,8 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; argc > 1 && i < ARRAY_LEN(verbs); i++) {
 		const struct verb *v = &verbs[i];
 
+		if (v->wants && !v->wants(argc - 1, argv + 1))
+			continue;
 		if (strcmp(argv[1], v->name) == 0 || (v->alias && strcmp(argv[1], v->alias) == 0))
 			return v->fn(argc - 1, argv + 1);
 	}

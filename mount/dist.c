@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include "lib/base/cleanup.h"
 #include "lib/base/log.h"
@@ -12,7 +13,7 @@
 #include "mount/mount.h"
 #include "mount/offline.h"
 
-enum { IDLE_MS = 10000 };
+enum { IDLE_MS = 10000, TRIES = 5, PAUSE_MS = 200 };
 
 struct dist *dist_find(struct mnt *m, const char *name)
 {
@@ -125,11 +126,14 @@ static int open_running(struct opening *o)
 		return r;
 	r = files_ask(o->fd, o->user, (uid_t)js_u64(reply, "uid", 0), &o->who, &o->e);
 	js_free(reply);
+	if (r < 0)
+		close(take_fd(o->fd));
 	return r;
 }
 
 static void open_work(void *ctx)
 {
+	const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000};
 	struct opening *o = ctx;
 
 	o->r = service_connect(&o->hold, &o->e);
@@ -138,8 +142,15 @@ static void open_work(void *ctx)
 	/* It runs: its files are what its programs see. */
 	if (o->r == 0 && o->offline && o->fd < 0)
 		o->offline = false;
-	if (o->r == 0 && !o->offline)
+	if (o->r < 0 || o->offline)
+		return;
+	/* wslxd may not have noticed yet that a virtual machine has just ended. */
+	for (unsigned i = 0; i < TRIES; i++) {
 		o->r = open_running(o);
+		if (o->r != -ECONNREFUSED && o->r != -EPIPE && o->r != -ECONNRESET)
+			break;
+		nanosleep(&pause, NULL);
+	}
 }
 
 static void open_done(void *ctx)

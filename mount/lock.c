@@ -39,7 +39,6 @@ static void interrupted(fuse_req_t req, void *ctx)
 {
 	struct rq *rq = ctx;
 
-	fuse_req_interrupt_func(req, NULL, NULL);
 	/* Between two tries it is over at once; else with the answer. */
 	if (rq->again)
 		rq_error(rq, -EINTR);
@@ -94,6 +93,14 @@ static void ask(struct rq *rq)
 	dist_call(rq, &m, locked);
 }
 
+static void wait_for(struct rq *rq)
+{
+	rq->cut = fuse_req_interrupted(rq->req);
+	if (!rq->cut)
+		fuse_req_interrupt_func(rq->req, interrupted, rq);
+	ask(rq);
+}
+
 static uint32_t type_of(short type)
 {
 	return type == F_RDLCK ? P9_LOCK_RDLCK : type == F_WRLCK ? P9_LOCK_WRLCK : P9_LOCK_UNLCK;
@@ -110,8 +117,7 @@ static void op_setlk(
 	rq->off = (uint64_t)l->l_start;
 	rq->size = (uint64_t)l->l_len;
 	rq->flags = sleep ? P9_LOCK_WAIT : 0;
-	fuse_req_interrupt_func(req, interrupted, rq);
-	ask(rq);
+	wait_for(rq);
 }
 
 static void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op)
@@ -122,8 +128,7 @@ static void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 		return;
 	rq->mode = op & LOCK_SH ? P9_LOCK_RDLCK : op & LOCK_EX ? P9_LOCK_WRLCK : P9_LOCK_UNLCK;
 	rq->flags = P9_LOCK_FLOCK | (op & LOCK_NB ? 0 : P9_LOCK_WAIT);
-	fuse_req_interrupt_func(req, interrupted, rq);
-	ask(rq);
+	wait_for(rq);
 }
 
 static void got(void *ctx, const struct p9_msg *r, int error)

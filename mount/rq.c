@@ -51,12 +51,11 @@ static void unqueue(struct rq **p, struct rq *rq)
 		*p = rq->next;
 }
 
-/* Whoever waits for a start may give up. */
+/* Whoever waits for a start may give up. libfuse holds the request's lock meanwhile: but for answers it is left alone. */
 static void interrupted(fuse_req_t req, void *ctx)
 {
 	struct rq *rq = ctx;
 
-	fuse_req_interrupt_func(req, NULL, NULL);
 	unqueue(&rq->d->queue, rq);
 	rq_error(rq, -EINTR);
 }
@@ -80,5 +79,8 @@ void rq_run(struct rq *rq)
 	rq->next = NULL;
 	if (d->state == DIST_DOWN)
 		dist_connect(d);
-	fuse_req_interrupt_func(rq->req, interrupted, rq);
+	if (fuse_req_interrupted(rq->req))
+		interrupted(rq->req, rq);
+	else
+		fuse_req_interrupt_func(rq->req, interrupted, rq);
 }

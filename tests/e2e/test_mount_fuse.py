@@ -2,14 +2,18 @@
 """wslx-mount: distributions' files in a folder of the host."""
 import ctypes
 import errno
+import fcntl
 import hashlib
 import mmap
 import os
 import pathlib
 import random
+import signal
 import socket
 import stat
 import subprocess
+import sys
+import time
 
 import pytest
 from conftest import BUILD, SCALE, end, imported, real_only, wait_for, world
@@ -31,7 +35,7 @@ class Mount:
         if self.p.poll() is None:
             self.p.terminate()
         self.p.wait(10 * SCALE)
-        if os.path.ismount(self.folder):
+        if f" {self.folder} " in pathlib.Path("/proc/mounts").read_text():
             subprocess.run(["fusermount3", "-u", "-z", self.folder], check=False)
 
 
@@ -458,3 +462,131 @@ def test_big_files(t, m):
     with open(t / "g", "rb") as f:
         f.seek((5 << 30) - 1)
         assert f.read() == b"x"
+
+
+# --- locks ---
+
+def locked_there(m, path, kind="x"):
+    """A program in the distribution that holds a lock until its input ends."""
+    p = m.w.popen("-d", "deb", "--", f"flock -{kind} {path} sh -c 'echo; cat'", stdin=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == "\n"
+    return p
+
+
+def test_flock_excludes_programs_of_the_distribution(t, m):
+    (t / "f").touch()
+    p = locked_there(m, f"{m.there}/f")
+    with open(t / "f") as f:
+        with Errno(errno.EAGAIN):
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        p.communicate()
+        fcntl.flock(f, fcntl.LOCK_EX)
+        with open(t / "f") as g, Errno(errno.EAGAIN):
+            fcntl.flock(g, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert m.w.run("-d", "deb", "--", f"flock -n {m.there}/f true").returncode == 1
+    assert m.w.run("-d", "deb", "--", f"flock -n {m.there}/f true").returncode == 0
+
+
+def test_a_lock_is_waited_for(t, m):
+    (t / "f").touch()
+    p = locked_there(m, f"{m.there}/f")
+    w = subprocess.Popen(["flock", t / "f", "echo", "got it"], stdout=subprocess.PIPE, text=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        w.wait(0.5)
+    p.communicate()
+    assert w.communicate(timeout=20 * SCALE)[0] == "got it\n"
+    # and given up when interrupted
+    p = locked_there(m, f"{m.there}/f")
+    w = subprocess.Popen(["flock", t / "f", "true"])
+    with pytest.raises(subprocess.TimeoutExpired):
+        w.wait(0.5)
+    w.terminate()
+    assert w.wait(20 * SCALE) == -signal.SIGTERM
+    p.communicate()
+
+
+def test_posix_locks_belong_to_processes(t):
+    (t / "f").write_text("x" * 100)
+    script = ("import fcntl, sys\nf = open(sys.argv[1], 'r+')\ntry:\n    fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, int(sys.argv[2]))\n"
+              "except OSError as e:\n    sys.exit(e.errno)\n")
+
+    def other(start):
+        return subprocess.run([sys.executable, "-c", script, t / "f", str(start)], timeout=30 * SCALE, check=False).returncode
+
+    with open(t / "f", "r+") as f, open(t / "f", "r+") as g:
+        fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 20)
+        fcntl.lockf(g, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 20)
+        assert other(15) == errno.EAGAIN and other(30) == 0
+        fcntl.lockf(f, fcntl.LOCK_UN, 5, 20)
+        assert other(15) == 0 and other(20) == errno.EAGAIN
+        g.close()
+        assert other(20) == 0, "closing any descriptor gives the locks up"
+
+
+# --- ends ---
+
+@pytest.fixture
+def own():
+    w = world()
+    mount = None
+    try:
+        imported(w)
+        w.configure(general_instanceIdleTimeout=1000)
+        mount = Mount(w)
+        yield mount
+    finally:
+        if mount:
+            mount.close()
+        end(w, True)
+
+
+def test_the_end_of_the_virtual_machine_is_an_error_and_no_hang(own):
+    etc = own.folder / "deb/etc"
+    assert "passwd" in os.listdir(etc)
+    f = open(etc / "passwd", "rb", buffering=0)
+    reader = subprocess.Popen(["sh", "-c", f"while cat {own.folder}/deb/usr/bin/* > /dev/null; do :; done"], stderr=subprocess.DEVNULL)
+    own.w.kill(own.w.vmm_pids()[0])
+    reader.wait(30 * SCALE)
+    with Errno(errno.EIO):
+        os.pread(f.fileno(), 10, 0)
+    with Errno(errno.EIO):
+        os.fstat(f.fileno())
+    with Errno(errno.EIO):
+        f.close()
+    # What is asked by name starts it again, from where one was.
+    assert "passwd" in os.listdir(etc)
+    assert (etc / "hostname").exists()
+
+
+def test_the_end_of_wslx_mount_is_an_error_and_no_hang(own):
+    assert "passwd" in os.listdir(own.folder / "deb/etc")
+    f = open(own.folder / "deb/etc/passwd", "rb", buffering=0)
+    own.p.kill()
+    own.p.wait()
+    with Errno(errno.ENOTCONN):
+        os.listdir(own.folder)
+    with Errno(errno.ENOTCONN):
+        f.read()
+    with Errno(errno.ENOTCONN):
+        f.close()
+    again = Mount(own.w)
+    try:
+        assert "passwd" in os.listdir(own.folder / "deb/etc"), "a new one takes the place of what was left"
+    finally:
+        again.close()
+
+
+def test_a_mount_that_nobody_uses_lets_a_distribution_stop(own):
+    assert "passwd" in os.listdir(own.folder / "deb/etc")
+    here = os.open(own.folder / "deb/etc", os.O_PATH)
+    wait_for("the distribution to stop", lambda: own.w.list()["deb"]["state"] == "Stopped", 40)
+    os.stat("passwd", dir_fd=here)
+    os.close(here)
+    assert own.w.list()["deb"]["state"] == "Running"
+
+
+def test_open_files_keep_a_distribution_running(own):
+    with open(own.folder / "deb/etc/passwd") as f:
+        time.sleep(14)
+        assert own.w.list()["deb"]["state"] == "Running"
+        assert f.readline().startswith("root:")
