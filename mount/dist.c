@@ -138,12 +138,15 @@ static void open_work(void *ctx)
 
 	o->r = service_connect(&o->hold, &o->e);
 	if (o->r == 0 && o->offline)
-		o->r = offline_open(o->hold, o->name, &o->fd, &o->e);
+		o->r = offline_open(o->hold, o->name, &o->fd, &o->who.uid, &o->e);
 	/* It runs: its files are what its programs see. */
 	if (o->r == 0 && o->offline && o->fd < 0)
 		o->offline = false;
-	if (o->r < 0 || o->offline)
+	if (o->r < 0 || o->offline) {
+		/* A user's own group has the user's number, as a rule. */
+		o->who.gid = o->who.uid;
 		return;
+	}
 	/* wslxd may not have noticed yet that a virtual machine has just ended. */
 	for (unsigned i = 0; i < TRIES; i++) {
 		o->r = open_running(o);

@@ -86,12 +86,17 @@ static void list_done(void *ctx)
 	}
 }
 
+bool list_is_old(const struct mnt *m)
+{
+	return !m->listed_at || loop_now() - m->listed_at >= TIMEOUT_S * 1000000000ull;
+}
+
 void list_run(struct rq *rq)
 {
 	struct mnt *m = rq->m;
 	struct listing *l;
 
-	if (m->listed_at && loop_now() - m->listed_at < TIMEOUT_S * 1000000000ull) {
+	if (!list_is_old(m)) {
 		rq->go(rq);
 		return;
 	}

@@ -16,6 +16,7 @@
 #include "lib/base/log.h"
 #include "lib/base/notify.h"
 #include "mount/mount.h"
+#include "mount/offline.h"
 
 /* Of one request: as large as the kernel lets them be. */
 enum { IO_MAX = 1 << 20, BACKGROUND = 64, BATCH = 32 };
@@ -142,9 +143,11 @@ int main(int argc, char **argv)
 		{"verbose", no_argument, NULL, 'v'}, {NULL, 0, NULL, 0}};
 	static struct mnt m;
 	struct err e = {0};
-	int r, opt, ready = -1;
+	int r, opt, null, ready = -1;
 
 	log_init("wslx-mount", LOG_LVL_WARN);
+	if (argc == 2 && !strcmp(argv[1], "--serve-disk"))
+		return offline_serve();
 	m.uid = getuid();
 	m.gid = getgid();
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -165,10 +168,16 @@ int main(int argc, char **argv)
 		log_err("mount", "%s", e.text);
 		return 1;
 	}
+	signal(SIGCHLD, SIG_IGN); /* nobody waits for those who read disks */
 	notify_state("READY=1");
 	if (ready >= 0) {
-		r = (int)write(ready, "ok\n", 3);
+		if (write(ready, "ok\n", 3) != 3)
+			return 1;
 		close(ready);
+		/* Whoever started it has heard what there was to say. */
+		null = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (null >= 0)
+			dup2(null, STDERR_FILENO);
 	}
 	r = loop_run(m.loop);
 	m.src = loop_src_free(m.src);

@@ -107,6 +107,7 @@ struct rq {
 	struct mnt *m;
 	struct dist *d;
 	void (*go)(struct rq *rq); /* when what it waits for is there */
+	void (*then)(struct rq *rq); /* what go was before something else had to come first */
 	struct node *node, *node2;
 	struct file *file;
 	char *name, *name2;
@@ -149,6 +150,8 @@ void dist_clunk(struct dist *d, uint64_t gen, uint32_t fid);
 bool rq_fid(struct rq *rq, uint32_t *ret);
 /* Its files are gone or its connection is: nothing of it is of use any more. */
 void dist_down(struct dist *d, int error);
+/* Would list_run() look now? */
+bool list_is_old(const struct mnt *m);
 /* Looks, at most once a second, which distributions there are; then calls rq->go. */
 void list_run(struct rq *rq);
 

@@ -60,11 +60,24 @@ static void interrupted(fuse_req_t req, void *ctx)
 	rq_error(rq, -EINTR);
 }
 
+static void resume(struct rq *rq)
+{
+	rq->go = rq->then;
+	rq_run(rq);
+}
+
 void rq_run(struct rq *rq)
 {
 	struct dist *d = rq->d;
 	struct rq **tail;
 
+	/* A disk is read for as long as its distribution is stopped. */
+	if (d->state == DIST_UP && d->offline && list_is_old(rq->m)) {
+		rq->then = rq->go;
+		rq->go = resume;
+		list_run(rq);
+		return;
+	}
 	if (d->state == DIST_UP) {
 		dist_used(d);
 		if (node_gone(rq->node) || (rq->node2 && node_gone(rq->node2)))

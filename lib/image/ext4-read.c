@@ -482,11 +482,16 @@ static int is_wanted(void *ctx, uint32_t ino, const char *name, size_t len)
 	return 1;
 }
 
+void ext4_reader_again(struct ext4_reader *x)
+{
+	x->claimed = 0;
+}
+
 int ext4_reader_find(struct ext4_reader *x, const char *path, struct ext4_file *ret, struct err *e)
 {
 	int r;
 
-	x->claimed = 0; /* directories are read again for every path */
+	ext4_reader_again(x); /* directories are read again for every path */
 	r = ext4_reader_stat(x, EXT4_ROOT, ret, e);
 	while (r == 0 && *path) {
 		struct want w = {.name = path, .len = strcspn(path, "/")};

@@ -67,6 +67,9 @@ typedef int (*ext4_xattr_fn)(void *ctx, const char *name, const void *value, siz
 int ext4_reader_xattrs(struct ext4_reader *x, const struct ext4_file *f, ext4_xattr_fn fn,
 	void *ctx, struct err *e);
 
+/* What was read may be read again: the bound on all that is read begins anew. */
+void ext4_reader_again(struct ext4_reader *x);
+
 /* By path without leading slash; links are not followed. 0, -ENOENT, or another error. */
 int ext4_reader_find(struct ext4_reader *x, const char *path, struct ext4_file *ret, struct err *e);
 /* At most max bytes of a file from its start, into malloc'ed memory with a NUL behind. */

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import json
 import mmap
 import os
 import pathlib
@@ -550,8 +551,6 @@ def test_the_end_of_the_virtual_machine_is_an_error_and_no_hang(own):
     with Errno(errno.EIO):
         os.pread(f.fileno(), 10, 0)
     with Errno(errno.EIO):
-        os.fstat(f.fileno())
-    with Errno(errno.EIO):
         f.close()
     # What is asked by name starts it again, from where one was.
     assert "passwd" in os.listdir(etc)
@@ -590,3 +589,71 @@ def test_open_files_keep_a_distribution_running(own):
         time.sleep(14)
         assert own.w.list()["deb"]["state"] == "Running"
         assert f.readline().startswith("root:")
+
+
+# --- from the disk ---
+
+@pytest.fixture
+def offline():
+    w = world()
+    mount = None
+    try:
+        imported(w)
+        w.sh("cd /root && mkdir o && cd o && echo hello > f && ln -s f l && ln f h && seq 5000 | xargs touch && mkdir d && "
+             "head -c 300000 /dev/urandom > d/r && truncate -s 50M d/s && echo end >> d/s && chown 1234:55 d/r && chmod 4751 d/r")
+        w.sums = w.sh("cd /root/o && sha256sum d/r d/s f")
+        w.ok("--shutdown")
+        mount = Mount(w, "--no-start")
+        yield mount
+    finally:
+        if mount:
+            mount.close()
+        end(w, True)
+
+
+def test_a_stopped_distribution_is_read_from_its_disk(offline):
+    w, o = offline.w, offline.folder / "deb/root/o"
+    for line in w.sums.splitlines():
+        digest, name = line.split()
+        assert hashlib.sha256((o / name).read_bytes()).hexdigest() == digest
+    assert w.vmm_pids() == []
+    st = os.stat(o / "d/r")
+    assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid, st.st_size) == (0o4751, 1234, 55, 300000)
+    assert os.readlink(o / "l") == "f" and os.stat(o / "h").st_nlink == 2 and os.path.samefile(o / "f", o / "h")
+    assert len(os.listdir(o)) == 5000 + 4
+    with Errno(errno.EROFS):
+        (o / "f").write_text("x")
+    with Errno(errno.EROFS):
+        (o / "new").touch()
+    with Errno(errno.EROFS):
+        os.unlink(o / "f")
+    with open(o / "d/s", "rb") as f:
+        assert os.lseek(f.fileno(), 0, os.SEEK_DATA) == 50 << 20
+    # When it runs, its files are those that its programs see.
+    w.sh("echo changed > /root/o/f; echo more > /root/o/new")
+    wait_for("the files of the running one", lambda: (o / "f").read_text() == "changed\n", 10)
+    assert (o / "new").read_text() == "more\n"
+    (o / "f").write_text("written")
+    assert w.sh("cat /root/o/f") == "written"
+
+
+# --- wslx mount ---
+
+def test_enable_status_disable():
+    w = world()
+    try:
+        imported(w)
+        assert "in no folder" in w.ok("mount", "--status")
+        assert w.ok("mount", "--enable") == f"{w.home}/wslx\n"
+        status = json.loads(w.ok("mount", "--status", "--json"))
+        assert status == {"mounted": True, "unit": False, "folder": f"{w.home}/wslx"}
+        assert os.listdir(w.home / "wslx") == ["deb"]
+        assert "passwd" in os.listdir(w.home / "wslx/deb/etc")
+        w.fails(125, "mount", "--enable", says="is served already")
+        w.ok("mount", "--disable")
+        assert "in no folder" in w.ok("mount", "--status")
+        w.ok("mount", "--disable")
+        w.fails(125, "mount", "--enable", "--nonsense", says="unexpected argument")
+    finally:
+        w.run("mount", "--disable")
+        end(w, True)
