@@ -48,8 +48,8 @@ static int node_at(int dir, const char *path, int flags, struct cp_node *ret, st
 	return 0;
 }
 
-static int l_find(struct cp_side *s, const char *path, bool follow, struct cp_node *ret,
-	struct cp_attr *a)
+static int l_find(
+	struct cp_side *s, const char *path, bool follow, struct cp_node *ret, struct cp_attr *a)
 {
 	return node_at(AT_FDCWD, *path ? path : ".", follow ? 0 : O_NOFOLLOW, ret, a);
 }
@@ -112,7 +112,8 @@ static ssize_t l_read(struct cp_side *s, struct cp_node *n, void *buf, size_t le
 	return got < 0 ? -errno : got;
 }
 
-static int l_data(struct cp_side *s, struct cp_node *n, uint64_t off, uint64_t *start, uint64_t *end)
+static int l_data(
+	struct cp_side *s, struct cp_node *n, uint64_t off, uint64_t *start, uint64_t *end)
 {
 	off_t at = lseek(n->fd, (off_t)off, SEEK_DATA), to;
 
@@ -181,7 +182,8 @@ static int l_symlink(struct cp_side *s, struct cp_node *dir, const char *name, c
 static int l_mknod(struct cp_side *s, struct cp_node *dir, const char *name,
 	const struct cp_attr *a, struct cp_node *ret)
 {
-	return made(mknodat(dir->path_fd, name, (a->mode & S_IFMT) | 0600, makedev(a->major, a->minor)),
+	return made(
+		mknodat(dir->path_fd, name, (a->mode & S_IFMT) | 0600, makedev(a->major, a->minor)),
 		dir, name, ret);
 }
 
@@ -215,7 +217,8 @@ static int l_setattr(struct cp_side *s, struct cp_node *n, const struct cp_attr 
 	return 0;
 }
 
-static ssize_t l_getxattr(struct cp_side *s, struct cp_node *n, const char *name, void *buf, size_t cap)
+static ssize_t l_getxattr(
+	struct cp_side *s, struct cp_node *n, const char *name, void *buf, size_t cap)
 {
 	struct magic at = magic(n->path_fd);
 	ssize_t len = *name ? getxattr(at.path, name, buf, cap) : listxattr(at.path, buf, cap);
@@ -230,7 +233,7 @@ static int l_setxattr(
 }
 
 static const struct cp_ops local_ops = {l_find, l_lookup, l_put, l_list, l_readlink, l_open, l_read,
-	l_data, l_create, l_write, l_truncate, l_done, l_mkdir, l_symlink, l_mknod, l_link, l_rename,
-	l_unlink, l_setattr, l_getxattr, l_setxattr};
+	l_data, l_create, l_write, l_truncate, l_done, l_mkdir, l_symlink, l_mknod, l_link,
+	l_rename, l_unlink, l_setattr, l_getxattr, l_setxattr};
 
 struct cp_side cp_local = {.ops = &local_ops};

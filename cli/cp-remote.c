@@ -73,8 +73,8 @@ static struct cp_node node_of(uint32_t fid)
 
 /* --- looking --- */
 
-static int look(struct cp_side *s, uint32_t dir, const char *name, struct cp_node *ret,
-	struct cp_attr *a)
+static int look(
+	struct cp_side *s, uint32_t dir, const char *name, struct cp_node *ret, struct cp_attr *a)
 {
 	struct p9_msg m = {.type = P9_TLOOKUP, .fid = dir, .nnames = *name != '\0'}, r;
 	int err = new_fid(s, &m.fid2);
@@ -196,7 +196,8 @@ static int r_find(
 				sprintf(done + strlen(done), "/%s", name);
 			continue;
 		}
-		len = ++links > LINKS_MAX ? -ELOOP : r_readlink(s, &next, target, sizeof(target) - 1);
+		len = ++links > LINKS_MAX ? -ELOOP
+					  : r_readlink(s, &next, target, sizeof(target) - 1);
 		r_put(s, &next);
 		r = len < 0 ? (int)len : 0;
 		if (r == 0 && (size_t)len + strlen(rest) + 2 > PATH_MAX)
@@ -220,7 +221,8 @@ static int r_find(
 /* A clone of the node's fid, opened. */
 static int open_fid(struct cp_side *s, uint32_t fid, uint32_t flags, uint32_t *ret)
 {
-	struct p9_msg walk = {.type = P9_TWALK, .fid = fid}, m = {.type = P9_TLOPEN, .flags = flags}, r;
+	struct p9_msg walk = {.type = P9_TWALK, .fid = fid},
+		      m = {.type = P9_TLOPEN, .flags = flags}, r;
 	int err = new_fid(s, ret);
 
 	if (err < 0)
@@ -286,9 +288,9 @@ static int r_open(struct cp_side *s, struct cp_node *n)
 static ssize_t r_read(struct cp_side *s, struct cp_node *n, void *buf, size_t len, uint64_t off)
 {
 	struct p9_msg m = {.type = P9_TREAD,
-		.fid = n->fid,
-		.offset = off,
-		.count = (uint32_t)MIN(len, (size_t)p9_client_io_size(client(s)))},
+			      .fid = n->fid,
+			      .offset = off,
+			      .count = (uint32_t)MIN(len, (size_t)p9_client_io_size(client(s)))},
 		      r;
 	int err = call(s, &m, &r);
 
@@ -300,7 +302,8 @@ static ssize_t r_read(struct cp_side *s, struct cp_node *n, void *buf, size_t le
 	return (ssize_t)r.count;
 }
 
-static int r_data(struct cp_side *s, struct cp_node *n, uint64_t off, uint64_t *start, uint64_t *end)
+static int r_data(
+	struct cp_side *s, struct cp_node *n, uint64_t off, uint64_t *start, uint64_t *end)
 {
 	struct p9_msg m = {.type = P9_TSEEK, .fid = n->fid, .offset = off, .flags = SEEK_DATA}, r;
 	int err = call(s, &m, &r);
@@ -367,7 +370,11 @@ static int r_create(struct cp_side *s, struct cp_node *dir, const char *name, st
 
 static int r_write(struct cp_side *s, struct cp_node *n, const void *buf, size_t len, uint64_t off)
 {
-	struct p9_msg m = {.type = P9_TWRITE, .fid = n->fid, .offset = off, .count = (uint32_t)len, .data = buf};
+	struct p9_msg m = {.type = P9_TWRITE,
+		.fid = n->fid,
+		.offset = off,
+		.count = (uint32_t)len,
+		.data = buf};
 
 	later(s, n, &m);
 	return wait_writes(s, n, IN_FLIGHT - 1);
@@ -404,7 +411,11 @@ static int find_made(struct cp_side *s, struct p9_msg *m, const char *name, stru
 
 static int r_mkdir(struct cp_side *s, struct cp_node *dir, const char *name, struct cp_node *ret)
 {
-	struct p9_msg m = {.type = P9_TMKDIR, .fid = dir->fid, .name = p9_str(name), .mode = 0700, .gid = P9_NO_UID};
+	struct p9_msg m = {.type = P9_TMKDIR,
+		.fid = dir->fid,
+		.name = p9_str(name),
+		.mode = 0700,
+		.gid = P9_NO_UID};
 
 	return find_made(s, &m, name, ret);
 }
@@ -412,7 +423,11 @@ static int r_mkdir(struct cp_side *s, struct cp_node *dir, const char *name, str
 static int r_symlink(struct cp_side *s, struct cp_node *dir, const char *name, const char *target,
 	struct cp_node *ret)
 {
-	struct p9_msg m = {.type = P9_TSYMLINK, .fid = dir->fid, .name = p9_str(name), .name2 = p9_str(target), .gid = P9_NO_UID};
+	struct p9_msg m = {.type = P9_TSYMLINK,
+		.fid = dir->fid,
+		.name = p9_str(name),
+		.name2 = p9_str(target),
+		.gid = P9_NO_UID};
 
 	return find_made(s, &m, name, ret);
 }
@@ -420,22 +435,33 @@ static int r_symlink(struct cp_side *s, struct cp_node *dir, const char *name, c
 static int r_mknod(struct cp_side *s, struct cp_node *dir, const char *name,
 	const struct cp_attr *a, struct cp_node *ret)
 {
-	struct p9_msg m = {.type = P9_TMKNOD, .fid = dir->fid, .name = p9_str(name),
-		.mode = (a->mode & S_IFMT) | 0600, .major = a->major, .minor = a->minor, .gid = P9_NO_UID};
+	struct p9_msg m = {.type = P9_TMKNOD,
+		.fid = dir->fid,
+		.name = p9_str(name),
+		.mode = (a->mode & S_IFMT) | 0600,
+		.major = a->major,
+		.minor = a->minor,
+		.gid = P9_NO_UID};
 
 	return find_made(s, &m, name, ret);
 }
 
 static int r_link(struct cp_side *s, struct cp_node *n, struct cp_node *dir, const char *name)
 {
-	struct p9_msg m = {.type = P9_TLINK, .fid = dir->fid, .fid2 = n->fid, .name = p9_str(name)}, r;
+	struct p9_msg m = {.type = P9_TLINK, .fid = dir->fid, .fid2 = n->fid, .name = p9_str(name)},
+		      r;
 
 	return call(s, &m, &r);
 }
 
 static int r_rename(struct cp_side *s, struct cp_node *dir, const char *from, const char *to)
 {
-	struct p9_msg m = {.type = P9_TRENAMEAT2, .fid = dir->fid, .name = p9_str(from), .fid2 = dir->fid, .name2 = p9_str(to)}, r;
+	struct p9_msg m = {.type = P9_TRENAMEAT2,
+			      .fid = dir->fid,
+			      .name = p9_str(from),
+			      .fid2 = dir->fid,
+			      .name2 = p9_str(to)},
+		      r;
 
 	return call(s, &m, &r);
 }
@@ -454,8 +480,11 @@ static struct p9_time time_of(struct timespec ts)
 
 static int r_setattr(struct cp_side *s, struct cp_node *n, const struct cp_attr *a, unsigned what)
 {
-	struct p9_setattr set = {.mode = a->mode & 07777, .uid = a->uid, .gid = a->gid,
-		.atime = time_of(a->atime), .mtime = time_of(a->mtime)};
+	struct p9_setattr set = {.mode = a->mode & 07777,
+		.uid = a->uid,
+		.gid = a->gid,
+		.atime = time_of(a->atime),
+		.mtime = time_of(a->mtime)};
 	struct p9_msg m = {.type = P9_TSETATTR, .fid = n->fid}, r;
 
 	if (what & CP_MODE)
@@ -470,9 +499,14 @@ static int r_setattr(struct cp_side *s, struct cp_node *n, const struct cp_attr 
 	return call(s, &m, &r);
 }
 
-static ssize_t r_getxattr(struct cp_side *s, struct cp_node *n, const char *name, void *buf, size_t cap)
+static ssize_t r_getxattr(
+	struct cp_side *s, struct cp_node *n, const char *name, void *buf, size_t cap)
 {
-	struct p9_msg m = {.type = P9_TGETXATTR, .fid = n->fid, .name = p9_str(name), .count = (uint32_t)cap}, r;
+	struct p9_msg m = {.type = P9_TGETXATTR,
+			      .fid = n->fid,
+			      .name = p9_str(name),
+			      .count = (uint32_t)cap},
+		      r;
 	int err = call(s, &m, &r);
 
 	if (err < 0)
@@ -486,14 +520,19 @@ static ssize_t r_getxattr(struct cp_side *s, struct cp_node *n, const char *name
 static int r_setxattr(
 	struct cp_side *s, struct cp_node *n, const char *name, const void *value, size_t len)
 {
-	struct p9_msg m = {.type = P9_TSETXATTR, .fid = n->fid, .name = p9_str(name), .count = (uint32_t)len, .data = value}, r;
+	struct p9_msg m = {.type = P9_TSETXATTR,
+			      .fid = n->fid,
+			      .name = p9_str(name),
+			      .count = (uint32_t)len,
+			      .data = value},
+		      r;
 
 	return call(s, &m, &r);
 }
 
-static const struct cp_ops remote_ops = {r_find, r_lookup, r_put, r_list, r_readlink, r_open, r_read,
-	r_data, r_create, r_write, r_truncate, r_done, r_mkdir, r_symlink, r_mknod, r_link, r_rename,
-	r_unlink, r_setattr, r_getxattr, r_setxattr};
+static const struct cp_ops remote_ops = {r_find, r_lookup, r_put, r_list, r_readlink, r_open,
+	r_read, r_data, r_create, r_write, r_truncate, r_done, r_mkdir, r_symlink, r_mknod, r_link,
+	r_rename, r_unlink, r_setattr, r_getxattr, r_setxattr};
 
 /* --- the connection --- */
 

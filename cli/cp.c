@@ -92,15 +92,14 @@ static int copy_attrs(struct copy *c, struct cp_node *from, const struct cp_attr
 	if (r < 0)
 		return r;
 	set.mode &= 07777;
-	r = c->to->ops->setattr(
-		c->to, to, &set, CP_TIMES | (S_ISLNK(a->mode) ? 0 : CP_MODE));
+	r = c->to->ops->setattr(c->to, to, &set, CP_TIMES | (S_ISLNK(a->mode) ? 0 : CP_MODE));
 	return r < 0 ? err_sys(e, r, "set its attributes") : 0;
 }
 
 /* --- files --- */
 
-static int copy_data(struct copy *c, struct cp_node *from, uint64_t size, struct cp_node *to,
-	struct err *e)
+static int copy_data(
+	struct copy *c, struct cp_node *from, uint64_t size, struct cp_node *to, struct err *e)
 {
 	cleanup_free char *buf = malloc(PIECE);
 	uint64_t at = 0, start = 0, end = size;
@@ -119,7 +118,8 @@ static int copy_data(struct copy *c, struct cp_node *from, uint64_t size, struct
 				return err_sys(e, r, "find its data");
 			at = start;
 		}
-		n = c->from->ops->read(c->from, from, buf, (size_t)MIN(end - at, (uint64_t)PIECE), at);
+		n = c->from->ops->read(
+			c->from, from, buf, (size_t)MIN(end - at, (uint64_t)PIECE), at);
 		if (n < 0)
 			return err_sys(e, (int)n, "read");
 		if (n == 0)
@@ -293,7 +293,8 @@ static int copy_entry(struct copy *c, struct cp_node *from, const char *name, st
 	char path[PATH_MAX];
 	int r = c->from->ops->lookup(c->from, from, name, &n, &a);
 
-	snprintf(path, sizeof(path), "%s%s%s", shown, shown[strlen(shown) - 1] == '/' ? "" : "/", name);
+	snprintf(path, sizeof(path), "%s%s%s", shown, shown[strlen(shown) - 1] == '/' ? "" : "/",
+		name);
 	if (r == -ENOENT)
 		return 0; /* gone since the folder was read */
 	if (r < 0) {

@@ -45,12 +45,15 @@ struct cp_ops {
 	int (*open)(struct cp_side *s, struct cp_node *n); /* for reading */
 	ssize_t (*read)(struct cp_side *s, struct cp_node *n, void *buf, size_t len, uint64_t off);
 	/* The data from off on: [*start, *end). -ENXIO: there is none. */
-	int (*data)(struct cp_side *s, struct cp_node *n, uint64_t off, uint64_t *start, uint64_t *end);
+	int (*data)(
+		struct cp_side *s, struct cp_node *n, uint64_t off, uint64_t *start, uint64_t *end);
 
 	/* A new file, open for writing, that nobody else can read yet. */
-	int (*create)(struct cp_side *s, struct cp_node *dir, const char *name, struct cp_node *ret);
+	int (*create)(
+		struct cp_side *s, struct cp_node *dir, const char *name, struct cp_node *ret);
 	/* May be under way when it returns; done() then says what came of it. */
-	int (*write)(struct cp_side *s, struct cp_node *n, const void *buf, size_t len, uint64_t off);
+	int (*write)(
+		struct cp_side *s, struct cp_node *n, const void *buf, size_t len, uint64_t off);
 	int (*truncate)(struct cp_side *s, struct cp_node *n, uint64_t size);
 	int (*done)(struct cp_side *s, struct cp_node *n);
 
@@ -63,9 +66,11 @@ struct cp_ops {
 	int (*rename)(struct cp_side *s, struct cp_node *dir, const char *from, const char *to);
 	int (*unlink)(struct cp_side *s, struct cp_node *dir, const char *name);
 
-	int (*setattr)(struct cp_side *s, struct cp_node *n, const struct cp_attr *a, unsigned what);
+	int (*setattr)(
+		struct cp_side *s, struct cp_node *n, const struct cp_attr *a, unsigned what);
 	/* name "": the list of their names, each with a NUL behind. */
-	ssize_t (*getxattr)(struct cp_side *s, struct cp_node *n, const char *name, void *buf, size_t cap);
+	ssize_t (*getxattr)(
+		struct cp_side *s, struct cp_node *n, const char *name, void *buf, size_t cap);
 	int (*setxattr)(struct cp_side *s, struct cp_node *n, const char *name, const void *value,
 		size_t len);
 };

@@ -204,8 +204,9 @@ static void copy_one(struct run *r, const struct args *a, const char *arg, struc
 	o.umask = umask(0);
 	umask(o.umask);
 	/* As cp(1): a link that is named is followed, unless links are to be kept. */
-	err = strlen(path) < PATH_MAX ? copy.side.ops->find(&copy.side, path, !a->recursive, &n, &attr)
-				      : -ENAMETOOLONG;
+	err = strlen(path) < PATH_MAX
+		      ? copy.side.ops->find(&copy.side, path, !a->recursive, &n, &attr)
+		      : -ENAMETOOLONG;
 	if (err < 0) {
 		err_set(&e, err, "%s", strerror(-err));
 		on_failed(r, arg, &e);

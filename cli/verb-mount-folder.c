@@ -155,7 +155,8 @@ static int write_unit(const char *path, const char *const *argv, struct err *e)
 	if (!f)
 		return err_sys(e, -errno, "write %s", path);
 	fputs("[Unit]\nDescription=wslx: files of distributions\nDocumentation=man:wslx-mount(1)\n\n"
-	      "[Service]\nType=notify\nExecStart=", f);
+	      "[Service]\nType=notify\nExecStart=",
+		f);
 	for (; *argv; argv++)
 		put_word(f, *argv);
 	fputs("\nRestart=on-failure\n\n[Install]\nWantedBy=default.target\n", f);
@@ -173,8 +174,8 @@ static int enable_unit(const char *const *argv, struct err *e)
 {
 	static const char *const reload[] = {
 		"/bin/sh", "-c", "systemctl --user daemon-reload", NULL};
-	static const char *const start[] = {
-		"/bin/sh", "-c", "systemctl --user enable " UNIT " && systemctl --user restart " UNIT, NULL};
+	static const char *const start[] = {"/bin/sh", "-c",
+		"systemctl --user enable " UNIT " && systemctl --user restart " UNIT, NULL};
 	char path[PATH_MAX];
 	int r = unit_path(path, sizeof(path));
 
@@ -182,7 +183,8 @@ static int enable_unit(const char *const *argv, struct err *e)
 	if (r < 0)
 		return r;
 	if (run(reload) != 0 || run(start) != 0)
-		return err_set(e, -EIO, "systemd does not start it: 'systemctl --user status " UNIT "' says why");
+		return err_set(e, -EIO,
+			"systemd does not start it: 'systemctl --user status " UNIT "' says why");
 	return 0;
 }
 
@@ -220,7 +222,8 @@ static int enable(const struct args *a, const char *folder)
 	if (r < 0)
 		return fail("mount: %s", e.text);
 	if (find_mount(folder, other))
-		return fail("mount: %s is served already; 'wslx mount --disable' ends that", folder);
+		return fail(
+			"mount: %s is served already; 'wslx mount --disable' ends that", folder);
 	if (a->user) {
 		argv[n++] = "--user";
 		argv[n++] = a->user;
@@ -253,7 +256,8 @@ static int disable(void)
 	}
 	/* What is in use yet goes when it is not any more. */
 	while (find_mount(NULL, folder)) {
-		const char *argv[] = {"/bin/sh", "-c", "exec fusermount3 -u -z \"$0\"", folder, NULL};
+		const char *argv[] = {
+			"/bin/sh", "-c", "exec fusermount3 -u -z \"$0\"", folder, NULL};
 
 		if (run(argv) != 0)
 			return fail("mount: fusermount3 does not unmount %s", folder);
@@ -300,6 +304,8 @@ int verb_mount_folder(int argc, char **argv)
 	else if (!home || home[0] != '/')
 		return fail("mount: where your home is, HOME does not say; name a folder");
 	else
-		r = snprintf(folder, sizeof(folder), "%s/wslx", home) >= (int)sizeof(folder) ? -ENAMETOOLONG : 0;
+		r = snprintf(folder, sizeof(folder), "%s/wslx", home) >= (int)sizeof(folder)
+			    ? -ENAMETOOLONG
+			    : 0;
 	return r < 0 ? fail("mount: the folder's path is too long") : enable(&a, folder);
 }

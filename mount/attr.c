@@ -32,7 +32,8 @@ static struct timespec ts(struct p9_time t)
 	return (struct timespec){(time_t)t.sec, (long)(t.nsec % 1000000000)};
 }
 
-void attr_stat(const struct dist *d, const struct node *n, const struct p9_attr *a, struct stat *ret)
+void attr_stat(
+	const struct dist *d, const struct node *n, const struct p9_attr *a, struct stat *ret)
 {
 	*ret = (struct stat){.st_ino = ino_of(d, n, a->qid.path),
 		.st_mode = a->mode,

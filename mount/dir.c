@@ -101,7 +101,8 @@ static void opened(void *ctx, const struct p9_msg *r, int error)
 	f = calloc(1, sizeof(*f));
 	if (!f)
 		abort();
-	*f = (struct file){.node = rq->node, .d = rq->d, .fid = rq->fid, .gen = rq->gen, .dir = true};
+	*f = (struct file){
+		.node = rq->node, .d = rq->d, .fid = rq->fid, .gen = rq->gen, .dir = true};
 	node_ref(f->node);
 	f->d->files++;
 	rq->fi.fh = (uintptr_t)f;
@@ -248,8 +249,8 @@ static void read_done(void *ctx, const struct p9_msg *r, int error)
 	rq_free(rq);
 }
 
-static void read_entries(
-	fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
+static void read_entries(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+	struct fuse_file_info *fi, bool plus)
 {
 	struct file *f = file_of(fi);
 	struct p9_msg m = {.type = plus ? P9_TREADDIRPLUS : P9_TREADDIR,
@@ -300,9 +301,9 @@ static void op_readdirplus(
 	for (uint64_t at = (uint64_t)off;; at++) {
 		const struct dist *of = at < 2 ? NULL : by_index(m, at - 1);
 		const char *name = at == 0 ? "." : at == 1 ? ".." : of ? of->name : NULL;
-		struct fuse_entry_param e = {.attr = {.st_mode = S_IFDIR,
-						     .st_ino = of ? 2 ^ (uint64_t)of->index << 48
-								  : FUSE_ROOT_ID}};
+		struct fuse_entry_param e = {
+			.attr = {.st_mode = S_IFDIR,
+				.st_ino = of ? 2 ^ (uint64_t)of->index << 48 : FUSE_ROOT_ID}};
 		size_t n;
 
 		if (!name)

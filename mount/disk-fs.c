@@ -247,12 +247,14 @@ static ssize_t d_read(struct fs *fs, struct fs_handle *h, const struct iovec *io
 	memset(buf, 0, end - off);
 	for (size_t i = 0; i < h->map.n; i++) {
 		const struct ext4_piece *p = &h->map.piece[i];
-		uint64_t from = MAX(p->logical * bs, off), to = MIN((p->logical + p->len) * bs, end);
+		uint64_t from = MAX(p->logical * bs, off),
+			 to = MIN((p->logical + p->len) * bs, end);
 		int r;
 
 		if (from >= to)
 			continue;
-		r = ext4_reader_read(d->x, p, from - p->logical * bs, buf + (from - off), to - from, NULL);
+		r = ext4_reader_read(
+			d->x, p, from - p->logical * bs, buf + (from - off), to - from, NULL);
 		if (r < 0)
 			return r;
 	}
@@ -286,7 +288,8 @@ static int d_readdir(struct fs *fs, const struct fs_cred *c, struct fs_handle *h
 	int r = read_dir(d, h->ino);
 
 	for (uint64_t i = off; r == 0 && i < d->dir.n; i++) {
-		struct fs_dirent de = {.ino = d->dir.entry[i].ino, .next = i + 1, .name = d->dir.entry[i].name};
+		struct fs_dirent de = {
+			.ino = d->dir.entry[i].ino, .next = i + 1, .name = d->dir.entry[i].name};
 		struct fs_entry en;
 
 		/* One that is damaged has no attributes; looking at it says so. */
@@ -375,8 +378,8 @@ static int d_fsync(struct fs *fs, struct fs_handle *h, bool data_only)
 
 /* --- all that would change something --- */
 
-static int no_setattr(struct fs *fs, const struct fs_cred *c, struct fs_node *n, struct fs_handle *h,
-	uint32_t set, const struct fs_attr *a, struct fs_attr *ret)
+static int no_setattr(struct fs *fs, const struct fs_cred *c, struct fs_node *n,
+	struct fs_handle *h, uint32_t set, const struct fs_attr *a, struct fs_attr *ret)
 {
 	return -EROFS;
 }

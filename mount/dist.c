@@ -201,8 +201,8 @@ void dist_connect(struct dist *d)
 
 	if (!o)
 		abort();
-	*o = (struct opening){.d = d, .m = d->m, .user = d->m->user, .fd = -EBADF,
-		.offline = d->m->no_start};
+	*o = (struct opening){
+		.d = d, .m = d->m, .user = d->m->user, .fd = -EBADF, .offline = d->m->no_start};
 	strcpy(o->name, d->name);
 	d->state = DIST_CONNECTING;
 	job_start(d->m->loop, open_work, open_done, o);

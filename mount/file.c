@@ -182,13 +182,14 @@ static void create_go(struct rq *rq)
 		.mode = rq->mode,
 		.gid = P9_NO_UID};
 	dist_call(rq, &m, note_error);
-	m = (struct p9_msg){.type = P9_TLOOKUP, .fid = node_fid(rq->node), .fid2 = rq->fid2, .nnames = 1};
+	m = (struct p9_msg){
+		.type = P9_TLOOKUP, .fid = node_fid(rq->node), .fid2 = rq->fid2, .nnames = 1};
 	m.names[0] = p9_str(rq->name);
 	dist_call(rq, &m, created);
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-	struct fuse_file_info *fi)
+static void op_create(
+	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	struct rq *rq;
 
@@ -371,8 +372,8 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	dist_call(rq, &m, plain_done);
 }
 
-static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
-	struct fuse_file_info *fi)
+static void op_fallocate(
+	fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
 	struct rq *rq = rq_on(req, fi);
 	struct p9_msg m = {.type = P9_TFALLOCATE,

@@ -30,8 +30,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->congestion_threshold = BACKGROUND * 3 / 4;
 	conn->time_gran = 1;
 	/* Changes there show here within a second, in attributes and, with them, in cached data. */
-	conn->want |= conn->capable &
-		      (FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS);
+	conn->want |= conn->capable & (FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC |
+					      FUSE_CAP_PARALLEL_DIROPS);
 	/* The server creates and sets modes as its own kernel does. */
 	conn->want &= ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE);
 }
@@ -116,7 +116,8 @@ static int set_up(struct mnt *m, const char *folder, struct err *e)
 	if (r < 0)
 		return r;
 	if (fuse_session_mount(m->se, folder) != 0)
-		return err_set(e, -EIO, "mount %s: see above; is the package fuse3 installed, and may you use /dev/fuse?",
+		return err_set(e, -EIO,
+			"mount %s: see above; is the package fuse3 installed, and may you use /dev/fuse?",
 			folder);
 	r = io_set_nonblock(fuse_session_fd(m->se), true);
 	if (r == 0)

@@ -246,8 +246,10 @@ static void op_setattr(
 	rq->set.uid = st->st_uid;
 	rq->set.gid = st->st_gid;
 	rq->set.size = (uint64_t)st->st_size;
-	rq->set.atime = (struct p9_time){(uint64_t)st->st_atim.tv_sec, (uint64_t)st->st_atim.tv_nsec};
-	rq->set.mtime = (struct p9_time){(uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec};
+	rq->set.atime =
+		(struct p9_time){(uint64_t)st->st_atim.tv_sec, (uint64_t)st->st_atim.tv_nsec};
+	rq->set.mtime =
+		(struct p9_time){(uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec};
 	run_open(rq);
 }
 
@@ -426,8 +428,8 @@ static void setxattr_go(struct rq *rq)
 	dist_call(rq, &m, plain_done);
 }
 
-static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
-	size_t size, int flags)
+static void op_setxattr(
+	fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
 	struct rq *rq;
 
@@ -450,7 +452,8 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 
 static void removexattr_go(struct rq *rq)
 {
-	struct p9_msg m = {.type = P9_TREMOVEXATTR, .fid = node_fid(rq->node), .name = p9_str(rq->name)};
+	struct p9_msg m = {
+		.type = P9_TREMOVEXATTR, .fid = node_fid(rq->node), .name = p9_str(rq->name)};
 
 	dist_call(rq, &m, plain_done);
 }

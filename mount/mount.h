@@ -106,7 +106,7 @@ struct rq {
 	fuse_req_t req;
 	struct mnt *m;
 	struct dist *d;
-	void (*go)(struct rq *rq); /* when what it waits for is there */
+	void (*go)(struct rq *rq);   /* when what it waits for is there */
 	void (*then)(struct rq *rq); /* what go was before something else had to come first */
 	struct node *node, *node2;
 	struct file *file;
@@ -163,7 +163,8 @@ void job_start(struct loop *l, void (*work)(void *ctx), void (*done)(void *ctx),
 struct node *node_of(struct mnt *m, fuse_ino_t ino);
 fuse_ino_t node_ino(const struct node *n);
 /* The node of what was found under a name, with one more lookup of the kernel's; fid: taken over, may be P9_NO_FID. */
-struct node *node_found(struct node *parent, const char *name, const struct p9_attr *a, uint32_t fid);
+struct node *node_found(
+	struct node *parent, const char *name, const struct p9_attr *a, uint32_t fid);
 struct node *node_dist(struct dist *d);
 void node_forget(struct mnt *m, struct node *n, uint64_t lookups);
 void node_ref(struct node *n);
@@ -177,7 +178,8 @@ uint32_t node_fid(struct node *n);
 
 /* --- answers (attr.c) --- */
 
-void attr_stat(const struct dist *d, const struct node *n, const struct p9_attr *a, struct stat *ret);
+void attr_stat(
+	const struct dist *d, const struct node *n, const struct p9_attr *a, struct stat *ret);
 /* Of a folder that is no file of any distribution. */
 void attr_synthetic(const struct mnt *m, const struct node *n, struct stat *ret);
 void attr_remember(struct node *n, const struct p9_attr *a);
@@ -195,7 +197,6 @@ void ops_dir(struct fuse_lowlevel_ops *ops);  /* dir.c */
 void ops_lock(struct fuse_lowlevel_ops *ops); /* lock.c */
 
 enum { TIMEOUT_S = 1 };
-
 
 #define MNT(req) ((struct mnt *)fuse_req_userdata(req))
 

@@ -54,7 +54,8 @@ static void make_and_find(struct rq *rq, struct p9_msg *m)
 	dist_call(rq, &look, found);
 }
 
-static struct rq *rq_named(fuse_req_t req, fuse_ino_t parent, const char *name, void (*go)(struct rq *))
+static struct rq *rq_named(
+	fuse_req_t req, fuse_ino_t parent, const char *name, void (*go)(struct rq *))
 {
 	struct rq *rq;
 

@@ -236,7 +236,8 @@ static void rename_node(struct node *n, struct node *parent, const char *name)
 	node_unref(old);
 }
 
-struct node *node_found(struct node *parent, const char *name, const struct p9_attr *a, uint32_t fid)
+struct node *node_found(
+	struct node *parent, const char *name, const struct p9_attr *a, uint32_t fid)
 {
 	struct node *n = find_qid(parent->d, a);
 

@@ -43,8 +43,8 @@ static int start(int disk, int *ret_fd, struct err *e)
 	return 0;
 }
 
-int offline_open(struct ctl_client *service, const char *name, int *ret_fd, uid_t *ret_uid,
-	struct err *e)
+int offline_open(
+	struct ctl_client *service, const char *name, int *ret_fd, uid_t *ret_uid, struct err *e)
 {
 	cleanup_js struct json_object *reply = NULL;
 	struct ctl_req req = {.method = "list"};

@@ -15,8 +15,8 @@ struct ctl_client;
  * A stream of 9P to name's files, and its default user; *ret_fd stays negative where it is not stopped, and 0 is
  * returned.
  */
-int offline_open(struct ctl_client *service, const char *name, int *ret_fd, uid_t *ret_uid,
-	struct err *e);
+int offline_open(
+	struct ctl_client *service, const char *name, int *ret_fd, uid_t *ret_uid, struct err *e);
 
 /* That process: serves the disk that is descriptor 3 on the socket that is descriptor 0. Its exit status. */
 int offline_serve(void);

@@ -19,8 +19,13 @@ struct rq *rq_new(fuse_req_t req, struct node *n, void (*go)(struct rq *rq))
 
 	if (!rq)
 		abort();
-	*rq = (struct rq){.req = req, .m = MNT(req), .node = n, .go = go, .d = n ? n->d : NULL,
-		.fid = P9_NO_FID, .fid2 = P9_NO_FID};
+	*rq = (struct rq){.req = req,
+		.m = MNT(req),
+		.node = n,
+		.go = go,
+		.d = n ? n->d : NULL,
+		.fid = P9_NO_FID,
+		.fid2 = P9_NO_FID};
 	return rq;
 }
 

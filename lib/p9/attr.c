@@ -15,7 +15,8 @@ struct p9_qid p9_qid_of(const struct p9_server *s, const struct fs_attr *a)
 	q.path = a->ino;
 	if (a->dev != s->root_dev)
 		q.path ^= a->dev * 0x9e3779b97f4a7c15ull & 0xffffff0000000000ull;
-	q.version = (uint32_t)a->mtime.tv_sec ^ (uint32_t)a->mtime.tv_nsec ^ (uint32_t)(a->size << 8);
+	q.version =
+		(uint32_t)a->mtime.tv_sec ^ (uint32_t)a->mtime.tv_nsec ^ (uint32_t)(a->size << 8);
 	return q;
 }
 

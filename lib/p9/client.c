@@ -65,12 +65,17 @@ static void on_attach(void *ctx, const struct p9_msg *reply, int error);
 int p9_client_new(struct p9_client **ret, struct loop *l, int fd, loop_fn closed, void *ctx)
 {
 	struct p9_client *c = calloc(1, sizeof(*c));
-	struct p9_msg m = {.type = P9_TVERSION, .msize = P9_MSIZE_MAX, .name = p9_str(P9_VERSION_WSLX)};
+	struct p9_msg m = {
+		.type = P9_TVERSION, .msize = P9_MSIZE_MAX, .name = p9_str(P9_VERSION_WSLX)};
 	int r = c ? io_set_nonblock(fd, true) : -ENOMEM;
 
 	if (r == 0) {
-		*c = (struct p9_client){.loop = l, .fd = fd, .closed = closed, .ctx = ctx,
-			.msize = P9_MSIZE_MAX, .next_fid = P9_ROOT_FID + 1};
+		*c = (struct p9_client){.loop = l,
+			.fd = fd,
+			.closed = closed,
+			.ctx = ctx,
+			.msize = P9_MSIZE_MAX,
+			.next_fid = P9_ROOT_FID + 1};
 		c->waiting_tail = &c->waiting;
 		c->late_tail = &c->late;
 		c->in = malloc(IN_CAP);
@@ -91,7 +96,8 @@ int p9_client_new(struct p9_client **ret, struct loop *l, int fd, loop_fn closed
 		return r;
 	}
 	p9_client_call(c, &m, on_version, c);
-	m = (struct p9_msg){.type = P9_TATTACH, .fid = P9_ROOT_FID, .fid2 = P9_NO_FID, .uid = P9_NO_UID};
+	m = (struct p9_msg){
+		.type = P9_TATTACH, .fid = P9_ROOT_FID, .fid2 = P9_NO_FID, .uid = P9_NO_UID};
 	p9_client_call(c, &m, on_attach, c);
 	*ret = c;
 	return 0;

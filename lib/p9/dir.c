@@ -15,7 +15,8 @@ struct listing {
 static bool add(void *ctx, const struct fs_dirent *d)
 {
 	struct listing *l = ctx;
-	struct p9_dirent out = {.offset = d->next, .type = (uint8_t)d->type, .name = p9_str(d->name)};
+	struct p9_dirent out = {
+		.offset = d->next, .type = (uint8_t)d->type, .name = p9_str(d->name)};
 	int n;
 
 	if (d->entry.node)
@@ -34,10 +35,12 @@ static bool add(void *ctx, const struct fs_dirent *d)
 	return true;
 }
 
-int p9_op_readdir(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
-	void *room)
+int p9_op_readdir(
+	struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r, void *room)
 {
-	struct listing l = {.s = s, .buf = room, .cap = MIN(m->count, s->msize - P9_HEADER - 4),
+	struct listing l = {.s = s,
+		.buf = room,
+		.cap = MIN(m->count, s->msize - P9_HEADER - 4),
 		.plus = m->type == P9_TREADDIRPLUS};
 	int n;
 

@@ -19,7 +19,8 @@ static void done(void *ctx, const struct p9_msg *r, int error)
 	if ((r == NULL) != (error != 0))
 		abort();
 	for (size_t at = 0; r && r->data && at < r->count; at += (size_t)n) {
-		n = p9_dirent_decode((const uint8_t *)r->data + at, r->count - at, r->type > P9_TLOOKUP, &d);
+		n = p9_dirent_decode(
+			(const uint8_t *)r->data + at, r->count - at, r->type > P9_TLOOKUP, &d);
 		if (n <= 0)
 			break;
 	}
@@ -27,13 +28,15 @@ static void done(void *ctx, const struct p9_msg *r, int error)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const uint8_t types[] = {P9_TWALK, P9_TGETATTR, P9_TREAD, P9_TREADDIR, P9_TREADDIRPLUS, P9_TREADLINK, P9_TGETXATTR, P9_TSTATFS};
+	static const uint8_t types[] = {P9_TWALK, P9_TGETATTR, P9_TREAD, P9_TREADDIR,
+		P9_TREADDIRPLUS, P9_TREADLINK, P9_TGETXATTR, P9_TSTATFS};
 	struct p9_client *c;
 	struct loop *l;
 	int pair[2];
 
 	answered = 0;
-	if (size > 65536 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 || loop_new(&l) < 0)
+	if (size > 65536 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ||
+		loop_new(&l) < 0)
 		return 0;
 	if (p9_client_new(&c, l, pair[0], NULL, NULL) < 0)
 		abort();

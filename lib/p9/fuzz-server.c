@@ -59,7 +59,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (r < 0)
 			break;
 		/* What it says is a message, for the request. */
-		if (r < P9_HEADER || p9_size(out, sizeof(out)) != r || le16_get(out + 5) != le16_get(data + 5))
+		if (r < P9_HEADER || p9_size(out, sizeof(out)) != r ||
+			le16_get(out + 5) != le16_get(data + 5))
 			abort();
 		data += n;
 		size -= (size_t)n;

@@ -95,8 +95,7 @@ static int lock_of(const struct p9_fid *f, const struct p9_msg *m, struct flock 
 	return 0;
 }
 
-static int set_posix(
-	struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct flock *l)
+static int set_posix(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct flock *l)
 {
 	struct p9_lock_owner **p = find(s, f, owner_of(m)), *o = *p;
 	int r = 0;
@@ -113,8 +112,8 @@ static int set_posix(
 	return r;
 }
 
-int p9_op_lock(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
-	void *room)
+int p9_op_lock(
+	struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r, void *room)
 {
 	static const int flocks[] = {LOCK_SH, LOCK_EX, LOCK_UN};
 	struct flock l;
@@ -131,8 +130,8 @@ int p9_op_lock(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, st
 	return r->status == P9_LOCK_BLOCKED ? 0 : err;
 }
 
-int p9_op_getlock(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
-	void *room)
+int p9_op_getlock(
+	struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r, void *room)
 {
 	struct p9_lock_owner *o;
 	struct flock l;

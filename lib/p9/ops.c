@@ -157,8 +157,7 @@ OP(op_lopen)
 		return -ELOOP;
 	r->qid = f->node->qid;
 	if (f->node->qid.type == P9_QT_DIR)
-		return m->flags & O_ACCMODE ? -EISDIR
-					    : FS(opendir, &s->cred, f->node->node, &f->h);
+		return m->flags & O_ACCMODE ? -EISDIR : FS(opendir, &s->cred, f->node->node, &f->h);
 	err = FS(getattr, &s->cred, f->node->node, NULL, &a);
 	if (err == 0 && !S_ISREG(a.mode))
 		err = -ENXIO;
@@ -317,8 +316,8 @@ OP(op_mknod)
 	int err = p9_name(m->name, name);
 
 	if (err == 0)
-		err = FS(mknod, &s->cred, f->node->node, name, m->mode,
-			makedev(m->major, m->minor), &e);
+		err = FS(mknod, &s->cred, f->node->node, name, m->mode, makedev(m->major, m->minor),
+			&e);
 	return made(s, err, &e, &r->qid);
 }
 

@@ -19,7 +19,7 @@
 #define P9_VERSION_WSLX "9P2000.L.wslx1"
 
 enum {
-	P9_HEADER = 7,		    /* size[4] type[1] tag[2] */
+	P9_HEADER = 7,			/* size[4] type[1] tag[2] */
 	P9_DATA_HEADER = 7 + 4 + 8 + 4, /* of a Twrite, the longest before data */
 	P9_MSIZE_MIN = 4096,
 	P9_MSIZE_MAX = (1 << 20) + 4096,
@@ -34,47 +34,48 @@ enum {
 
 /* In comments: members of the request -> members of the reply, in the order of the wire. */
 enum p9_type {
-	P9_RLERROR = 7,	    /* ecode: a positive Linux errno */
-	P9_TSTATFS = 8,	    /* fid -> statfs */
-	P9_TLOPEN = 12,	    /* fid flags -> qid iounit */
-	P9_TLCREATE = 14,   /* fid name flags mode gid -> qid iounit */
-	P9_TSYMLINK = 16,   /* fid name name2 (target) gid -> qid */
-	P9_TMKNOD = 18,	    /* fid name mode major minor gid -> qid */
-	P9_TRENAME = 20,    /* fid fid2 (folder) name -> */
-	P9_TREADLINK = 22,  /* fid -> name */
-	P9_TGETATTR = 24,   /* fid valid -> attr */
-	P9_TSETATTR = 26,   /* fid set -> */
-	P9_TXATTRWALK = 30, /* fid fid2 (new) name -> length */
+	P9_RLERROR = 7,	      /* ecode: a positive Linux errno */
+	P9_TSTATFS = 8,	      /* fid -> statfs */
+	P9_TLOPEN = 12,	      /* fid flags -> qid iounit */
+	P9_TLCREATE = 14,     /* fid name flags mode gid -> qid iounit */
+	P9_TSYMLINK = 16,     /* fid name name2 (target) gid -> qid */
+	P9_TMKNOD = 18,	      /* fid name mode major minor gid -> qid */
+	P9_TRENAME = 20,      /* fid fid2 (folder) name -> */
+	P9_TREADLINK = 22,    /* fid -> name */
+	P9_TGETATTR = 24,     /* fid valid -> attr */
+	P9_TSETATTR = 26,     /* fid set -> */
+	P9_TXATTRWALK = 30,   /* fid fid2 (new) name -> length */
 	P9_TXATTRCREATE = 32, /* fid name length flags -> */
-	P9_TREADDIR = 40,   /* fid offset count -> data: qid[13] offset[8] type[1] name[s].. */
-	P9_TFSYNC = 50,	    /* fid flags (1: data only) -> */
-	P9_TLOCK = 52,	    /* fid lock_type flags offset length proc_id name (client) -> status */
-	P9_TGETLOCK = 54,   /* fid lock_type offset length proc_id name -> the same, without fid */
-	P9_TLINK = 70,	    /* fid (folder) fid2 name -> */
-	P9_TMKDIR = 72,	    /* fid name mode gid -> qid */
-	P9_TRENAMEAT = 74,  /* fid name fid2 name2 -> */
-	P9_TUNLINKAT = 76,  /* fid name flags -> */
-	P9_TVERSION = 100,  /* msize name -> msize name */
-	P9_TAUTH = 102,	    /* fid name name2 uid -> qid */
-	P9_TATTACH = 104,   /* fid fid2 (auth) name name2 uid -> qid */
-	P9_TFLUSH = 108,    /* oldtag -> */
-	P9_TWALK = 110,	    /* fid fid2 (new) names -> qids */
-	P9_TREAD = 116,	    /* fid offset count -> data */
-	P9_TWRITE = 118,    /* fid offset data -> count */
-	P9_TCLUNK = 120,    /* fid -> */
-	P9_TREMOVE = 122,   /* fid -> */
+	P9_TREADDIR = 40,     /* fid offset count -> data: qid[13] offset[8] type[1] name[s].. */
+	P9_TFSYNC = 50,	      /* fid flags (1: data only) -> */
+	P9_TLOCK = 52,	   /* fid lock_type flags offset length proc_id name (client) -> status */
+	P9_TGETLOCK = 54,  /* fid lock_type offset length proc_id name -> the same, without fid */
+	P9_TLINK = 70,	   /* fid (folder) fid2 name -> */
+	P9_TMKDIR = 72,	   /* fid name mode gid -> qid */
+	P9_TRENAMEAT = 74, /* fid name fid2 name2 -> */
+	P9_TUNLINKAT = 76, /* fid name flags -> */
+	P9_TVERSION = 100, /* msize name -> msize name */
+	P9_TAUTH = 102,	   /* fid name name2 uid -> qid */
+	P9_TATTACH = 104,  /* fid fid2 (auth) name name2 uid -> qid */
+	P9_TFLUSH = 108,   /* oldtag -> */
+	P9_TWALK = 110,	   /* fid fid2 (new) names -> qids */
+	P9_TREAD = 116,	   /* fid offset count -> data */
+	P9_TWRITE = 118,   /* fid offset data -> count */
+	P9_TCLUNK = 120,   /* fid -> */
+	P9_TREMOVE = 122,  /* fid -> */
 
 	/* P9_VERSION_WSLX */
-	P9_TLOOKUP = 200,	/* fid fid2 (new) names -> attr: all names, or none and no new fid */
-	P9_TREADDIRPLUS = 202,	/* fid offset count -> data: attr offset[8] type[1] name[s].. */
-	P9_TFALLOCATE = 204,	/* fid mode offset length -> */
-	P9_TSEEK = 206,		/* fid offset flags (whence) -> offset */
-	P9_TRENAMEAT2 = 208,	/* fid name fid2 name2 flags -> */
-	P9_TCOPY = 210,		/* fid offset fid2 (to) offset2 length -> length */
-	P9_TACCESS = 212,	/* fid mode -> */
-	P9_TGETXATTR = 214,	/* fid name ("": their names) count -> length data; count 0: length alone */
-	P9_TSETXATTR = 216,	/* fid name flags data -> */
-	P9_TREMOVEXATTR = 218,	/* fid name -> */
+	P9_TLOOKUP = 200,      /* fid fid2 (new) names -> attr: all names, or none and no new fid */
+	P9_TREADDIRPLUS = 202, /* fid offset count -> data: attr offset[8] type[1] name[s].. */
+	P9_TFALLOCATE = 204,   /* fid mode offset length -> */
+	P9_TSEEK = 206,	       /* fid offset flags (whence) -> offset */
+	P9_TRENAMEAT2 = 208,   /* fid name fid2 name2 flags -> */
+	P9_TCOPY = 210,	       /* fid offset fid2 (to) offset2 length -> length */
+	P9_TACCESS = 212,      /* fid mode -> */
+	P9_TGETXATTR =
+		214, /* fid name ("": their names) count -> length data; count 0: length alone */
+	P9_TSETXATTR = 216,    /* fid name flags data -> */
+	P9_TREMOVEXATTR = 218, /* fid name -> */
 	P9_TYPES = 220,
 };
 

@@ -67,8 +67,8 @@ uint32_t p9_set_of(const struct p9_setattr *s, struct fs_attr *ret);
  * Each does m, whose fid is f, and fills r, of the reply's type. room: for data, where r->data may point. A negative errno
  * becomes an Rlerror.
  */
-typedef int (*p9_op)(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
-	void *room);
+typedef int (*p9_op)(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m,
+	struct p9_msg *r, void *room);
 
 int p9_op_readdir(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
 	void *room);

@@ -10,8 +10,8 @@
 #include "lib/base/io.h"
 #include "lib/p9/server-internal.h"
 
-int p9_server_new(struct p9_server **ret, struct fs *fs, const struct fs_cred *cred,
-	p9_handle_fd handle_fd)
+int p9_server_new(
+	struct p9_server **ret, struct fs *fs, const struct fs_cred *cred, p9_handle_fd handle_fd)
 {
 	struct p9_server *s = calloc(1, sizeof(*s));
 
@@ -136,11 +136,11 @@ static int version(struct p9_server *s, const struct p9_msg *m, struct p9_msg *r
 		return -EINVAL;
 	s->wslx = is_ours;
 	r->msize = s->msize;
-	r->name = p9_str(is_ours				  ? ours
-			 : m->name.len >= sizeof(plain) - 1 &&
-					 !memcmp(m->name.s, plain, sizeof(plain) - 1)
-				 ? plain
-				 : "unknown");
+	r->name = p9_str(
+		is_ours ? ours
+		: m->name.len >= sizeof(plain) - 1 && !memcmp(m->name.s, plain, sizeof(plain) - 1)
+			? plain
+			: "unknown");
 	if (r->name.s != ours && r->name.s != plain)
 		s->msize = 0;
 	return 0;
@@ -159,7 +159,8 @@ static int attach(struct p9_server *s, const struct p9_msg *m, struct p9_msg *r)
 	if (!n)
 		return -ENOMEM;
 	s->root_dev = e.attr.dev;
-	*n = (struct p9_node){.node = e.node, .root = true, .refs = 1, .qid = p9_qid_of(s, &e.attr)};
+	*n = (struct p9_node){
+		.node = e.node, .root = true, .refs = 1, .qid = p9_qid_of(s, &e.attr)};
 	r->qid = n->qid;
 	return p9_fid_new(s, m->fid, n, &f);
 }

@@ -19,8 +19,8 @@ struct p9_server;
 typedef int (*p9_handle_fd)(const struct fs_handle *h);
 
 /* fs and cred's groups: borrowed. handle_fd NULL: there are no locks. */
-int p9_server_new(struct p9_server **ret, struct fs *fs, const struct fs_cred *cred,
-	p9_handle_fd handle_fd);
+int p9_server_new(
+	struct p9_server **ret, struct fs *fs, const struct fs_cred *cred, p9_handle_fd handle_fd);
 void p9_server_free(struct p9_server *s);
 DEFINE_CLEANUP(struct p9_server, p9_server_free)
 

@@ -64,8 +64,7 @@ static bool rig_start(struct rig *x, bool with_client)
 		return false;
 	if (!with_client)
 		return true;
-	return loop_new(&x->loop) == 0 &&
-	       p9_client_new(&x->c, x->loop, pair[1], on_closed, x) == 0;
+	return loop_new(&x->loop) == 0 && p9_client_new(&x->c, x->loop, pair[1], on_closed, x) == 0;
 }
 
 static void rig_end(struct rig *x)
@@ -87,7 +86,8 @@ static void rig_end(struct rig *x)
 
 static int lookup(struct rig *x, uint32_t dir, const char *name, uint32_t *ret, struct p9_msg *r)
 {
-	struct p9_msg m = {.type = P9_TLOOKUP, .fid = dir, .fid2 = p9_client_fid(x->c), .nnames = 1};
+	struct p9_msg m = {
+		.type = P9_TLOOKUP, .fid = dir, .fid2 = p9_client_fid(x->c), .nnames = 1};
 	int err;
 
 	m.names[0] = p9_str(name);
@@ -105,14 +105,23 @@ static int create(struct rig *x, const char *name, uint32_t *ret)
 
 	*ret = m.fid2;
 	p9_client_call(x->c, &m, NULL, NULL);
-	m = (struct p9_msg){.type = P9_TLCREATE, .fid = *ret, .name = p9_str(name), .flags = P9_O_RDWR | P9_O_EXCL,
-		.mode = 0644, .gid = P9_NO_UID};
+	m = (struct p9_msg){.type = P9_TLCREATE,
+		.fid = *ret,
+		.name = p9_str(name),
+		.flags = P9_O_RDWR | P9_O_EXCL,
+		.mode = 0644,
+		.gid = P9_NO_UID};
 	return p9_client_wait(x->c, &m, &r);
 }
 
 static int write_at(struct rig *x, uint32_t fid, uint64_t off, const char *s)
 {
-	struct p9_msg m = {.type = P9_TWRITE, .fid = fid, .offset = off, .count = (uint32_t)strlen(s), .data = s}, r;
+	struct p9_msg m = {.type = P9_TWRITE,
+			      .fid = fid,
+			      .offset = off,
+			      .count = (uint32_t)strlen(s),
+			      .data = s},
+		      r;
 	int err = p9_client_wait(x->c, &m, &r);
 
 	return err < 0 ? err : (int)r.count;
@@ -120,18 +129,41 @@ static int write_at(struct rig *x, uint32_t fid, uint64_t off, const char *s)
 
 TEST(every_message_comes_back_as_it_was_encoded)
 {
-	static const uint8_t types[] = {P9_TSTATFS, P9_TLOPEN, P9_TLCREATE, P9_TSYMLINK, P9_TMKNOD, P9_TRENAME, P9_TREADLINK,
-		P9_TGETATTR, P9_TSETATTR, P9_TXATTRWALK, P9_TXATTRCREATE, P9_TREADDIR, P9_TFSYNC, P9_TLOCK, P9_TGETLOCK, P9_TLINK,
-		P9_TMKDIR, P9_TRENAMEAT, P9_TUNLINKAT, P9_TVERSION, P9_TAUTH, P9_TATTACH, P9_TFLUSH, P9_TWALK, P9_TREAD, P9_TWRITE,
-		P9_TCLUNK, P9_TREMOVE, P9_TLOOKUP, P9_TREADDIRPLUS, P9_TFALLOCATE, P9_TSEEK, P9_TRENAMEAT2, P9_TCOPY, P9_TACCESS,
-		P9_TGETXATTR, P9_TSETXATTR, P9_TREMOVEXATTR};
+	static const uint8_t types[] = {P9_TSTATFS, P9_TLOPEN, P9_TLCREATE, P9_TSYMLINK, P9_TMKNOD,
+		P9_TRENAME, P9_TREADLINK, P9_TGETATTR, P9_TSETATTR, P9_TXATTRWALK, P9_TXATTRCREATE,
+		P9_TREADDIR, P9_TFSYNC, P9_TLOCK, P9_TGETLOCK, P9_TLINK, P9_TMKDIR, P9_TRENAMEAT,
+		P9_TUNLINKAT, P9_TVERSION, P9_TAUTH, P9_TATTACH, P9_TFLUSH, P9_TWALK, P9_TREAD,
+		P9_TWRITE, P9_TCLUNK, P9_TREMOVE, P9_TLOOKUP, P9_TREADDIRPLUS, P9_TFALLOCATE,
+		P9_TSEEK, P9_TRENAMEAT2, P9_TCOPY, P9_TACCESS, P9_TGETXATTR, P9_TSETXATTR,
+		P9_TREMOVEXATTR};
 	uint8_t a[2048], b[2048];
 
 	for (size_t i = 0; i < 2 * ARRAY_LEN(types); i++) {
-		struct p9_msg m = {.type = (uint8_t)(types[i / 2] + i % 2), .tag = 7, .fid = 0x01020304, .fid2 = 5, .flags = 6,
-			.mode = 0777, .uid = 8, .gid = 9, .major = 10, .minor = 11, .proc_id = 12, .msize = 13, .iounit = 14,
-			.ecode = 15, .count = 4, .data = "data", .offset = 1ull << 40, .offset2 = 17, .length = 18, .valid = 19,
-			.name = p9_str("name"), .name2 = p9_str("second"), .nnames = 2, .nqids = 1, .oldtag = 3},
+		struct p9_msg m = {.type = (uint8_t)(types[i / 2] + i % 2),
+				      .tag = 7,
+				      .fid = 0x01020304,
+				      .fid2 = 5,
+				      .flags = 6,
+				      .mode = 0777,
+				      .uid = 8,
+				      .gid = 9,
+				      .major = 10,
+				      .minor = 11,
+				      .proc_id = 12,
+				      .msize = 13,
+				      .iounit = 14,
+				      .ecode = 15,
+				      .count = 4,
+				      .data = "data",
+				      .offset = 1ull << 40,
+				      .offset2 = 17,
+				      .length = 18,
+				      .valid = 19,
+				      .name = p9_str("name"),
+				      .name2 = p9_str("second"),
+				      .nnames = 2,
+				      .nqids = 1,
+				      .oldtag = 3},
 			      back;
 		int n, k;
 
@@ -286,7 +318,8 @@ TEST(a_folder_is_listed_with_and_without_attributes)
 		unsigned found = 0, dots = 0;
 		uint64_t off = 0;
 
-		m = (struct p9_msg){.type = P9_TWALK, .fid = P9_ROOT_FID, .fid2 = fid = p9_client_fid(x.c)};
+		m = (struct p9_msg){
+			.type = P9_TWALK, .fid = P9_ROOT_FID, .fid2 = fid = p9_client_fid(x.c)};
 		p9_client_call(x.c, &m, NULL, NULL);
 		m = (struct p9_msg){.type = P9_TLOPEN, .fid = fid};
 		REQUIRE(p9_client_wait(x.c, &m, &r) == 0);
@@ -295,11 +328,15 @@ TEST(a_folder_is_listed_with_and_without_attributes)
 			size_t at = 0;
 			int n;
 
-			m = (struct p9_msg){.type = plus ? P9_TREADDIRPLUS : P9_TREADDIR, .fid = fid, .offset = off, .count = 4096};
+			m = (struct p9_msg){.type = plus ? P9_TREADDIRPLUS : P9_TREADDIR,
+				.fid = fid,
+				.offset = off,
+				.count = 4096};
 			REQUIRE(p9_client_wait(x.c, &m, &r) == 0);
 			if (r.count == 0)
 				break;
-			while ((n = p9_dirent_decode((const char *)r.data + at, r.count - at, plus, &d)) > 0) {
+			while ((n = p9_dirent_decode(
+					(const char *)r.data + at, r.count - at, plus, &d)) > 0) {
 				at += (size_t)n;
 				off = d.offset;
 				if (d.name.s[0] == '.')
@@ -326,12 +363,20 @@ TEST(two_processes_of_a_peer_exclude_one_another)
 
 	REQUIRE(rig_start(&x, true));
 	REQUIRE(create(&x, "f", &a) == 0);
-	m = (struct p9_msg){.type = P9_TLOOKUP, .fid = P9_ROOT_FID, .fid2 = b = p9_client_fid(x.c), .nnames = 1};
+	m = (struct p9_msg){.type = P9_TLOOKUP,
+		.fid = P9_ROOT_FID,
+		.fid2 = b = p9_client_fid(x.c),
+		.nnames = 1};
 	m.names[0] = p9_str("f");
 	p9_client_call(x.c, &m, NULL, NULL);
 	m = (struct p9_msg){.type = P9_TLOPEN, .fid = b, .flags = P9_O_RDWR};
 	REQUIRE(p9_client_wait(x.c, &m, &r) == 0);
-	m = (struct p9_msg){.type = P9_TLOCK, .fid = a, .lock_type = P9_LOCK_WRLCK, .offset = 10, .length = 10, .name = p9_str("one")};
+	m = (struct p9_msg){.type = P9_TLOCK,
+		.fid = a,
+		.lock_type = P9_LOCK_WRLCK,
+		.offset = 10,
+		.length = 10,
+		.name = p9_str("one")};
 	CHECK_EQ(p9_client_wait(x.c, &m, &r), 0);
 	CHECK_EQ(r.status, P9_LOCK_SUCCESS);
 	m.fid = b; /* the same process, by another descriptor */
@@ -345,9 +390,11 @@ TEST(two_processes_of_a_peer_exclude_one_another)
 	CHECK_EQ(r.lock_type, P9_LOCK_WRLCK);
 	CHECK_EQ(r.offset, 10);
 	CHECK_EQ(r.length, 10);
-	m = (struct p9_msg){.type = P9_TLOCK, .fid = a, .lock_type = P9_LOCK_UNLCK, .name = p9_str("one")};
+	m = (struct p9_msg){
+		.type = P9_TLOCK, .fid = a, .lock_type = P9_LOCK_UNLCK, .name = p9_str("one")};
 	CHECK_EQ(p9_client_wait(x.c, &m, &r), 0);
-	m = (struct p9_msg){.type = P9_TLOCK, .fid = b, .lock_type = P9_LOCK_WRLCK, .name = p9_str("two")};
+	m = (struct p9_msg){
+		.type = P9_TLOCK, .fid = b, .lock_type = P9_LOCK_WRLCK, .name = p9_str("two")};
 	CHECK_EQ(p9_client_wait(x.c, &m, &r), 0);
 	CHECK_EQ(r.status, P9_LOCK_SUCCESS);
 	rig_end(&x);
@@ -400,7 +447,8 @@ TEST(the_plain_dialect_has_what_the_kernels_client_asks_for)
 	REQUIRE(rig_start(&x, false));
 	m = (struct p9_msg){.type = P9_TATTACH, .fid = 1, .fid2 = P9_NO_FID, .uid = 0};
 	CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), -EPROTO); /* before Tversion */
-	m = (struct p9_msg){.type = P9_TVERSION, .tag = P9_NO_TAG, .msize = 8192, .name = p9_str("9P2000.L")};
+	m = (struct p9_msg){
+		.type = P9_TVERSION, .tag = P9_NO_TAG, .msize = 8192, .name = p9_str("9P2000.L")};
 	CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
 	CHECK_EQ(r.msize, 8192);
 	CHECK(r.name.len == 8 && !memcmp(r.name.s, "9P2000.L", 8));
@@ -421,7 +469,8 @@ TEST(the_plain_dialect_has_what_the_kernels_client_asks_for)
 	m.names[0] = p9_str("d");
 	CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
 	/* An attribute, by a fid of its own. */
-	m = (struct p9_msg){.type = P9_TXATTRCREATE, .fid = 2, .name = p9_str("user.x"), .length = 5};
+	m = (struct p9_msg){
+		.type = P9_TXATTRCREATE, .fid = 2, .name = p9_str("user.x"), .length = 5};
 	CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
 	m = (struct p9_msg){.type = P9_TWRITE, .fid = 2, .count = 5, .data = "value"};
 	CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
@@ -444,8 +493,9 @@ TEST(the_plain_dialect_has_what_the_kernels_client_asks_for)
 
 TEST(nonsense_ends_the_connection)
 {
-	static const uint8_t bad[][11] = {
-		{3, 0, 0, 0, 100, 0, 0}, {0xff, 0xff, 0xff, 0xff, 100, 0, 0}, {7, 0, 0, 0, 101, 0, 0}, {11, 0, 0, 0, 110, 0, 0}};
+	static const uint8_t bad[][11] = {{3, 0, 0, 0, 100, 0, 0},
+		{0xff, 0xff, 0xff, 0xff, 100, 0, 0}, {7, 0, 0, 0, 101, 0, 0},
+		{11, 0, 0, 0, 110, 0, 0}};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		struct rig x;

@@ -22,8 +22,8 @@ static int attr_name(struct p9_str s, bool empty, char ret[P9_NAME_MAX + 1])
 	return 0;
 }
 
-int p9_op_xattrwalk(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
-	void *room)
+int p9_op_xattrwalk(
+	struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r, void *room)
 {
 	struct p9_xattr *x = calloc(1, sizeof(*x));
 	struct p9_fid *fresh;
@@ -51,8 +51,8 @@ int p9_op_xattrwalk(struct p9_server *s, struct p9_fid *f, const struct p9_msg *
 	return 0;
 }
 
-int p9_op_xattrcreate(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m,
-	struct p9_msg *r, void *room)
+int p9_op_xattrcreate(
+	struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r, void *room)
 {
 	struct p9_xattr *x;
 	int err;
@@ -113,16 +113,16 @@ int p9_xattr_end(struct p9_server *s, struct p9_fid *f)
 	else if (x->writes && x->len == 0)
 		r = s->fs->ops->removexattr(s->fs, &s->cred, f->node->node, x->name);
 	else if (x->writes)
-		r = s->fs->ops->setxattr(s->fs, &s->cred, f->node->node, x->name, x->value, x->len,
-			(int)x->flags);
+		r = s->fs->ops->setxattr(
+			s->fs, &s->cred, f->node->node, x->name, x->value, x->len, (int)x->flags);
 	free(x->value);
 	free(x);
 	f->xattr = NULL;
 	return r;
 }
 
-int p9_op_getxattr(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
-	void *room)
+int p9_op_getxattr(
+	struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r, void *room)
 {
 	size_t cap = MIN(MIN(m->count, (uint32_t)P9_XATTR_MAX), s->msize - P9_DATA_HEADER);
 	char name[P9_NAME_MAX + 1];
@@ -140,8 +140,8 @@ int p9_op_getxattr(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m
 	return 0;
 }
 
-int p9_op_setxattr(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r,
-	void *room)
+int p9_op_setxattr(
+	struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r, void *room)
 {
 	char name[P9_NAME_MAX + 1];
 	int err = attr_name(m->name, false, name);
@@ -151,8 +151,8 @@ int p9_op_setxattr(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m
 				 m->count, (int)m->flags);
 }
 
-int p9_op_removexattr(struct p9_server *s, struct p9_fid *f, const struct p9_msg *m,
-	struct p9_msg *r, void *room)
+int p9_op_removexattr(
+	struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r, void *room)
 {
 	char name[P9_NAME_MAX + 1];
 	int err = attr_name(m->name, false, name);

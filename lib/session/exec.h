@@ -53,8 +53,8 @@ struct exec_place {
 };
 
 /* Whom a request is for: its USER, or its UID, or the policy's default user. */
-int exec_user(
-	const struct wire_msg *m, const struct exec_policy *policy, struct user *ret, struct err *e);
+int exec_user(const struct wire_msg *m, const struct exec_policy *policy, struct user *ret,
+	struct err *e);
 
 /* A negative errno with the reason in e; *ret is to be released with exec_plan_done() either way. */
 int exec_plan(const struct wire_msg *m, const struct exec_policy *policy, struct exec_plan *ret,

@@ -18,9 +18,9 @@ struct session_config {
 	int listen_fd;		 /* taken over; negative: session_server_add() brings connections */
 	const char *distro_name; /* borrowed; WSL_DISTRO_NAME of the programs */
 	uid_t default_uid;	 /* where EXEC names no user ... */
-	const char *default_user;	/* ... and this is NULL or no such user */
-	bool as_self;			/* programs run as who we are, with our environment */
-	void (*started)(void *ctx);	/* a program was started; may be NULL */
+	const char *default_user;   /* ... and this is NULL or no such user */
+	bool as_self;		    /* programs run as who we are, with our environment */
+	void (*started)(void *ctx); /* a program was started; may be NULL */
 	/* A connection, from here on for files as u sees them; taken over. NULL: there are none. */
 	void (*files)(void *ctx, const struct user *u, int fd);
 	exec_env_fn env;		/* changes a program's environment; may be NULL */
