@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/notify.h"
+#include "lib/base/xdg.h"
 #include "mount/mount.h"
 #include "mount/offline.h"
 
@@ -88,6 +90,25 @@ static int prepare_folder(const char *folder, struct err *e)
 	if (r == -EEXIST || (r == 0 && stat(folder, &st) == 0 && !S_ISDIR(st.st_mode)))
 		return err_set(e, -ENOTDIR, "%s is not a folder", folder);
 	return r < 0 ? err_sys(e, r, "create %s", folder) : 0;
+}
+
+/* What wslpath(1) calls the place of distributions' files; without it only that does not work. */
+static void link_folder(const char *folder, bool there)
+{
+	char dir[PATH_MAX - 16], path[PATH_MAX], old[PATH_MAX];
+	ssize_t n;
+
+	if (xdg_runtime(dir, sizeof(dir), NULL) < 0)
+		return;
+	snprintf(path, sizeof(path), "%s/mnt", dir);
+	n = readlink(path, old, sizeof(old) - 1);
+	/* That of another folder is its own. */
+	if (n >= 0 && !there && ((size_t)n != strlen(folder) || memcmp(old, folder, (size_t)n) != 0))
+		return;
+	if (n >= 0)
+		unlink(path);
+	if (there && symlink(folder, path) < 0)
+		log_warn("mount", "link %s to it: %s", path, strerror(errno));
 }
 
 static int set_up(struct mnt *m, const char *folder, struct err *e)
@@ -169,6 +190,7 @@ int main(int argc, char **argv)
 		log_err("mount", "%s", e.text);
 		return 1;
 	}
+	link_folder(argv[optind], true);
 	signal(SIGCHLD, SIG_IGN); /* nobody waits for those who read disks */
 	notify_state("READY=1");
 	if (ready >= 0) {
@@ -181,6 +203,7 @@ int main(int argc, char **argv)
 			dup2(null, STDERR_FILENO);
 	}
 	r = loop_run(m.loop);
+	link_folder(argv[optind], false);
 	m.src = loop_src_free(m.src);
 	fuse_session_unmount(m.se);
 	/* Connections end with the process, and with them what they held. */

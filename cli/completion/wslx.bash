@@ -10,7 +10,7 @@ _wslx()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]:-}
 	local verbs="--list --install --import --import-in-place --export --manage --mount --unmount --unregister --terminate --shutdown
-		--set-default --set-version --set-default-version --status --update --uninstall --version --help --debug-shell port network diag"
+		--set-default --set-version --set-default-version --status --update --uninstall --version --help --debug-shell cp mount port network diag"
 	local options="--distribution --distribution-id --user --cd --exec --shell-type"
 
 	COMPREPLY=()
@@ -76,6 +76,14 @@ _wslx()
 	--shutdown) mapfile -t COMPREPLY < <(compgen -W "--force" -- "$cur") ;;
 	--status | --version | -v) mapfile -t COMPREPLY < <(compgen -W "--json" -- "$cur") ;;
 	port) mapfile -t COMPREPLY < <(compgen -W "list add remove" -- "$cur") ;;
+	cp)
+		if [[ $cur = -* ]]; then
+			mapfile -t COMPREPLY < <(compgen -W "--recursive --archive --user" -- "$cur")
+		else
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur"; compgen -S : -W "$(_wslx_distributions)" -- "$cur")
+		fi
+		;;
+	mount) mapfile -t COMPREPLY < <(compgen -W "--enable --disable --status --user --no-start --json" -- "$cur") ;;
 	diag) mapfile -t COMPREPLY < <(compgen -W "list console kill registers dump timeline reclaim" -- "$cur") ;;
 	-*) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
 	esac

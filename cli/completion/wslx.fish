@@ -23,7 +23,7 @@ complete -c wslx -f
 for verb in list install import import-in-place export manage mount unmount unregister terminate shutdown set-default set-version set-default-version status update uninstall version help debug-shell
     complete -c wslx -n __wslx_first -l $verb
 end
-complete -c wslx -n __wslx_first -a 'port network diag'
+complete -c wslx -n __wslx_first -a 'cp mount port network diag'
 complete -c wslx -s d -l distribution -x -a '(__wslx_distributions)'
 complete -c wslx -l distribution-id -x
 complete -c wslx -s u -l user -x
@@ -45,4 +45,8 @@ complete -c wslx -n '__wslx_verb --mount' -a '--vhd --bare --name --type --optio
 complete -c wslx -n '__wslx_verb --shutdown' -a --force
 complete -c wslx -n '__wslx_verb --status --version -v' -a --json
 complete -c wslx -n '__wslx_verb port' -a 'list add remove'
+complete -c wslx -n '__wslx_verb cp' -F
+complete -c wslx -n '__wslx_verb cp' -a '(__wslx_distributions | string replace -r \$ :)'
+complete -c wslx -n '__wslx_verb cp' -a '--recursive --archive'
+complete -c wslx -n '__wslx_verb mount' -a '--enable --disable --status --no-start --json'
 complete -c wslx -n '__wslx_verb diag' -a 'list console kill registers dump timeline reclaim'

@@ -16,6 +16,7 @@ COMMANDS = {
     "version": ["--version"],
     "network": ["network"],
     "port-list": ["port", "list"],
+    "mount": ["mount", "--status"],
     "diag-list": ["diag", "list"],
     "diag-timeline": ["diag", "timeline"],
     "diag-reclaim": ["diag", "reclaim"],
@@ -61,7 +62,7 @@ def test_every_output_has_a_schema_and_is_documented():
     assert sorted(set(re.findall(r"schema/([a-z-]+)\.json", text))) == sorted(SCHEMAS)
     # Who says "--json" in the sources of the command is one of these.
     said = {f.stem for f in (SOURCE / "cli").glob("*.c") if '"--json"' in f.read_text()}
-    assert said == {"verb-list", "verb-status", "verb-version", "verb-port", "verb-diag"}
+    assert said == {"verb-list", "verb-status", "verb-version", "verb-port", "verb-diag", "verb-mount-folder"}
     subcommands = re.findall(r'\{"(\w+)", \w+, \.json = true', (SOURCE / "cli/verb-diag.c").read_text())
     assert {f"diag-{s}" for s in subcommands} == {c for c in COMMANDS if c.startswith("diag-")}
 
@@ -73,6 +74,7 @@ def test_with_nothing_there(empty):
     assert "vm" not in status and "default" not in status and status["distributions"] == 0
     assert set(checked(empty, "version")) == {"wslx"}
     assert checked(empty, "online")
+    assert checked(empty, "mount") == {"mounted": False, "unit": False}
 
 
 def test_running(wslx):

@@ -649,6 +649,7 @@ def test_enable_status_disable():
         assert status == {"mounted": True, "unit": False, "folder": f"{w.home}/wslx"}
         assert os.listdir(w.home / "wslx") == ["deb"]
         assert "passwd" in os.listdir(w.home / "wslx/deb/etc")
+        assert (w.run_dir / "wslx/mnt/deb/etc/passwd").exists(), "as wslpath calls it"
         w.fails(125, "mount", "--enable", says="is served already")
         w.ok("mount", "--disable")
         assert "in no folder" in w.ok("mount", "--status")
