@@ -85,15 +85,30 @@ static bool is_ours(char *line, char folder[PATH_MAX])
 	return true;
 }
 
-static bool find_mount(const char *wanted, char folder[PATH_MAX])
+static bool is_mounted(const char *wanted)
 {
 	cleanup_fclose FILE *f = fopen("/proc/self/mounts", "re");
-	char line[2 * PATH_MAX];
+	char line[2 * PATH_MAX], folder[PATH_MAX];
 	bool found = false;
 
 	while (f && !found && fgets(line, sizeof(line), f))
-		found = is_ours(line, folder) && (!wanted || !strcmp(folder, wanted));
+		found = is_ours(line, folder) && !strcmp(folder, wanted);
 	return found;
+}
+
+/* The folder of this user's wslxd: wslx-mount leaves a link to it beside that one's socket. */
+static bool find_mount(char folder[PATH_MAX])
+{
+	char dir[PATH_MAX - 16], path[PATH_MAX];
+	struct err e = {0};
+	ssize_t n;
+
+	if (xdg_runtime(dir, sizeof(dir), &e) < 0)
+		return false;
+	snprintf(path, sizeof(path), "%s/mnt", dir);
+	n = readlink(path, folder, PATH_MAX - 1);
+	folder[n < 0 ? 0 : n] = '\0';
+	return n > 0 && is_mounted(folder);
 }
 
 static int run(const char *const *argv)
@@ -255,7 +270,7 @@ static int disable(void)
 			return fail("mount: remove %s: %m", path);
 	}
 	/* What is in use yet goes when it is not any more. */
-	while (find_mount(NULL, folder)) {
+	while (find_mount(folder)) {
 		const char *argv[] = {
 			"/bin/sh", "-c", "exec fusermount3 -u -z \"$0\"", folder, NULL};
 
@@ -269,7 +284,7 @@ static int status(const struct args *a)
 {
 	cleanup_js struct json_object *o = js_object();
 	char path[PATH_MAX], folder[PATH_MAX];
-	bool mounted = find_mount(NULL, folder);
+	bool mounted = find_mount(folder);
 	bool unit = unit_path(path, sizeof(path)) == 0 && access(path, F_OK) == 0;
 
 	if (a->json) {

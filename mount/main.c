@@ -103,7 +103,8 @@ static void link_folder(const char *folder, bool there)
 	snprintf(path, sizeof(path), "%s/mnt", dir);
 	n = readlink(path, old, sizeof(old) - 1);
 	/* That of another folder is its own. */
-	if (n >= 0 && !there && ((size_t)n != strlen(folder) || memcmp(old, folder, (size_t)n) != 0))
+	if (n >= 0 && !there &&
+		((size_t)n != strlen(folder) || memcmp(old, folder, (size_t)n) != 0))
 		return;
 	if (n >= 0)
 		unlink(path);
