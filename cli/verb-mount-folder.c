@@ -236,9 +236,8 @@ static int enable(const struct args *a, const char *folder)
 
 	if (r < 0)
 		return fail("mount: %s", e.text);
-	if (find_mount(folder, other))
-		return fail(
-			"mount: %s is served already; 'wslx mount --disable' ends that", folder);
+	if (find_mount(other))
+		return fail("mount: %s is served already; 'wslx mount --disable' ends that", other);
 	if (a->user) {
 		argv[n++] = "--user";
 		argv[n++] = a->user;
