@@ -30,7 +30,7 @@ DEFINE_CLEANUP(struct p9_server, p9_server_free)
  */
 int p9_server_handle(struct p9_server *s, const void *in, size_t len, void *out);
 
-/* Serves a connected, blocking stream up to its end: 0, or a negative errno. fd is borrowed. */
+/* Serves a connected, blocking stream up to its end: 0, or a negative errno. fd is borrowed. The process ignores SIGPIPE. */
 int p9_serve(struct p9_server *s, int fd);
 
 #endif

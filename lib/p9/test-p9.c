@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -51,6 +52,7 @@ static bool rig_start(struct rig *x, bool with_client)
 	int pair[2];
 
 	*x = (struct rig){.root = -1};
+	signal(SIGPIPE, SIG_IGN);
 	strcpy(x->dir, "/tmp/wslx-test-p9.XXXXXX");
 	if (!mkdtemp(x->dir))
 		return false;
@@ -420,6 +422,23 @@ TEST(a_server_that_dies_fails_what_is_under_way)
 	CHECK(!p9_client_alive(x.c));
 	CHECK_EQ(p9_client_wait(x.c, &m, &r), -EIO);
 	rig_end(&x);
+}
+
+TEST(a_peer_that_leaves_before_its_answer_does_no_harm)
+{
+	for (int i = 0; i < 50; i++) {
+		struct p9_msg m = {.type = P9_TGETATTR,
+				      .fid = P9_ROOT_FID,
+				      .valid = P9_GETATTR_ALL},
+			      r;
+		struct rig x;
+
+		REQUIRE(rig_start(&x, true));
+		CHECK_EQ(p9_client_wait(x.c, &m, &r), 0);
+		for (int k = 0; k < 100; k++)
+			p9_client_call(x.c, &m, NULL, NULL);
+		rig_end(&x);
+	}
 }
 
 /* --- the plain dialect, message by message --- */
