@@ -29,9 +29,10 @@ struct open_file {
 struct fuse_server {
 	struct fs *fs;
 	struct fuse_opts o;
-	_Atomic uint32_t minor; /* 0: no FUSE_INIT yet */
-	_Atomic uint64_t flags; /* agreed on */
-	_Atomic uint32_t under_way;
+	_Atomic uint32_t minor;	    /* 0: no FUSE_INIT yet */
+	_Atomic uint64_t flags;	    /* agreed on */
+	_Atomic uint32_t under_way; /* requests; see enter() */
+	pthread_mutex_t reset_lock;
 	pthread_mutex_t lock; /* of the open files */
 	struct open_file *files;
 	uint32_t n_files, cap, free, first_gen;

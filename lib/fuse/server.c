@@ -36,6 +36,7 @@ int fuse_server_new(struct fuse_server **ret, struct fs *fs, const struct fuse_o
 	s->fs = fs;
 	s->o = *opts;
 	pthread_mutex_init(&s->lock, NULL);
+	pthread_mutex_init(&s->reset_lock, NULL);
 	/* numbers of open files differ from those of a server before us */
 	while (s->first_gen == 0)
 		if (getrandom(&s->first_gen, sizeof(s->first_gen), 0) < 0)
@@ -46,6 +47,40 @@ int fuse_server_new(struct fuse_server **ret, struct fs *fs, const struct fuse_o
 	}
 	*ret = s;
 	return 0;
+}
+
+/*
+ * The other threads' requests wait while all is forgotten. A peer does not begin anew with requests under way, but a hostile one
+ * may try.
+ */
+enum { RESETTING = 1u << 31 };
+
+static void enter(struct fuse_server *s)
+{
+	uint32_t n = s->under_way;
+
+	for (;;) {
+		if (n & RESETTING) {
+			pthread_mutex_lock(&s->reset_lock);
+			pthread_mutex_unlock(&s->reset_lock);
+			n = s->under_way;
+		} else if (atomic_compare_exchange_weak(&s->under_way, &n, n + 1)) {
+			return;
+		}
+	}
+}
+
+/* From within a request, if it is the only one. */
+static void reset_if_alone(struct fuse_server *s)
+{
+	uint32_t alone = 1;
+
+	pthread_mutex_lock(&s->reset_lock);
+	if (atomic_compare_exchange_strong(&s->under_way, &alone, 1 | RESETTING)) {
+		fuse_server_reset(s);
+		s->under_way &= ~(uint32_t)RESETTING;
+	}
+	pthread_mutex_unlock(&s->reset_lock);
 }
 
 void fuse_server_reset(struct fuse_server *s)
@@ -60,6 +95,7 @@ void fuse_server_free(struct fuse_server *s)
 {
 	fuse_server_reset(s);
 	pthread_mutex_destroy(&s->lock);
+	pthread_mutex_destroy(&s->reset_lock);
 	free(s);
 }
 
@@ -173,8 +209,7 @@ static ssize_t init(struct req *r)
 	if (in.flags & FUSE_INIT_EXT && r->len >= sizeof(in))
 		offered |= (uint64_t)in.flags2 << 32;
 	/* a second one is a new mount, whose kernel knows nothing of what was before */
-	if (s->under_way == 1)
-		fuse_server_reset(s);
+	reset_if_alone(s);
 	agreed = agree(s, offered);
 	out.minor = MIN(in.minor, out.minor);
 	out.max_readahead = in.max_readahead;
@@ -287,7 +322,7 @@ ssize_t fuse_server_handle(struct fuse_server *s, const struct iovec *in, unsign
 
 	if (iov_to_buf(in, n_in, 0, &r.h, sizeof(r.h)) != sizeof(r.h))
 		return 0;
-	s->under_way++;
+	enter(s);
 	/* the length in the header is what counts; the buffers may be longer */
 	if (r.h.len < sizeof(r.h) || r.h.len > r.in_size) {
 		n = -EINVAL;

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* The server's own state, over a file server that only says when it is called. What files do: tests/fs. */
+#include <errno.h>
+#include <linux/fuse.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+#include "lib/base/attr.h"
+#include "lib/base/test.h"
+#include "lib/fs/fs.h"
+#include "lib/fuse/fuse.h"
+
+static struct fuse_server *server;
+static sem_t resetting, entered;
+static atomic_bool in_reset, met;
+
+/* Gives the other request every chance to come in. */
+static void fake_forget_all(struct fs *fs)
+{
+	struct timespec t;
+
+	in_reset = true;
+	sem_post(&resetting);
+	clock_gettime(CLOCK_REALTIME, &t);
+	t.tv_nsec += 200 * 1000 * 1000;
+	t.tv_sec += t.tv_nsec / 1000000000;
+	t.tv_nsec %= 1000000000;
+	(void)!sem_timedwait(&entered, &t);
+	in_reset = false;
+}
+
+static struct fs_node *fake_get(struct fs *fs, uint64_t id)
+{
+	if (in_reset)
+		met = true;
+	sem_post(&entered);
+	return NULL;
+}
+
+static const struct fs_ops fake_ops = {.forget_all = fake_forget_all, .get = fake_get};
+static struct fs fake = {.ops = &fake_ops};
+
+static int request(uint32_t op, const void *arg, size_t len)
+{
+	struct fuse_in_header h = {.len = (uint32_t)(sizeof(h) + len), .opcode = op, .nodeid = 7};
+	struct fuse_out_header *out;
+	char answer[256] ALIGNED(8);
+	const struct iovec in[] = {{&h, sizeof(h)}, {(void *)(uintptr_t)arg, len}};
+	const struct iovec o = {answer, sizeof(answer)};
+
+	if (fuse_server_handle(server, in, 2, &o, 1, 0) < (ssize_t)sizeof(*out))
+		return -EIO;
+	out = (void *)answer;
+	return out->error;
+}
+
+static int init(void)
+{
+	const struct fuse_init_in in = {.major = 7, .minor = 36};
+
+	return request(FUSE_INIT, &in, sizeof(in));
+}
+
+static void *init_again(void *arg)
+{
+	CHECK_EQ(init(), 0);
+	return NULL;
+}
+
+/* A guest can change what a request is between the two times that it is looked at, and so have a second one from a worker. */
+TEST(a_request_runs_while_another_FUSE_INIT_forgets_all)
+{
+	const struct fuse_opts opts = {0};
+	pthread_t thread;
+
+	sem_init(&resetting, 0, 0);
+	sem_init(&entered, 0, 0);
+	REQUIRE(fuse_server_new(&server, &fake, &opts) == 0);
+	CHECK_EQ(init(), 0);
+	sem_wait(&resetting);
+	REQUIRE(pthread_create(&thread, NULL, init_again, NULL) == 0);
+	sem_wait(&resetting);
+	request(FUSE_STATFS, NULL, 0);
+	pthread_join(thread, NULL);
+	CHECK(!met);
+	CHECK_EQ(request(FUSE_STATFS, NULL, 0), -ESTALE);
+	fuse_server_free(server);
+	sem_destroy(&resetting);
+	sem_destroy(&entered);
+}
+
+TEST_MAIN()
