@@ -101,8 +101,14 @@ ssize_t fuse_create(struct req *r)
 	if (!name)
 		return -EINVAL;
 	r->cred.umask = in->umask & 0777;
-	err = r->s->fs->ops->create(
-		r->s->fs, &r->cred, r->node, name, in->mode, open_flags(r, in->flags), &e, &h);
+	err = r->s->fs->ops->create(r->s->fs, &r->cred, r->node, name, in->mode,
+		open_flags(r, in->flags) | O_EXCL, &e, &h);
+	/*
+	 * The peer knew of no such file and has not looked at who may open it: it looks the name up again, and asks to open what
+	 * it finds.
+	 */
+	if (err == -EEXIST && !(in->flags & O_EXCL))
+		err = -ESTALE;
 	return reply_create(r, err, &e, h);
 }
 

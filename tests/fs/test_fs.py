@@ -95,3 +95,25 @@ def test_squashed_ids(mounted):
     st, other = os.stat(mnt / "f"), os.stat(mnt / "other")
     assert (st.st_uid, st.st_gid) == (4711, 4711) and (other.st_uid, other.st_gid) == (65534, 55)
     assert os.stat(src / "f").st_uid == 0
+
+
+def test_a_file_that_is_new_on_the_host_is_not_opened_for_who_may_not(mounted):
+    src, mnt = mounted("ms=60000")
+    src.chmod(0o777)
+    # so that this kernel believes that there is none, and has it created
+    assert not (mnt / "secret").exists()
+    (src / "secret").write_text("canary")
+    (src / "secret").chmod(0o600)
+    script = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); os.open('secret', os.O_RDWR | os.O_CREAT, 0o600)"
+    p = subprocess.run([sys.executable, "-c", script], cwd=mnt, capture_output=True, text=True, timeout=60, check=False)
+    assert "PermissionError" in p.stderr, (p.returncode, p.stderr)
+    assert (src / "secret").read_text() == "canary"
+    # and who may opens it all the same, whatever it is
+    assert not (mnt / "mine").exists() and not (mnt / "link").exists()
+    (src / "mine").write_text("text")
+    (src / "link").symlink_to("mine")
+    for name in "mine", "link":
+        with open(os.open(mnt / name, os.O_RDWR | os.O_CREAT), encoding="ascii") as f:
+            assert f.read() == "text"
+    with pytest.raises(FileExistsError):
+        os.open(mnt / "mine", os.O_RDWR | os.O_CREAT | os.O_EXCL)
