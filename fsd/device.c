@@ -128,18 +128,23 @@ static void *worker(void *ctx)
 	return NULL;
 }
 
-static void give_to_worker(struct fs_device *d, struct request *r)
+/* False: there is none, and none can be made. */
+static bool give_to_worker(struct fs_device *d, struct request *r)
 {
-	bool more;
+	bool more, given;
 
 	pthread_mutex_lock(&d->lock);
-	list_add(&d->todo, r);
-	d->n_busy++;
-	more = d->n_free < d->n_busy && d->n_workers < MAX_WORKERS;
+	more = d->n_free <= d->n_busy && d->n_workers < MAX_WORKERS;
 	if (more && pthread_create(&d->workers[d->n_workers], NULL, worker, d) == 0)
 		d->n_workers++;
-	pthread_cond_signal(&d->work);
+	given = d->n_workers > 0;
+	if (given) {
+		list_add(&d->todo, r);
+		d->n_busy++;
+		pthread_cond_signal(&d->work);
+	}
 	pthread_mutex_unlock(&d->lock);
+	return given;
 }
 
 static void kick(void *ctx, unsigned q)
@@ -156,10 +161,14 @@ static void kick(void *ctx, unsigned q)
 		/* the last one is never given away: the queue goes on */
 		written = handle(d, r, r->next ? FUSE_HANDLE_NO_WAIT : 0);
 		if (written == -EAGAIN) {
-			d->spare = r->next;
+			struct request *rest = r->next;
+
 			r->queue = q;
-			give_to_worker(d, r);
-			continue;
+			if (give_to_worker(d, r)) {
+				d->spare = rest;
+				continue;
+			}
+			written = handle(d, r, 0);
 		}
 		vhost_push(d->backend, q, &r->c, (uint32_t)written);
 		if (++n % BATCH == 0)

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/* The device by itself, driven by a fake front end; its requests are done by fuse_server_handle() below. */
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <unistd.h>
+#include "fsd/device.h"
+#include "lib/base/attr.h"
+#include "lib/base/test.h"
+#include "lib/fuse/fuse.h"
+#include "lib/vhost/fake-front.h"
+
+enum { Q = 1, LEN = 16, MANY = 100000 };
+
+static struct front front;
+static struct loop *loop;
+static struct fs_device *dev;
+static pthread_t thread;
+static uint16_t buf_head;
+static uint64_t buf;
+static atomic_uint handled;
+static atomic_bool endless, slow, no_threads;
+static sem_t begun, asked;
+
+int __real_pthread_create(
+	pthread_t *ret, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
+int __wrap_pthread_create(
+	pthread_t *ret, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
+
+int __wrap_pthread_create(
+	pthread_t *ret, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+	return no_threads ? EAGAIN : __real_pthread_create(ret, attr, fn, arg);
+}
+
+static void add_request(void)
+{
+	const struct front_buf b = {buf, LEN, true};
+
+	buf_head = front_add(&front, Q, &b, 1);
+}
+
+ssize_t fuse_server_handle(struct fuse_server *s, const struct iovec *in, unsigned n_in,
+	const struct iovec *out, unsigned n_out, uint32_t flags)
+{
+	if (slow && flags & FUSE_HANDLE_NO_WAIT)
+		return -EAGAIN;
+	if (handled++ == 0 && endless) {
+		sem_post(&begun);
+		sem_wait(&asked);
+	}
+	/* the guest has the next one ready whenever one is done */
+	if (endless && handled < MANY)
+		add_request();
+	return LEN;
+}
+
+static void *run(void *arg)
+{
+	loop_run(loop);
+	return NULL;
+}
+
+static void set_up(void)
+{
+	int fd;
+
+	handled = 0;
+	sem_init(&begun, 0, 0);
+	sem_init(&asked, 0, 0);
+	front_init(&front, &fd);
+	if (loop_new(&loop) < 0 || fs_device_new(&dev, loop, fd, NULL, NULL) < 0 ||
+		__real_pthread_create(&thread, NULL, run, NULL) != 0)
+		abort();
+	front_start(&front, Q + 1);
+	buf = front_alloc(&front, LEN);
+}
+
+static void tear_down(void)
+{
+	close(front.fd);
+	front.fd = -1;
+	pthread_join(thread, NULL);
+	fs_device_free(dev);
+	loop_free(loop);
+	front_done(&front);
+}
+
+TEST(a_request_that_waits_is_lost_when_there_can_be_no_thread)
+{
+	uint32_t written;
+
+	slow = no_threads = true;
+	set_up();
+	add_request();
+	front_kick(&front, Q);
+	CHECK_EQ(front_wait(&front, Q, &written), buf_head);
+	CHECK_EQ(written, LEN);
+	tear_down();
+	/* and with them */
+	no_threads = false;
+	set_up();
+	add_request();
+	front_kick(&front, Q);
+	CHECK_EQ(front_wait(&front, Q, &written), buf_head);
+	tear_down();
+	slow = false;
+}
+
+TEST_MAIN()
