@@ -15,12 +15,20 @@
 
 /* Of the queues the first is for FUSE_FORGET and the like, the others are for requests. */
 enum { QUEUES = 9, MAX_WAITING = 64, MAX_WORKERS = 8, BATCH = 16 };
+/* So many requests of a queue before the loop has its turn: other queues, what workers have done, the front end. */
+enum { TURN = 4 * BATCH };
 
 struct request {
 	struct request *next;
 	unsigned queue;
 	uint32_t written;
 	struct vring_chain c;
+};
+
+/* A queue that was left with requests in it. */
+struct queue {
+	struct fs_device *d;
+	bool again; /* serve_again() is about to come */
 };
 
 struct list {
@@ -33,6 +41,7 @@ struct fs_device {
 	struct vhost_backend *backend;
 	struct request pool[MAX_WAITING + 1];
 	struct request *spare;
+	struct queue queue[QUEUES];
 
 	pthread_mutex_t lock;
 	pthread_cond_t work, idle;
@@ -147,19 +156,25 @@ static bool give_to_worker(struct fs_device *d, struct request *r)
 	return given;
 }
 
-static void kick(void *ctx, unsigned q)
-{
-	struct fs_device *d = ctx;
-	unsigned n = 0;
+static void serve_again(void *ctx);
 
-	while (d->spare) {
+static void serve(struct fs_device *d, unsigned q)
+{
+	for (unsigned n = 0; d->spare;) {
 		struct request *r = d->spare;
 		ssize_t written;
 
+		if (n == TURN) {
+			if (!d->queue[q].again)
+				loop_defer(d->loop, serve_again, &d->queue[q]);
+			d->queue[q].again = true;
+			break;
+		}
 		if (vhost_pop(d->backend, q, &r->c) <= 0)
 			break;
 		/* the last one is never given away: the queue goes on */
 		written = handle(d, r, r->next ? FUSE_HANDLE_NO_WAIT : 0);
+		n++;
 		if (written == -EAGAIN) {
 			struct request *rest = r->next;
 
@@ -171,10 +186,23 @@ static void kick(void *ctx, unsigned q)
 			written = handle(d, r, 0);
 		}
 		vhost_push(d->backend, q, &r->c, (uint32_t)written);
-		if (++n % BATCH == 0)
+		if (n % BATCH == 0)
 			vhost_flush(d->backend, q);
 	}
 	vhost_flush(d->backend, q);
+}
+
+static void serve_again(void *ctx)
+{
+	struct queue *queue = ctx;
+
+	queue->again = false;
+	serve(queue->d, (unsigned)(queue - queue->d->queue));
+}
+
+static void kick(void *ctx, unsigned q)
+{
+	serve(ctx, q);
 }
 
 /* The memory behind requests is about to go: whoever works on it is waited for. */
@@ -227,6 +255,8 @@ int fs_device_new(
 	pthread_cond_init(&d->idle, NULL);
 	list_init(&d->todo);
 	list_init(&d->done);
+	for (unsigned i = 0; i < QUEUES; i++)
+		d->queue[i].d = d;
 	for (unsigned i = 0; i < ARRAY_LEN(d->pool); i++)
 		put(d, &d->pool[i]);
 	r = vhost_backend_new(&d->backend, l, fd, &ops, d, e);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The device by itself, driven by a fake front end; its requests are done by fuse_server_handle() below. */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -50,8 +51,9 @@ ssize_t fuse_server_handle(struct fuse_server *s, const struct iovec *in, unsign
 		sem_post(&begun);
 		sem_wait(&asked);
 	}
-	/* the guest has the next one ready whenever one is done */
-	if (endless && handled < MANY)
+	/* the guest has the next one ready whenever one is done, until the front end has its answer */
+	struct pollfd p = {.fd = front.fd, .events = POLLIN};
+	if (endless && handled < MANY && poll(&p, 1, 0) == 0)
 		add_request();
 	return LEN;
 }
@@ -85,6 +87,22 @@ static void tear_down(void)
 	fs_device_free(dev);
 	loop_free(loop);
 	front_done(&front);
+}
+
+TEST(a_busy_guest_keeps_the_front_end_waiting)
+{
+	endless = true;
+	set_up();
+	add_request();
+	front_kick(&front, Q);
+	sem_wait(&begun);
+	front_send(&front, VU_GET_QUEUE_NUM, 0, NULL, 0, NULL, 0);
+	sem_post(&asked);
+	struct vu_msg m;
+	REQUIRE(front_answer(&front, &m));
+	CHECK(handled < MANY / 2);
+	endless = false;
+	tear_down();
 }
 
 TEST(a_request_that_waits_is_lost_when_there_can_be_no_thread)
