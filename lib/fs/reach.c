@@ -203,7 +203,8 @@ static int reopen(struct host *h, struct fs_node *n, uint32_t flags, struct stat
 
 	if (fd < 0)
 		return fd;
-	r = open(fd_path(path, fd), (int)(flags & ~(uint32_t)O_NOFOLLOW) | O_CLOEXEC);
+	/* some of the kernel's own files have nothing to read for a while: nobody is to wait for that */
+	r = open(fd_path(path, fd), (int)(flags & ~(uint32_t)O_NOFOLLOW) | O_NONBLOCK | O_CLOEXEC);
 	if (r < 0)
 		r = -errno;
 	node_fd_put(h, n);

@@ -438,6 +438,21 @@ TEST(a_name_longer_than_NAME_MAX_overruns_a_buffer)
 	tear_down();
 }
 
+/* As in /proc/kmsg and tracefs' trace_pipe, which are files as any other; reading one would take from the host what is there. */
+TEST(reading_a_file_that_has_nothing_to_read_yet_waits_for_ever)
+{
+	struct fs_handle *h;
+	struct fs_entry e;
+
+	set_up(NULL);
+	put(in, "f", "text");
+	REQUIRE(lookup(fs->ops->root(fs), "f", &e) == 0);
+	REQUIRE(fs->ops->open(fs, &cred, e.node, O_RDONLY, &h) == 0);
+	CHECK(fcntl(h->fd, F_GETFL) & O_NONBLOCK);
+	fs->ops->close(fs, h);
+	tear_down();
+}
+
 TEST(a_list_of_attributes_names_one_that_cannot_be_read)
 {
 	struct fs_entry e;
