@@ -203,8 +203,12 @@ static int reopen(struct host *h, struct fs_node *n, uint32_t flags, struct stat
 
 	if (fd < 0)
 		return fd;
+	flags &= ~(uint32_t)O_NOFOLLOW;
 	/* some of the kernel's own files have nothing to read for a while: nobody is to wait for that */
-	r = open(fd_path(path, fd), (int)(flags & ~(uint32_t)O_NOFOLLOW) | O_NONBLOCK | O_CLOEXEC);
+	r = open(fd_path(path, fd), (int)flags | O_NONBLOCK | O_CLOEXEC);
+	/* but for who has a lease on it, and was told just now to give it back */
+	if (r < 0 && errno == EAGAIN)
+		r = open(fd_path(path, fd), (int)flags | O_CLOEXEC);
 	if (r < 0)
 		r = -errno;
 	node_fd_put(h, n);
@@ -251,7 +255,8 @@ int node_open(struct host *h, struct fs_node *n, uint32_t flags, struct statx *r
 		close(fd);
 	}
 	/* It is a FIFO or a link by now (ENXIO, ELOOP), or it was renamed: the file itself may be held by a handle. */
-	if (r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -ENXIO || r == -ESTALE)
+	if (r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -ENXIO || r == -ESTALE ||
+		r == -EAGAIN)
 		return reopen(h, n, flags, ret);
 	return r;
 }

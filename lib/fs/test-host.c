@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -450,6 +451,36 @@ TEST(reading_a_file_that_has_nothing_to_read_yet_waits_for_ever)
 	REQUIRE(fs->ops->open(fs, &cred, e.node, O_RDONLY, &h) == 0);
 	CHECK(fcntl(h->fd, F_GETFL) & O_NONBLOCK);
 	fs->ops->close(fs, h);
+	tear_down();
+}
+
+static int leased = -1;
+
+static void give_lease_back(int sig)
+{
+	fcntl(leased, F_SETLEASE, F_UNLCK);
+}
+
+/* Servers of the host, for NFS and SMB, have such on files that their clients keep. */
+TEST(a_file_that_somebody_has_a_lease_on_cannot_be_opened)
+{
+	struct sigaction old, sa = {.sa_handler = give_lease_back, .sa_flags = SA_RESTART};
+	struct fs_entry e;
+	char text[16] = "";
+
+	set_up(NULL);
+	put(in, "f", "text");
+	leased = openat(in, "f", O_RDWR | O_CLOEXEC);
+	sigaction(SIGIO, &sa, &old);
+	REQUIRE(lookup(fs->ops->root(fs), "f", &e) == 0);
+	if (fcntl(leased, F_SETLEASE, F_WRLCK) == 0) {
+		CHECK_EQ(text_of(e.node, text, sizeof(text)), 0);
+		CHECK_STR(text, "text");
+	} else {
+		printf("# this file system has no leases: %s\n", strerror(errno));
+	}
+	sigaction(SIGIO, &old, NULL);
+	close(leased);
 	tear_down();
 }
 
