@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statfs.h>
 
 /* Of what a peer asks for. Direct I/O is between it and its cache; where to append comes with each write. */
 enum { OPEN_FLAGS = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME, MAX_IOV = 1024 };
@@ -315,6 +316,22 @@ ssize_t host_write(struct fs *fs, struct fs_handle *hd, const struct iovec *iov,
 			break;
 	}
 	return (ssize_t)done;
+}
+
+/* statfs(2)'s types of file systems that write what was written when it is closed: NFS, SMB, AFS, Ceph, 9P, FUSE. */
+static const uint32_t late_types[] = {
+	0x6969, 0xff534d42, 0xfe534d42, 0x517b, 0x5346414f, 0x00c36400, 0x01021997, 0x65735546};
+
+bool host_fails_late(struct fs *fs, struct fs_handle *hd)
+{
+	struct statfs st;
+
+	if (hd->fd < 0 || fstatfs(hd->fd, &st) < 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(late_types); i++)
+		if ((uint32_t)st.f_type == late_types[i])
+			return true;
+	return false;
 }
 
 int host_flush(struct fs *fs, struct fs_handle *hd, uint64_t owner)

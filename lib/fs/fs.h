@@ -150,6 +150,8 @@ struct fs_ops {
 	void (*close)(struct fs *fs, struct fs_handle *h);
 	/* The content is surely what it was when a handle of this file was opened the last time before. */
 	bool (*unchanged)(struct fs *fs, struct fs_handle *h);
+	/* May flush() say of writes, for which all was well, that they failed after all? */
+	bool (*fails_late)(struct fs *fs, struct fs_handle *h);
 	/* Bytes done; a read is shorter only at the end of the file. */
 	ssize_t (*read)(struct fs *fs, struct fs_handle *h, const struct iovec *iov, unsigned cnt,
 		uint64_t off, uint32_t how);

@@ -198,6 +198,7 @@ ssize_t host_read(struct fs *fs, struct fs_handle *hd, const struct iovec *iov, 
 ssize_t host_write(struct fs *fs, struct fs_handle *hd, const struct iovec *iov, unsigned cnt,
 	uint64_t off, uint32_t how);
 int host_flush(struct fs *fs, struct fs_handle *hd, uint64_t owner);
+bool host_fails_late(struct fs *fs, struct fs_handle *hd);
 bool host_unchanged(struct fs *fs, struct fs_handle *hd);
 int host_fsync(struct fs *fs, struct fs_handle *hd, bool data_only);
 int host_fallocate(struct fs *fs, struct fs_handle *hd, int mode, uint64_t off, uint64_t len);

@@ -320,6 +320,7 @@ const struct fs_ops host_ops = {
 	.tmpfile = host_tmpfile,
 	.close = host_close,
 	.unchanged = host_unchanged,
+	.fails_late = host_fails_late,
 	.read = host_read,
 	.write = host_write,
 	.flush = host_flush,

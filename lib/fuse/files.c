@@ -15,6 +15,14 @@ static uint32_t cache_flags(struct req *r, struct fs_handle *h)
 	return keep ? FOPEN_KEEP_CACHE : 0;
 }
 
+/* FUSE_FLUSH at each close(2) is for those who have something to say then. */
+static uint32_t flush_flags(struct req *r, struct fs_handle *h, uint32_t flags)
+{
+	bool flush = (flags & O_ACCMODE) != O_RDONLY && r->s->fs->ops->fails_late(r->s->fs, h);
+
+	return flush ? 0 : FOPEN_NOFLUSH;
+}
+
 /* With a cache that writes later, what is only partly written is read first. */
 static uint32_t open_flags(const struct req *r, uint32_t flags)
 {
@@ -63,10 +71,12 @@ ssize_t fuse_open(struct req *r)
 		if (err < 0)
 			fs->ops->close(fs, h);
 	}
-	return err < 0 ? err : reply_open(r, h, false, cache_flags(r, h));
+	return err < 0 ? err
+		       : reply_open(r, h, false, cache_flags(r, h) | flush_flags(r, h, flags));
 }
 
-static ssize_t reply_create(struct req *r, int error, const struct fs_entry *e, struct fs_handle *h)
+static ssize_t reply_create(
+	struct req *r, int error, uint32_t flags, const struct fs_entry *e, struct fs_handle *h)
 {
 	struct fs *fs = r->s->fs;
 	struct {
@@ -78,7 +88,7 @@ static ssize_t reply_create(struct req *r, int error, const struct fs_entry *e, 
 	if (error < 0)
 		return error;
 	fill_entry(r, e, &out.entry);
-	out.open.open_flags = r->s->o.exclusive ? FOPEN_KEEP_CACHE : 0;
+	out.open.open_flags = (r->s->o.exclusive ? FOPEN_KEEP_CACHE : 0) | flush_flags(r, h, flags);
 	n = files_add(r->s, h, false, &out.open.fh);
 	if (n < 0)
 		fs->ops->close(fs, h);
@@ -109,7 +119,7 @@ ssize_t fuse_create(struct req *r)
 	 */
 	if (err == -EEXIST && !(in->flags & O_EXCL))
 		err = -ESTALE;
-	return reply_create(r, err, &e, h);
+	return reply_create(r, err, in->flags, &e, h);
 }
 
 ssize_t fuse_tmpfile(struct req *r)
@@ -124,7 +134,7 @@ ssize_t fuse_tmpfile(struct req *r)
 	r->cred.umask = in->umask & 0777;
 	err = r->s->fs->ops->tmpfile(
 		r->s->fs, &r->cred, r->node, in->mode, open_flags(r, in->flags), &e, &h);
-	return reply_create(r, err, &e, h);
+	return reply_create(r, err, in->flags, &e, h);
 }
 
 /* The part [off, off + len) of a vector; how many segments, 0 when it does not fit into the array or is not all there. */
@@ -215,6 +225,25 @@ ssize_t fuse_release(struct req *r)
 	if (!in)
 		return -EINVAL;
 	return files_close(r->s, in->fh, false) ? done(r, 0) : -EBADF;
+}
+
+ssize_t fuse_flush(struct req *r)
+{
+	struct fuse_server *s = r->s;
+	const struct fuse_flush_in *in = args(r, sizeof(*in));
+	struct fs_handle *h;
+	int err = 0;
+
+	/* a kernel that writes later would ask at each close(2) of any file */
+	if (s->flags & FUSE_WRITEBACK_CACHE)
+		return -ENOSYS;
+	h = in ? files_get(s, in->fh, false) : NULL;
+	if (!h)
+		return in ? -EBADF : -EINVAL;
+	if (s->fs->ops->fails_late(s->fs, h))
+		err = r->no_wait ? AGAIN : s->fs->ops->flush(s->fs, h, in->lock_owner);
+	files_put(s, in->fh);
+	return done(r, err);
 }
 
 static ssize_t sync_handle(struct req *r, bool dir)

@@ -102,6 +102,7 @@ ssize_t fuse_read(struct req *r);
 ssize_t fuse_write(struct req *r);
 ssize_t fuse_release(struct req *r);
 ssize_t fuse_releasedir(struct req *r);
+ssize_t fuse_flush(struct req *r);
 ssize_t fuse_fsync(struct req *r);
 ssize_t fuse_fsyncdir(struct req *r);
 ssize_t fuse_fallocate(struct req *r);

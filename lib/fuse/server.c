@@ -258,6 +258,7 @@ static const struct {
 	[FUSE_READ] = {fuse_read},
 	[FUSE_WRITE] = {fuse_write, .no_copy = true},
 	[FUSE_RELEASE] = {fuse_release},
+	[FUSE_FLUSH] = {fuse_flush},
 	[FUSE_FSYNC] = {fuse_fsync, .waits = true},
 	[FUSE_OPENDIR] = {fuse_opendir, true},
 	[FUSE_READDIR] = {fuse_readdir},
@@ -285,7 +286,6 @@ static ssize_t dispatch(struct req *r)
 
 	if (op == FUSE_INTERRUPT) /* everything ends soon by itself */
 		return NO_REPLY;
-	/* FUSE_FLUSH among them: nothing is kept back that closing would have to write, and the peer need not ask again */
 	if (op >= ARRAY_LEN(ops) || !ops[op].fn)
 		return -ENOSYS;
 	if (!s->minor && op != FUSE_INIT)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The server's own state, over a file server that only says when it is called. What files do: tests/fs. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -41,12 +42,12 @@ static struct fs_node *fake_get(struct fs *fs, uint64_t id)
 
 static const struct fs_ops fake_ops = {.forget_all = fake_forget_all, .get = fake_get};
 static struct fs fake = {.ops = &fake_ops};
+static char answer[256] ALIGNED(8);
 
 static int request(uint32_t op, const void *arg, size_t len)
 {
 	struct fuse_in_header h = {.len = (uint32_t)(sizeof(h) + len), .opcode = op, .nodeid = 7};
 	struct fuse_out_header *out;
-	char answer[256] ALIGNED(8);
 	const struct iovec in[] = {{&h, sizeof(h)}, {(void *)(uintptr_t)arg, len}};
 	const struct iovec o = {answer, sizeof(answer)};
 
@@ -89,6 +90,86 @@ TEST(a_request_runs_while_another_FUSE_INIT_forgets_all)
 	fuse_server_free(server);
 	sem_destroy(&resetting);
 	sem_destroy(&entered);
+}
+
+/* --- a file system that says late what went wrong --- */
+
+static bool remote;
+static char some; /* every node and handle */
+
+static struct fs_node *net_get(struct fs *fs, uint64_t id)
+{
+	return (void *)&some;
+}
+
+static void net_put(struct fs *fs, struct fs_node *n)
+{
+}
+
+static void net_forget_all(struct fs *fs)
+{
+}
+
+static int net_open(struct fs *fs, const struct fs_cred *c, struct fs_node *n, uint32_t flags,
+	struct fs_handle **ret)
+{
+	*ret = (void *)&some;
+	return 0;
+}
+
+static void net_close(struct fs *fs, struct fs_handle *h)
+{
+}
+
+static bool net_unchanged(struct fs *fs, struct fs_handle *h)
+{
+	return false;
+}
+
+static bool net_fails_late(struct fs *fs, struct fs_handle *h)
+{
+	return remote;
+}
+
+static int net_flush(struct fs *fs, struct fs_handle *h, uint64_t owner)
+{
+	return remote ? -EDQUOT : 0;
+}
+
+static const struct fs_ops net_ops = {
+	.forget_all = net_forget_all,
+	.get = net_get,
+	.put = net_put,
+	.open = net_open,
+	.close = net_close,
+	.unchanged = net_unchanged,
+	.fails_late = net_fails_late,
+	.flush = net_flush,
+};
+static struct fs net = {.ops = &net_ops};
+
+TEST(close_says_nothing_of_writes_that_a_network_file_system_lost)
+{
+	const struct fuse_opts opts = {0};
+	struct fuse_open_in in = {.flags = O_WRONLY};
+	struct fuse_flush_in flush = {0};
+	struct fuse_open_out out;
+
+	REQUIRE(fuse_server_new(&server, &net, &opts) == 0);
+	CHECK_EQ(init(), 0);
+	for (int i = 0; i < 3; i++) {
+		remote = i > 0;
+		in.flags = i == 2 ? O_RDONLY : O_WRONLY;
+		CHECK_EQ(request(FUSE_OPEN, &in, sizeof(in)), 0);
+		memcpy(&out, answer + sizeof(struct fuse_out_header), sizeof(out));
+		/* where there is nothing to say, nobody asks */
+		CHECK_EQ(!(out.open_flags & FOPEN_NOFLUSH), i == 1);
+		flush.fh = out.fh;
+		CHECK_EQ(request(FUSE_FLUSH, &flush, sizeof(flush)), remote ? -EDQUOT : 0);
+	}
+	flush.fh = 1;
+	CHECK_EQ(request(FUSE_FLUSH, &flush, sizeof(flush)), -EBADF);
+	fuse_server_free(server);
 }
 
 TEST_MAIN()
