@@ -77,9 +77,10 @@ static int grant(int set, const struct sandbox_grants *g, uint64_t known, struct
 	return r < 0 ? err_sys(e, r, "allow a file in the Landlock ruleset") : 0;
 }
 
-int sandbox_landlock(const struct sandbox_profile *p, const struct sandbox_grants *g,
+int sandbox_landlock(const struct sandbox_profile *p, const struct sandbox_opts *o,
 	const char **ret_why, struct err *e)
 {
+	const struct sandbox_grants *g = o->grants;
 	int abi = syscall(CREATE_RULESET, NULL, 0, VERSION_FLAG);
 	struct ruleset rs;
 	unsigned i;
@@ -87,6 +88,14 @@ int sandbox_landlock(const struct sandbox_profile *p, const struct sandbox_grant
 	if (abi < 1) {
 		*ret_why = errno == EOPNOTSUPP ? "Landlock is off in this kernel"
 					       : "this kernel has no Landlock";
+		return 1;
+	}
+	if (o->landlock_abi)
+		abi = MIN(abi, o->landlock_abi);
+	/* moving to and linking in another folder is then forbidden whatever is granted, and has to work in trees */
+	if (abi < 2 && g && g->n_trees) {
+		*ret_why =
+			"the Landlock of this kernel cannot allow files to be moved between folders";
 		return 1;
 	}
 	i = MIN((unsigned)abi, ARRAY_LEN(abis)) - 1;

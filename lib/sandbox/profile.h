@@ -40,7 +40,7 @@ struct sandbox_profile {
 
 int sandbox_seccomp(const struct sandbox_profile *p, bool debug, struct err *e);
 /* 0: done; 1: not in this kernel, *ret_why says so. */
-int sandbox_landlock(const struct sandbox_profile *p, const struct sandbox_grants *g,
+int sandbox_landlock(const struct sandbox_profile *p, const struct sandbox_opts *o,
 	const char **ret_why, struct err *e);
 
 #endif

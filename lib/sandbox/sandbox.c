@@ -99,7 +99,7 @@ int sandbox_enter(const struct sandbox_profile *p, const struct sandbox_opts *o,
 	if (r < 0)
 		return r;
 	res->done |= 1u << SANDBOX_CAPS;
-	r = sandbox_landlock(p, o->grants, &why, e);
+	r = sandbox_landlock(p, o, &why, e);
 	if (r < 0)
 		return r;
 	if (r == 0)

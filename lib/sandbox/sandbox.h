@@ -50,6 +50,7 @@ struct sandbox_opts {
 	/* A forbidden system call is reported on stderr and fails with ENOSYS, instead of ending the process. */
 	bool debug;
 	const struct sandbox_grants *grants; /* NULL: none */
+	int landlock_abi;		     /* tests: as on an older kernel; 0: as it is */
 	/* Which stages took effect, a bit each, and why the others did not. May be NULL. */
 	struct sandbox_result *ret;
 };

@@ -221,6 +221,27 @@ static int fsd_inside(void)
 	return fd >= 0 && write(fd, "x", 1) == 1 ? 0 : 1;
 }
 
+/* Linux 5.13 to 5.18 */
+TEST(files_cannot_be_moved_between_folders_on_an_old_kernel)
+{
+	char top[] = "/tmp/wslx-sandbox.XXXXXX";
+	struct sandbox_grants grants = {.trees = &tree, .n_trees = 1};
+
+	REQUIRE(mkdtemp(top));
+	tree = open(top, O_PATH | O_DIRECTORY);
+	close(openat(tree, "f", O_CREAT | O_RDWR, 0600));
+	opts.grants = &grants;
+	opts.landlock_abi = 1;
+	CHECK_EQ(confined(&sandbox_fsd, fsd_inside), 0);
+	opts.grants = NULL;
+	opts.landlock_abi = 0;
+	unlinkat(tree, "d/f", 0);
+	unlinkat(tree, "d", AT_REMOVEDIR);
+	unlinkat(tree, "f", 0);
+	close(tree);
+	rmdir(top);
+}
+
 TEST(fsd_sees_its_folder_and_nothing_else)
 {
 	char top[] = "/tmp/wslx-sandbox.XXXXXX";
