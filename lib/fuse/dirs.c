@@ -7,24 +7,13 @@
 ssize_t fuse_opendir(struct req *r)
 {
 	struct fs *fs = r->s->fs;
-	struct fuse_open_out out = {0};
 	struct fs_handle *h;
-	ssize_t n;
+	int err;
 
 	if (!args(r, sizeof(struct fuse_open_in)))
 		return -EINVAL;
-	n = fs->ops->opendir(fs, &r->cred, r->node, &h);
-	if (n < 0)
-		return n;
-	n = files_add(r->s, h, true, &out.fh);
-	if (n < 0) {
-		fs->ops->close(fs, h);
-		return n;
-	}
-	n = reply(r, &out, sizeof(out));
-	if (n < 0)
-		files_close(r->s, out.fh, true);
-	return n;
+	err = fs->ops->opendir(fs, &r->cred, r->node, &h);
+	return err < 0 ? err : reply_open(r, h, true, 0);
 }
 
 ssize_t fuse_releasedir(struct req *r)

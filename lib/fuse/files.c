@@ -31,7 +31,7 @@ static uint32_t open_flags(const struct req *r, uint32_t flags)
 	return flags;
 }
 
-static ssize_t reply_open(struct req *r, struct fs_handle *h, bool dir, uint32_t flags)
+ssize_t reply_open(struct req *r, struct fs_handle *h, bool dir, uint32_t flags)
 {
 	struct fuse_open_out out = {.open_flags = flags};
 	ssize_t n = files_add(r->s, h, dir, &out.fh);

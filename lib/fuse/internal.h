@@ -58,6 +58,8 @@ typedef ssize_t (*handler)(struct req *r);
 ssize_t reply(struct req *r, const void *body, size_t len);
 /* The header of a reply whose body is in place. */
 ssize_t reply_header(struct req *r, int error, size_t body);
+/* The handle becomes the peer's, or is closed. */
+ssize_t reply_open(struct req *r, struct fs_handle *h, bool dir, uint32_t flags);
 static inline ssize_t done(struct req *r, int error)
 {
 	return error < 0 ? error : reply_header(r, 0, 0);

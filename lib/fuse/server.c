@@ -233,9 +233,8 @@ static ssize_t destroy(struct req *r)
 
 static const struct {
 	handler fn;
-	bool node;    /* on a node that has to be there */
-	bool waits;   /* for a disk, likely */
-	bool no_copy; /* data behind the arguments stays where it is */
+	bool node;  /* on a node that has to be there */
+	bool waits; /* for a disk, likely */
 } ops[] = {
 	[FUSE_LOOKUP] = {fuse_lookup, true},
 	[FUSE_FORGET] = {fuse_forget},
@@ -256,7 +255,7 @@ static const struct {
 	[FUSE_CREATE] = {fuse_create, true},
 	[FUSE_TMPFILE] = {fuse_tmpfile, true},
 	[FUSE_READ] = {fuse_read},
-	[FUSE_WRITE] = {fuse_write, .no_copy = true},
+	[FUSE_WRITE] = {fuse_write},
 	[FUSE_RELEASE] = {fuse_release},
 	[FUSE_FLUSH] = {fuse_flush},
 	[FUSE_FSYNC] = {fuse_fsync, .waits = true},
