@@ -119,7 +119,8 @@ static int set_size(
 {
 	cleanup_close int own = -1;
 	struct statx stx;
-	int fd = hd ? hd->fd : (own = node_open(h, n, O_WRONLY, &stx));
+	/* O_TRUNC works with O_RDONLY, too */
+	int fd = hd && handle_writes(hd) ? hd->fd : (own = node_open(h, n, O_WRONLY, &stx));
 	int r = 0;
 
 	if (fd < 0)

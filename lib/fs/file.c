@@ -275,12 +275,6 @@ ssize_t host_read(struct fs *fs, struct fs_handle *hd, const struct iovec *iov, 
 	return read_rest(hd->fd, iov, cnt, off, (size_t)n, size, flags);
 }
 
-/* Said before anything is done to the file: the kernel says it only when data is written. */
-static bool may_write(const struct fs_handle *hd)
-{
-	return (hd->flags & O_ACCMODE) != O_RDONLY;
-}
-
 ssize_t host_write(struct fs *fs, struct fs_handle *hd, const struct iovec *iov, unsigned cnt,
 	uint64_t off, uint32_t how)
 {
@@ -289,7 +283,8 @@ ssize_t host_write(struct fs *fs, struct fs_handle *hd, const struct iovec *iov,
 	size_t size = iov_size(iov, cnt), done = 0;
 	struct iovec part[MAX_IOV];
 
-	if (!may_write(hd))
+	/* before anything is done to the file: the kernel says it only when data is written */
+	if (!handle_writes(hd))
 		return -EBADF;
 	if (off > INT64_MAX - size)
 		return -EFBIG;
@@ -355,7 +350,7 @@ int host_fallocate(struct fs *fs, struct fs_handle *hd, int mode, uint64_t off, 
 {
 	struct host *h = to_host(fs);
 
-	if (!may_write(hd))
+	if (!handle_writes(hd))
 		return -EBADF;
 	kill_suidgid(h, hd->node, hd->fd);
 	return fallocate(hd->fd, mode, (off_t)off, (off_t)len) < 0 ? -errno : 0;

@@ -99,6 +99,12 @@ struct host {
 	uint32_t first_gen; /* of numbers: another process before us may have given some */
 };
 
+/* Was it opened for writing? */
+static inline bool handle_writes(const struct fs_handle *hd)
+{
+	return (hd->flags & O_ACCMODE) != O_RDONLY;
+}
+
 static inline struct host *to_host(struct fs *fs)
 {
 	return container_of(fs, struct host, fs);

@@ -117,3 +117,14 @@ def test_a_file_that_is_new_on_the_host_is_not_opened_for_who_may_not(mounted):
             assert f.read() == "text"
     with pytest.raises(FileExistsError):
         os.open(mnt / "mine", os.O_RDWR | os.O_CREAT | os.O_EXCL)
+
+
+def test_a_file_opened_for_reading_is_not_truncated(mounted):
+    src, mnt = mounted()
+    (src / "f").write_text("text")
+    (src / "f").chmod(0o6777)
+    script = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534); os.open('f', os.O_RDONLY | os.O_TRUNC)"
+    p = subprocess.run([sys.executable, "-c", script], cwd=mnt, capture_output=True, text=True, timeout=60, check=False)
+    assert p.returncode == 0, p.stderr
+    st = os.stat(src / "f")
+    assert (st.st_size, st.st_mode & 0o7777) == (0, 0o777)
