@@ -42,7 +42,7 @@ static struct fs_node *fake_get(struct fs *fs, uint64_t id)
 
 static const struct fs_ops fake_ops = {.forget_all = fake_forget_all, .get = fake_get};
 static struct fs fake = {.ops = &fake_ops};
-static char answer[256] ALIGNED(8);
+static _Thread_local char answer[256] ALIGNED(8);
 
 static int request(uint32_t op, const void *arg, size_t len)
 {
