@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "lib/base/log.h"
+#include "lib/fs/host.h"
 #include "lib/fuse/fuse.h"
 #include "lib/vhost/backend.h"
 
@@ -17,6 +18,8 @@
 enum { QUEUES = 9, MAX_WAITING = 64, MAX_WORKERS = 8, BATCH = 16 };
 /* So many requests of a queue before the loop has its turn: other queues, what workers have done, the front end. */
 enum { TURN = 4 * BATCH };
+/* After some requests it is seen to what the host may want to unmount. */
+#define LET_GO_NS (2ull * 1000000000)
 
 struct request {
 	struct request *next;
@@ -38,6 +41,9 @@ struct list {
 struct fs_device {
 	struct loop *loop;
 	struct fuse_server *server;
+	struct fs *fs;
+	struct loop_src *let_go;
+	bool let_go_armed;
 	struct vhost_backend *backend;
 	struct request pool[MAX_WAITING + 1];
 	struct request *spare;
@@ -158,8 +164,20 @@ static bool give_to_worker(struct fs_device *d, struct request *r)
 
 static void serve_again(void *ctx);
 
+static void let_go(void *ctx)
+{
+	struct fs_device *d = ctx;
+
+	d->let_go_armed = false;
+	fs_host_let_go(d->fs);
+}
+
 static void serve(struct fs_device *d, unsigned q)
 {
+	if (!d->let_go_armed) {
+		loop_timer_arm(d->let_go, loop_now() + LET_GO_NS);
+		d->let_go_armed = true;
+	}
 	for (unsigned n = 0; d->spare;) {
 		struct request *r = d->spare;
 		ssize_t written;
@@ -238,8 +256,8 @@ static const struct vhost_dev_ops ops = {
 	.closed = closed,
 };
 
-int fs_device_new(
-	struct fs_device **ret, struct loop *l, int fd, struct fuse_server *server, struct err *e)
+int fs_device_new(struct fs_device **ret, struct loop *l, int fd, struct fuse_server *server,
+	struct fs *fs, struct err *e)
 {
 	struct fs_device *d = calloc(1, sizeof(*d));
 	int r;
@@ -250,6 +268,7 @@ int fs_device_new(
 	}
 	d->loop = l;
 	d->server = server;
+	d->fs = fs;
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->work, NULL);
 	pthread_cond_init(&d->idle, NULL);
@@ -259,8 +278,15 @@ int fs_device_new(
 		d->queue[i].d = d;
 	for (unsigned i = 0; i < ARRAY_LEN(d->pool); i++)
 		put(d, &d->pool[i]);
+	r = loop_timer(l, let_go, d, &d->let_go);
+	if (r < 0) {
+		close(fd);
+		free(d);
+		return err_sys(e, r, "make the device");
+	}
 	r = vhost_backend_new(&d->backend, l, fd, &ops, d, e);
 	if (r < 0) {
+		loop_src_free(d->let_go);
 		free(d);
 		return r;
 	}
@@ -280,6 +306,7 @@ void fs_device_free(struct fs_device *d)
 	for (unsigned i = 0; i < d->n_workers; i++)
 		pthread_join(d->workers[i], NULL);
 	vhost_backend_free(d->backend);
+	loop_src_free(d->let_go);
 	pthread_cond_destroy(&d->idle);
 	pthread_cond_destroy(&d->work);
 	pthread_mutex_destroy(&d->lock);

@@ -7,11 +7,12 @@
 #include "lib/base/loop.h"
 
 struct fs_device;
+struct fs;
 struct fuse_server;
 
-/* Serves the front end at fd, taken over; server is borrowed. The loop ends with the connection. */
-int fs_device_new(
-	struct fs_device **ret, struct loop *l, int fd, struct fuse_server *server, struct err *e);
+/* Serves the front end at fd, taken over; server and fs, which it serves, are borrowed. The loop ends with the connection. */
+int fs_device_new(struct fs_device **ret, struct loop *l, int fd, struct fuse_server *server,
+	struct fs *fs, struct err *e);
 void fs_device_free(struct fs_device *d);
 
 #endif

@@ -225,7 +225,7 @@ static int serve(struct options *o, struct err *e)
 	if (r == 0)
 		r = confine(o, e);
 	if (r == 0)
-		r = fs_device_new(&dev, loop, fd, server, e);
+		r = fs_device_new(&dev, loop, fd, server, fs, e);
 	if (r == 0)
 		r = loop_run(loop);
 	fs_device_free(dev);

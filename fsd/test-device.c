@@ -9,6 +9,7 @@
 #include "fsd/device.h"
 #include "lib/base/attr.h"
 #include "lib/base/test.h"
+#include "lib/fs/host.h"
 #include "lib/fuse/fuse.h"
 #include "lib/vhost/fake-front.h"
 
@@ -58,6 +59,10 @@ ssize_t fuse_server_handle(struct fuse_server *s, const struct iovec *in, unsign
 	return LEN;
 }
 
+void fs_host_let_go(struct fs *fs)
+{
+}
+
 static void *run(void *arg)
 {
 	loop_run(loop);
@@ -72,7 +77,7 @@ static void set_up(void)
 	sem_init(&begun, 0, 0);
 	sem_init(&asked, 0, 0);
 	front_init(&front, &fd);
-	if (loop_new(&loop) < 0 || fs_device_new(&dev, loop, fd, NULL, NULL) < 0 ||
+	if (loop_new(&loop) < 0 || fs_device_new(&dev, loop, fd, NULL, NULL, NULL) < 0 ||
 		__real_pthread_create(&thread, NULL, run, NULL) != 0)
 		abort();
 	front_start(&front, Q + 1);

@@ -49,6 +49,12 @@ int fs_host_add(
 void fs_host_keep_removed(struct fs *fs);
 
 /*
+ * Lets go of what other mounts than the shares' own are kept in use by without need, so that the host can unmount them. To be
+ * called some time after peers were busy.
+ */
+void fs_host_let_go(struct fs *fs);
+
+/*
  * Views survive: those named in the file fd (borrowed) are made now, in order, and new ones are written there. After the
  * shares are added, and before serving starts.
  */

@@ -13,14 +13,26 @@ const char *fd_path(char buf[FD_PATH], int fd)
 	return buf;
 }
 
+static void lru_out(struct fs_node *n)
+{
+	n->lru_prev->lru_next = n->lru_next;
+	n->lru_next->lru_prev = n->lru_prev;
+	n->lru_next = n->lru_prev = NULL;
+}
+
 static void lru_take(struct host *h, struct fs_node *n)
 {
-	if (n->lru_next) {
-		n->lru_prev->lru_next = n->lru_next;
-		n->lru_next->lru_prev = n->lru_prev;
-		n->lru_next = n->lru_prev = NULL;
-	}
+	if (n->lru_next)
+		lru_out(n);
 	n->fd_users++;
+}
+
+/* The descriptor of one that is not in use, for the caller to close. */
+static int lru_evict(struct host *h, struct fs_node *n)
+{
+	lru_out(n);
+	h->n_fds--;
+	return take_fd(n->fd);
 }
 
 /* Where a node is: its pinned folder and its name there. */
@@ -146,20 +158,33 @@ void node_fd_put(struct host *h, struct fs_node *n)
 		n->lru_next = &h->lru;
 		n->lru_prev = h->lru.lru_prev;
 		n->lru_prev->lru_next = h->lru.lru_prev = n;
-		if (h->n_fds > h->max_fds) {
-			struct fs_node *out = h->lru.lru_next;
-
-			h->lru.lru_next = out->lru_next;
-			out->lru_next->lru_prev = &h->lru;
-			out->lru_next = out->lru_prev = NULL;
-			old = out->fd;
-			out->fd = -1;
-			h->n_fds--;
-		}
+		if (h->n_fds > h->max_fds)
+			old = lru_evict(h, h->lru.lru_next);
 	}
 	pthread_mutex_unlock(&h->lock);
 	if (old >= 0)
 		close(old);
+}
+
+/* Folders not in use are found again by their place. */
+void fs_host_let_go(struct fs *fs)
+{
+	struct host *h = to_host(fs);
+	int fds[256];
+	unsigned n_fds;
+
+	do {
+		n_fds = 0;
+		pthread_mutex_lock(&h->lock);
+		for (struct fs_node *n = h->lru.lru_next, *next; n != &h->lru; n = next) {
+			next = n->lru_next;
+			if (n->ident.mnt != n->share->root->ident.mnt && n_fds < ARRAY_LEN(fds))
+				fds[n_fds++] = lru_evict(h, n);
+		}
+		pthread_mutex_unlock(&h->lock);
+		for (unsigned i = 0; i < n_fds; i++)
+			close(fds[i]);
+	} while (n_fds == ARRAY_LEN(fds));
 }
 
 int node_stat(struct host *h, struct fs_node *n, struct statx *ret)

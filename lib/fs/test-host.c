@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -481,6 +482,31 @@ TEST(a_file_that_somebody_has_a_lease_on_cannot_be_opened)
 	}
 	sigaction(SIGIO, &old, NULL);
 	close(leased);
+	tear_down();
+}
+
+TEST(the_host_cannot_unmount_what_a_peer_has_looked_at)
+{
+	struct fs_entry m, d;
+	char path[96];
+
+	set_up(NULL);
+	mkdirat(in, "stick", 0700);
+	snprintf(path, sizeof(path), "%s/share/stick", top);
+	if (mount("stick", path, "tmpfs", 0, NULL) < 0) {
+		printf("# root is needed\n");
+		tear_down();
+		return;
+	}
+	REQUIRE(lookup(fs->ops->root(fs), "stick", &m) == 0);
+	CHECK(m.attr.flags & FS_ATTR_SUBMOUNT);
+	CHECK_EQ(fs->ops->mkdir(fs, &cred, m.node, "d", 0700, &d), 0);
+	CHECK_EQ(lookup(d.node, "nothing", &m), -ENOENT);
+	fs_host_let_go(fs);
+	if (umount(path) < 0) {
+		CHECK_STR(strerror(errno), "");
+		umount2(path, MNT_DETACH);
+	}
 	tear_down();
 }
 

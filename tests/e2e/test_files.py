@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import subprocess
 
 import pytest
 from conftest import end, real_only, rootfs, wait_for, world
@@ -75,6 +76,19 @@ def test_files_come_back_when_their_server_dies(wslx, folder):
     wait_for("another server", lambda: server(wslx) != old)
     (here / "f").write_text("22\n")
     assert wslx.sh(f"cat {there}/f; echo new >{there}/g; cat {there}/g") == "22\nnew\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_the_host_can_unmount_what_a_distribution_has_looked_at(wslx, folder):
+    here, there = folder
+    (here / "stick").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "stick", here / "stick"], check=True)
+    try:
+        assert wslx.sh(f"mkdir -p {there}/stick/a/b; echo x >{there}/stick/a/b/f; ls -R {there}/stick >/dev/null; cat {there}/stick/a/b/f") == "x\n"
+        wait_for("an unmount", lambda: subprocess.run(["umount", here / "stick"], capture_output=True, check=False).returncode == 0)
+    finally:
+        subprocess.run(["umount", "-l", here / "stick"], capture_output=True, check=False)
+    assert wslx.sh(f"ls {there}/stick") == ""
 
 
 def test_the_server_outlives_the_service(wslx, folder):
