@@ -120,7 +120,7 @@ def test_killed_in_the_middle_it_still_starts(made, what):
     if what == "shrink" and w.fs == "xfs":
         pytest.skip("xfs cannot shrink")
     before = w.sh(SUM)
-    for i in range(int(os.environ.get("WSLX_TEST_MANAGE_KILLS", "3"))):
+    for i in range(int(os.environ.get("WSLX_TEST_MANAGE_KILLS", "1"))):
         w.ok("--shutdown", timeout=60)
         args = {"move": ["--move", w.tmp / f"place-{time.time_ns()}"], "grow": ["--resize", f"{3072 + i}MB"], "shrink": ["--resize", f"{1500 - i}MB"],
                 "clone": ["--clone", "copy"], "compact": ["--compact"]}[what]

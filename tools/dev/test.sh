@@ -187,7 +187,7 @@ suite_lab-devices()
 suite_e2e()
 {
 	e2e_environment >"$RESULTS/e2e.log" 2>&1 || { echo "no root file system" >"$RESULTS/e2e.broken"; return 0; }
-	WSLX_TEST_ENGINE=soft PYTEST_LIMIT=2700 pytest_suite e2e "$ROOT/tests/e2e" -m 'not slow'
+	WSLX_TEST_ENGINE=soft PYTEST_LIMIT=3600 pytest_suite e2e "$ROOT/tests/e2e" -m 'not slow'
 }
 
 suite_packages()
