@@ -181,11 +181,22 @@ static void connect_device(struct net *n)
 		what);
 }
 
+/* A service that died may have done so before it gave the process its device. */
+static void on_vmm_status(void *ctx, struct json_object *result)
+{
+	struct json_object *served = js_get(js_get(result, "servers"), "net0");
+
+	if (served && !json_object_get_boolean(served))
+		connect_device(ctx);
+}
+
 static void netd_up(void *ctx, bool found)
 {
 	struct net *n = ctx;
 
-	if (!found && n->listen < 0)
+	if (n->listen < 0 && found)
+		vm_query(n->vm, on_vmm_status, n);
+	else if (n->listen < 0)
 		connect_device(n);
 	send_servers(n);
 }

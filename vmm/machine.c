@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 #include "lib/base/io.h"
+#include "lib/base/log.h"
 #include "vmm/chip/ioapic.h"
 #include "vmm/chip/pci-host.h"
 #include "vmm/chip/platform.h"
@@ -201,6 +202,12 @@ static int add_vsock(struct machine *m, const char *path, struct err *e)
 	return add_virtio(m, vsock_dev(vs), e);
 }
 
+/* Whoever listened, or took the connection, is no more. */
+static bool has_died(int r)
+{
+	return r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE || r == -ENODATA;
+}
+
 static int add_vhost(struct machine *m, const struct opt_vhost *o, struct err *e)
 {
 	struct vhost_config conf = o->conf;
@@ -223,12 +230,19 @@ static int add_vhost(struct machine *m, const struct opt_vhost *o, struct err *e
 	if (r < 0)
 		return r;
 	m->vhost[m->nvhost++] = vh;
-	if (o->socket) {
-		fd = io_unix_connect(o->socket);
-		if (fd < 0)
-			return err_sys(e, fd, "connect %s to %s", name, o->socket);
-	}
-	return fd < 0 ? 0 : vhost_user_attach(vh, m->loop, fd, e);
+	if (!o->socket)
+		return fd < 0 ? 0 : vhost_user_attach(vh, m->loop, fd, e);
+	fd = io_unix_connect(o->socket);
+	if (fd >= 0)
+		r = vhost_user_attach(vh, m->loop, fd, e);
+	else
+		r = err_sys(e, fd, "connect %s to %s", name, o->socket);
+	if (!has_died(r))
+		return r;
+	/* Its successor will attach another one. */
+	log_warn("vhost", "%s", e->text);
+	*e = (struct err){0};
+	return 0;
 }
 
 int machine_attach_server(struct machine *m, const char *device, int fd, struct err *e)

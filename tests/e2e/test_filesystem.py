@@ -144,6 +144,8 @@ def test_killed_in_the_middle_it_still_starts(made, what):
         stop(w)
     if what == "shrink":
         w.ok("--manage", "deb", "--resize", "3GB", timeout=120)
+    if what == "move":
+        w.ok("--manage", "deb", "--move", w.tmp / "disk-deb", timeout=60)
 
 
 @real_only

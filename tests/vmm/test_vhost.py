@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -235,6 +236,28 @@ done
         process.send_signal(signal.SIGKILL)
         vm.wait_for(b"DOWN %d" % i)
     assert vm.wait() == 0, vm.tail()
+
+
+@pytest.mark.parametrize("when", ["before it was connected to", "before it answered"])
+def test_the_machine_did_not_start_whose_server_had_died(start, folder, echo_net, when):
+    path = f"{folder}/dead.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+        dead.listen()
+        if when == "before it answered":
+            threading.Thread(target=lambda: dead.accept()[0].close(), daemon=True).start()
+        else:
+            dead.close()
+        vm = start("""
+ip addr add 10.1.2.9/24 dev eth0
+ip link set eth0 up
+until ping -c 1 -W 1 10.1.2.3 >/dev/null; do :; done
+echo ANSWERED
+""", "--vhost-user", f"net,socket={path}", modules=NET_MODULES)
+        _, path = echo_net()
+        attach(vm, path, "net0")
+        vm.wait_for(b"ANSWERED")
+        assert vm.wait() == 0, vm.tail()
 
 
 def test_a_network_goes_on_in_a_machine_that_was_saved(start, folder, echo_net):
