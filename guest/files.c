@@ -52,8 +52,11 @@ static int write_hosts(int root, const struct host_facts *host)
 /* Lines of list, each behind this word. */
 static void add_lines(FILE *f, const char *word, const char *list)
 {
-	for (const char *p = list; *p; p += strcspn(p, "\n"), p += *p == '\n')
-		fprintf(f, "%s %.*s\n", word, (int)strcspn(p, "\n"), p);
+	for (const char *p = list; *p; p += strcspn(p, "\n"), p += *p == '\n') {
+		fprintf(f, "%s ", word);
+		fwrite(p, 1, strcspn(p, "\n"), f);
+		fputc('\n', f);
+	}
 }
 
 /* All on one line. */
@@ -62,8 +65,10 @@ static void add_search(FILE *f, const char *list)
 	if (!*list)
 		return;
 	fputs("search", f);
-	for (const char *p = list; *p; p += strcspn(p, "\n"), p += *p == '\n')
-		fprintf(f, " %.*s", (int)strcspn(p, "\n"), p);
+	for (const char *p = list; *p; p += strcspn(p, "\n"), p += *p == '\n') {
+		fputc(' ', f);
+		fwrite(p, 1, strcspn(p, "\n"), f);
+	}
 	fputc('\n', f);
 }
 

@@ -299,6 +299,11 @@ def test_no_network(fresh):
     assert processes(fresh, "wslx-netd") == []
 
 
+def test_mac_address(fresh):
+    fresh.configure(wsl2_macAddress="02:77:78:01:02:03")
+    assert fresh.sh("cat /sys/class/net/eth0/address") == "02:77:78:01:02:03\n"
+
+
 def test_ignored_ports_and_no_forwarding(fresh):
     port = free_port()
     fresh.configure(experimental_ignoredPorts=f"1, {port}")

@@ -52,8 +52,8 @@ def test_bash(env, words, found):
 def test_every_verb_of_the_help_is_completed():
     """What wslx --help names as a verb, each shell's file names too."""
     help_text = (FOLDER.parent / "verb-help.c").read_text()
-    verbs = {w.strip(',').removesuffix('\\n"') for line in help_text.splitlines() for w in line.split() if line.startswith('\t"  ')
-             and w.startswith("--") and len(w) > 3 and line.index(w) < 16}
+    verbs = {v for line in help_text.splitlines() for w in line.split() if line.startswith('\t"  ') and w.startswith("--")
+             and len(w) > 3 and line.index(w) < 16 for v in w.strip(',').removesuffix('\\n"').split("|")}
     assert {"--list", "--import", "--export", "--manage", "--install"} <= verbs
     for file in ("wslx.bash", "_wslx", "wslx.fish"):
         text = (FOLDER / file).read_text()
