@@ -10,6 +10,7 @@
 #include "guest/ports.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
+#include "lib/session/acceptor.h"
 #include "lib/session/conn.h"
 #include "lib/session/datagram.h"
 #include "lib/session/join.h"
@@ -185,15 +186,13 @@ static void on_end(void *ctx, struct conn *c, int code)
 
 static const struct conn_ops ops = {on_msg, on_end};
 
-static void on_accept(void *ctx, int fd, uint32_t revents)
+static void on_connection(void *ctx, int conn)
 {
 	struct sockaddr_vm peer = {0};
 	socklen_t len = sizeof(peer);
-	int conn = accept4(fd, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC);
 	struct forward *f;
 
-	if (conn < 0)
-		return;
+	(void)!getpeername(conn, (struct sockaddr *)&peer, &len);
 	f = peer.svm_cid == WSLX_CID_HOST && server.n < MAX_FORWARDS ? calloc(1, sizeof(*f)) : NULL;
 	if (!f) {
 		close(conn);
@@ -209,9 +208,9 @@ static void on_accept(void *ctx, int fd, uint32_t revents)
 
 int forward_serve(struct loop *l, int fd)
 {
-	static struct loop_src *src;
+	static struct acceptor *acceptor;
 	int r = io_set_nonblock(fd, true);
 
 	server.loop = l;
-	return r < 0 ? r : loop_io(l, fd, EPOLLIN, on_accept, NULL, &src);
+	return r < 0 ? r : acceptor_new(&acceptor, l, fd, 0, on_connection, NULL);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The kernel's trace events say when a TCP socket begins or ceases to listen, in whatever network namespace, and when a UDP
- * socket is bound to a port of its choice or goes. What an event says is not looked at: sock_diag(7) has the truth.
+ * socket is bound to a port of its choice or goes. sock_diag(7) has the truth; but that a UDP socket chose its port, only
+ * the event says.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,7 @@
 
 #define TRACEFS	 "/sys/kernel/tracing"
 #define INSTANCE TRACEFS "/instances/wslx"
+#define UDP_BIND "udp_bind"
 /* The one in hand is looked at at once, again when the socket is certainly in the tables, and later still on a slow machine. */
 enum { AGAIN = 2 };
 static const unsigned again_ms[AGAIN] = {10, 150};
@@ -48,13 +50,33 @@ static void on_timer(void *ctx)
 	arm(v);
 }
 
+/* The ports that UDP sockets were bound to by their number. */
+static void take_ports(char *text)
+{
+	for (char *line = text, *next; line; line = next) {
+		char *port;
+
+		next = strchr(line, '\n');
+		if (next)
+			*next++ = '\0';
+		port = strstr(line, UDP_BIND ": ");
+		port = port ? strstr(port, " port=") : NULL;
+		if (port)
+			udp_bound((uint16_t)strtoul(port + strlen(" port="), NULL, 10));
+	}
+}
+
 static void on_event(void *ctx, int fd, uint32_t revents)
 {
 	struct listen_events *v = ctx;
 	char text[4096];
+	ssize_t n;
 
-	while (read(fd, text, sizeof(text)) > 0)
-		;
+	/* Whole lines, each time. */
+	while ((n = read(fd, text, sizeof(text) - 1)) > 0) {
+		text[n] = '\0';
+		take_ports(text);
+	}
 	v->step = 0;
 	on_timer(v);
 }
@@ -81,10 +103,10 @@ static int append(const char *path, const char *text)
 static void trace_udp(void)
 {
 	static const char probes[] = TRACEFS "/kprobe_events";
-	int r = append(probes, "p:wslx/udp_bind udp_lib_get_port port=%si:u16\n");
+	int r = append(probes, "p:wslx/" UDP_BIND " udp_lib_get_port port=%si:u16\n");
 
 	if (r == 0 || r == -EEXIST)
-		r = trace("wslx/udp_bind", "port != 0");
+		r = trace("wslx/" UDP_BIND, "port != 0");
 	if (r == 0) {
 		r = append(probes, "p:wslx/udp_gone udp_lib_unhash\n");
 		if (r == 0 || r == -EEXIST)

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -81,6 +82,7 @@ static void look(void *ctx)
 		n = dump(tracker.net[i].id, list, n);
 		ports_enter("");
 	}
+	udp_looked();
 	if (tracker.told && n == tracker.n && !memcmp(list, tracker.now, n * sizeof(*list)))
 		return;
 	memcpy(tracker.now, list, n * sizeof(*list));
@@ -142,8 +144,9 @@ static void on_init(void *ctx, int fd, uint32_t revents)
 
 static void NORETURN run(int init, int listen_fd)
 {
-	enum { MAX_FD = 1024 };
+	enum { MAX_FD = 1024, MORE_FD = 65536 };
 
+	const struct rlimit more = {MORE_FD, MORE_FD};
 	struct listen_events *events;
 	struct loop_src *src;
 	struct loop *l;
@@ -151,6 +154,8 @@ static void NORETURN run(int init, int listen_fd)
 
 	prctl(PR_SET_NAME, "wslx-ports");
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* Four for a connection. */
+	setrlimit(RLIMIT_NOFILE, &more);
 	/* What init has open has to end when init closes it. */
 	for (int fd = 3; fd < MAX_FD; fd++)
 		if (fd != init && fd != listen_fd)

@@ -44,6 +44,12 @@ bool listener_parse(const char *text, struct listener *ret);
 struct listen_events;
 int listen_events_new(struct listen_events **ret, struct loop *l, loop_fn fn, void *ctx);
 
+/* udp-bound.c: a UDP socket was bound to this port by its number; was it, or is it no port for clients; all networks have been
+ * looked at since the last time. */
+void udp_bound(uint16_t port);
+bool udp_was_bound(uint16_t port);
+void udp_looked(void);
+
 /* forward.c: serves FORWARDs on this vsock listener. */
 int forward_serve(struct loop *l, int fd);
 

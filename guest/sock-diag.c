@@ -15,8 +15,6 @@
 
 /* <netinet/tcp.h> has them, and clashes: of a socket that listens, and of a UDP socket without a peer. */
 enum { STATE_CLOSE = 7, STATE_LISTEN = 10 };
-/* Where ip_local_port_range begins unless somebody changed it. */
-enum { EPHEMERAL = 32768 };
 
 /* Is it one that connections to localhost reach? */
 static bool at_localhost(const struct listener *li)
@@ -79,7 +77,7 @@ static void take(struct dump *d, struct nlmsghdr *h, bool udp)
 	li.family = m->idiag_family;
 	li.port = ntohs(m->id.idiag_sport);
 	/* A port that the kernel chose for a client looks like a listener's. */
-	if (udp && li.port >= EPHEMERAL)
+	if (udp && !udp_was_bound(li.port))
 		return;
 	memcpy(li.addr, m->id.idiag_src, li.family == AF_INET ? 4 : 16);
 	add(d, &li);

@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 #include "lib/base/io.h"
+#include "lib/session/acceptor.h"
 #include "lib/session/join.h"
 #include "netd/forward-udp.h"
 
@@ -24,7 +24,7 @@ struct port {
 	uint32_t vsock_port;
 	bool added;
 	int fd; /* negative: udp has it */
-	struct loop_src *src;
+	struct acceptor *acceptor;
 	struct udp_port *udp;
 	uint64_t count; /* connections so far */
 };
@@ -88,15 +88,13 @@ static void dialled(void *ctx, struct dial *d, int fd)
 	}
 }
 
-static void on_accept(void *ctx, int fd, uint32_t revents)
+static void on_connection(void *ctx, int conn)
 {
 	struct port *p = ctx;
 	struct forwards *f = p->f;
-	int on = 1, conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct through *t;
+	int on = 1;
 
-	if (conn < 0)
-		return;
 	t = f->n_through < MAX_CONNECTIONS ? calloc(1, sizeof(*t)) : NULL;
 	if (!t) {
 		close(conn);
@@ -200,7 +198,7 @@ int forwards_add(struct forwards *f, const struct forward_config *c, struct err 
 	    : !strncmp(c->listen, "udp", 3)
 		    ? udp_port_new(
 			      &p->udp, f->loop, take_fd(p->fd), f->vsock, &p->vsock_port, p->to)
-		    : loop_io(f->loop, p->fd, EPOLLIN, on_accept, p, &p->src);
+		    : acceptor_new(&p->acceptor, f->loop, p->fd, SOCK_NONBLOCK, on_connection, p);
 	if (r < 0) {
 		if (p->fd >= 0)
 			close(p->fd);
@@ -221,7 +219,7 @@ int forwards_remove(struct forwards *f, const char *listen_at)
 		return -ENOENT;
 	*at = p->next;
 	f->n_ports--;
-	loop_src_free(p->src);
+	acceptor_free(p->acceptor);
 	udp_port_free(p->udp);
 	if (p->fd >= 0)
 		close(p->fd);

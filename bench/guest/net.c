@@ -10,6 +10,10 @@
  *
  *     bench-net --serve PORT
  *     bench-net --client ADDRESS PORT SECONDS ROW...
+ *     bench-net --listen PORT
+ *
+ * The last one is told by lines on its standard input: "time": it says what its clock shows; "listen": it listens, answers one
+ * connection as "connect" has it, and says when it had begun to listen.
  *
  * As process 1 it loads the modules, gives the first network interface the address, the width of the network and the gateway of
  * "net.ip=ADDRESS/BITS/GATEWAY" on the kernel's command line, and is one of the two by the words of "net.args=", separated by commas.
@@ -146,6 +150,49 @@ static void serve(uint16_t port)
 		if (what == 'c')
 			serve_one(fd);
 		close(fd);
+	}
+}
+
+/* --- one that comes and goes ------------------------------------------------------------------------------------ */
+
+static long long wall_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+static void listen_once(uint16_t port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+	int s = socket(AF_INET, SOCK_STREAM, 0), fd;
+	static const int one = 1;
+	long long since;
+
+	must(s, "socket");
+	setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	must(bind(s, (struct sockaddr *)&a, sizeof(a)), "bind");
+	since = wall_ns();
+	must(listen(s, 16), "listen");
+	fd = accept(s, NULL, NULL);
+	must(fd, "accept");
+	serve_one(fd);
+	close(fd);
+	close(s);
+	printf("BENCH-LISTENED %lld\n", since);
+}
+
+static void on_command(uint16_t port)
+{
+	char line[32];
+
+	while (fgets(line, sizeof(line), stdin)) {
+		if (!strcmp(line, "listen\n"))
+			listen_once(port);
+		else
+			printf("BENCH-TIME %lld\n", wall_ns());
+		fflush(stdout);
 	}
 }
 
@@ -372,9 +419,11 @@ int main(int argc, char **argv)
 	}
 	if (argc == 2 && strcmp(argv[0], "--serve") == 0)
 		serve((uint16_t)atoi(argv[1]));
+	else if (argc == 2 && strcmp(argv[0], "--listen") == 0)
+		on_command((uint16_t)atoi(argv[1]));
 	else if (argc > 0 && strcmp(argv[0], "--client") == 0)
 		client(argc - 1, argv + 1);
 	else
-		printf("BENCH-ERROR usage: --serve PORT | --client ADDRESS PORT SECONDS ROW...\n");
+		printf("BENCH-ERROR usage: --serve PORT | --listen PORT | --client ADDRESS PORT SECONDS ROW...\n");
 	end(0);
 }

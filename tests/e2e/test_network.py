@@ -10,11 +10,12 @@ import socket
 import socketserver
 import struct
 import threading
+import time
 import urllib.request
 
 import pytest
 
-from conftest import real_only, wait_for
+from conftest import SCALE, real_only, wait_for
 
 pytestmark = real_only
 HOST, HOST6 = "10.255.255.1", "fd77:736c:7800::1"
@@ -230,6 +231,20 @@ def test_a_listener_appears_at_localhost_and_goes(wslx, bound, address):
     wait_for("its end", lambda: refused(address, port))
 
 
+def test_a_web_server_of_the_guest_is_there_at_once(wslx):
+    """No polling: some tries a fiftieth of a second apart are enough, also on a software CPU."""
+    port = free_port()
+    p = wslx.popen("-d", "deb", "--", f"perl -e '{listen_in_guest('0.0.0.0', port, 'at once')}'")
+    assert p.stdout.readline() == b"up\n"
+    for _ in range(int(25 * SCALE)):
+        if (said := answer("127.0.0.1", port)):
+            break
+        time.sleep(0.02)
+    assert said == "at once\n"
+    p.send_signal(signal.SIGTERM)
+    p.wait(60)
+
+
 def test_a_port_that_is_taken_is_reported_by_name(wslx):
     with serving(Web4(("127.0.0.1", 0), Web)) as port:
         p = wslx.popen("-d", "deb", "--", f"perl -e '{listen_in_guest('127.0.0.1', port, 'hello')}'")
@@ -355,8 +370,10 @@ def udp_ask(port, text, timeout=2):
             return b""
 
 
-def test_a_datagram_listener_appears_at_localhost_and_goes(wslx):
-    port = 20000 + os.getpid() % 10000
+# The other port is one of those that the kernel gives to clients.
+@pytest.mark.parametrize("base", [20000, 45000])
+def test_a_datagram_listener_appears_at_localhost_and_goes(wslx, base):
+    port = base + os.getpid() % 10000
     script = ("use IO::Socket::IP; "
               f"my $s = IO::Socket::IP->new(LocalHost=>\"127.0.0.1\", LocalPort=>{port}, Proto=>\"udp\") or die; "
               "while (defined $s->recv(my $m, 65536)) { $s->send(\"you said $m\"); }")
@@ -368,3 +385,19 @@ def test_a_datagram_listener_appears_at_localhost_and_goes(wslx):
     p.send_signal(signal.SIGTERM)
     p.wait(60)
     wait_for("its end", lambda: f":{port}" not in wslx.ok("port", "list"))
+
+
+def test_a_port_that_the_kernel_chose_for_a_datagram_client_is_no_listener(wslx):
+    script = ("use Socket; socket(my $s, PF_INET, SOCK_DGRAM, 0) or die; "
+              "send($s, \"x\", 0, pack_sockaddr_in(9, inet_aton(\"127.0.0.1\"))) or die; $| = 1; "
+              "print((unpack_sockaddr_in(getsockname($s)))[0], \"\\n\"); sleep 1000")
+    p = wslx.popen("-d", "deb", "--", f"perl -e '{script}'")
+    client = int(p.stdout.readline())
+    # What comes later is there, so the client was looked at.
+    server = free_port()
+    q = wslx.popen("-d", "deb", "--", f"perl -e '{listen_in_guest('127.0.0.1', server, 'x')}'")
+    wait_for("a listener", lambda: f":{server}" in wslx.ok("port", "list"))
+    assert f":{client}" not in wslx.ok("port", "list")
+    for x in p, q:
+        x.send_signal(signal.SIGTERM)
+        x.wait(60)
