@@ -35,8 +35,7 @@ static void quit(void *ctx)
 
 TEST(without_descriptors_it_waits_and_does_not_spin_and_then_takes_who_waits)
 {
-	struct sockaddr_in sa = {
-		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(sa);
 	struct loop_src *timer;
 	struct acceptor *a;
