@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * wslx --mount DISK [--vhd] [--bare] [-n|--name NAME] [-t|--type TYPE] [-o|--options LIST] [-p|--partition N]
- * wslx --unmount [DISK]
+ * wslx --mount FOLDER [-n|--name NAME] [-o|--options LIST]
+ * wslx --unmount [DISK|FOLDER]
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -52,7 +53,7 @@ static int parse(int argc, char **argv, struct args *a)
 			a->disk = s;
 	}
 	if (!a->disk)
-		return usage_error("--mount needs a disk");
+		return usage_error("--mount needs a disk or a folder");
 	if (a->bare && (a->name || a->type || a->options || a->partition))
 		return usage_error(
 			"--mount: --bare excludes --name, --type, --options and --partition");
@@ -78,12 +79,9 @@ static int open_disk(const char *path, struct err *e)
 
 	if (stat(path, &st) < 0)
 		return err_sys(e, -errno, "%s", path);
-	if (S_ISDIR(st.st_mode))
-		return err_set(e, -EISDIR,
-			"%s is a folder; distributions see it below /mnt/host, and mount -t drvfs there puts it elsewhere",
-			path);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_set(e, -EINVAL, "%s is neither a file nor a block device", path);
+		return err_set(
+			e, -EINVAL, "%s is neither a folder, a file nor a block device", path);
 	if (S_ISBLK(st.st_mode))
 		flags |= O_EXCL;
 	fd = open(path, O_RDWR | flags);
@@ -93,6 +91,34 @@ static int open_disk(const char *path, struct err *e)
 		return err_set(e, -EBUSY,
 			"%s is in use by this host: mounted, or part of something", path);
 	return fd < 0 ? err_sys(e, -errno, "%s", path) : fd;
+}
+
+/* For what may be listed, so that who may not is told here and not by an empty mount. */
+static int open_folder(const struct args *a, struct err *e)
+{
+	int fd;
+
+	if (a->vhd || a->bare || a->type || a->partition)
+		return err_set(e, -EISDIR, "%s is a folder: %s is for disks", a->disk,
+			a->vhd	  ? "--vhd"
+			: a->bare ? "--bare"
+			: a->type ? "--type"
+				  : "--partition");
+	fd = open(a->disk, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys(e, -errno, "%s", a->disk);
+	if (faccessat(fd, ".", X_OK, AT_EACCESS) < 0) {
+		close(fd);
+		return err_sys(e, -EACCES, "%s", a->disk);
+	}
+	return fd;
+}
+
+static bool is_folder(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 /* In which format? Only who names the disk says so: what a raw one holds, a guest may have written. */
@@ -130,15 +156,16 @@ int verb_mount(int argc, char **argv)
 	unsigned long partition = 0;
 	struct args a = {0};
 	struct err e = {0};
-	bool vhdx;
+	bool vhdx = false, folder;
 	int r = parse(argc, argv, &a);
 
 	if (r == 0 && a.partition)
 		r = partition_number(a.partition, &partition);
 	if (r)
 		return r;
-	fd = open_disk(a.disk, &e);
-	if (fd < 0 || check_format(&a, fd, &vhdx, &e) < 0)
+	folder = is_folder(a.disk);
+	fd = folder ? open_folder(&a, &e) : open_disk(a.disk, &e);
+	if (fd < 0 || (!folder && check_format(&a, fd, &vhdx, &e) < 0))
 		return fail("mount: %s", e.text);
 	path = realpath(a.disk, NULL);
 	if (!path)

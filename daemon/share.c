@@ -39,6 +39,25 @@ const char *share_device(const struct settings *set, const char *owner)
 	return set->host_files && strcmp(owner, FSWORK_OWNER) ? "fs,tag=" SHARE_TAG : NULL;
 }
 
+int share_path(const struct settings *set, const char *folder, char *ret, size_t cap, struct err *e)
+{
+	cleanup_free char *root = realpath(set->host_folder ? set->host_folder : "/", NULL);
+	size_t n = root && strcmp(root, "/") ? strlen(root) : 0;
+
+	if (!set->host_files)
+		return err_set(e, -ENODEV,
+			"files of the host are not shared with the virtual machine (hostFileSystemAccess in wslx.conf)");
+	if (!root || strncmp(folder, root, n) || (folder[n] && folder[n] != '/'))
+		return err_set(e, -EXDEV,
+			"it is not in %s, the folder that is shared with the virtual machine (hostFolder in wslx.conf)",
+			set->host_folder ? set->host_folder : "/");
+	folder += n;
+	folder += strspn(folder, "/");
+	return (size_t)snprintf(ret, cap, "%s", folder) < cap
+		       ? 0
+		       : err_set(e, -ENAMETOOLONG, "its path is too long");
+}
+
 static void attached(void *ctx, struct json_object *result, const struct err *e)
 {
 	if (e)

@@ -17,6 +17,10 @@ struct share_server;
 /* What wslx-vmm has to be told for it to have the device; NULL: nothing is shared. */
 const char *share_device(const struct settings *set, const char *owner);
 
+/* What this host's folder is called below the share's root; ret may become "". */
+int share_path(
+	const struct settings *set, const char *folder, char *ret, size_t cap, struct err *e);
+
 /* dir: the VM's folder, where a server of an earlier service is found again. NULL: nothing is shared, or that failed, which is
  * logged and among the settings' warnings. */
 struct share_server *share_new(struct loop *l, struct vm *vm, const struct settings *set,

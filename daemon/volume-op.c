@@ -5,6 +5,8 @@
  *	mount:	 (machine up) -> disk-attach, if it is not there -> MOUNT -> noted in the list
  *	unmount: (machine up, or none) -> UNMOUNT -> disk-detach -> gone from the list
  *
+ * A folder is there without being attached. Whether a machine that was there before this service has it mounted, its guest says.
+ *
  * A mount that fails takes its disk back out, unless something else of it is mounted.
  */
 #include "daemon/volume.h"
@@ -18,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "daemon/distro.h"
+#include "daemon/share.h"
 #include "lib/base/log.h"
 
 enum { PATIENCE_MS = 60000 };
@@ -32,7 +35,7 @@ struct volume_op {
 	bool given_up; /* ... for which nobody waits */
 	int fd;
 	struct volume *want; /* MOUNT, RESTORE: with at most one mount */
-	char id[37];	     /* UNMOUNT: "": all */
+	char id[40];	     /* UNMOUNT: "": all */
 	unsigned skip;	     /* of the list, which could not be */
 	struct err e;
 };
@@ -221,9 +224,13 @@ static void mounted(void *ctx, const struct wire_msg *m, const struct err *e)
 
 	if (!goes_on(op))
 		return;
+	if (e && e->code == -EEXIST && op->kind == RESTORE && op->want->folder) {
+		finish(op, NULL);
+		return;
+	}
 	if (e) {
 		op->e = *e;
-		if (e->code == -EPIPE)
+		if (e->code == -EPIPE || op->want->folder)
 			finish(op, NULL);
 		else
 			take_back(op);
@@ -231,20 +238,34 @@ static void mounted(void *ctx, const struct wire_msg *m, const struct err *e)
 	}
 	wire_get_str(m, WSLX_A_DEVICE, device, sizeof(device));
 	wire_get_str(m, WSLX_A_FSTYPE, type, sizeof(type));
-	o = js_set_str(js_object(), "device", device);
+	o = op->want->folder ? js_object() : js_set_str(js_object(), "device", device);
 	if (op->want->mounts) {
 		js_set_str(o, "name", op->want->mounts->name);
-		js_set_str(o, "type", type);
+		if (!op->want->folder)
+			js_set_str(o, "type", type);
 	}
 	note(op);
 	finish(op, o);
+}
+
+static void guest_options(const struct volume_op *op, char *buf, size_t cap)
+{
+	const struct volume *v = op->want;
+	const struct reg_entry *reg = registry_default(op->s->reg);
+	const char *own = v->mounts->options;
+	unsigned uid = reg ? reg->uid : 0;
+
+	if (v->folder) /* the user of this host is the default user there */
+		snprintf(buf, cap, "%s%suser=%u:%u", own, *own ? "," : "", uid, uid);
+	else
+		snprintf(buf, cap, "%s%s%s", own, v->ro && *own ? "," : "", v->ro ? "ro" : "");
 }
 
 static void send_mount(struct volume_op *op, struct machine *m)
 {
 	const struct volume *v = op->want;
 	struct guestlink *g = vm_guest(m->vm);
-	char options[VOLUME_OPTIONS_MAX + 8];
+	char options[VOLUME_OPTIONS_MAX + 40], folder[PATH_MAX];
 	struct wire_w w;
 
 	if (!g) {
@@ -252,12 +273,19 @@ static void send_mount(struct volume_op *op, struct machine *m)
 		finish(op, NULL);
 		return;
 	}
+	if (v->folder && share_path(&m->set, v->path, folder, sizeof(folder), &op->e) < 0) {
+		finish(op, NULL);
+		return;
+	}
 	guestlink_begin(g, &w, WSLX_MOUNT);
-	wire_u32(&w, WSLX_A_LUN, (uint32_t)vm_lun(m->vm, v->id));
-	wire_u32(&w, WSLX_A_DISK_TIMEOUT_MS, (uint32_t)m->set.mount_timeout_ms);
+	if (v->folder) {
+		wire_str(&w, WSLX_A_FOLDER, folder);
+	} else {
+		wire_u32(&w, WSLX_A_LUN, (uint32_t)vm_lun(m->vm, v->id));
+		wire_u32(&w, WSLX_A_DISK_TIMEOUT_MS, (uint32_t)m->set.mount_timeout_ms);
+	}
 	if (v->mounts) {
-		snprintf(options, sizeof(options), "%s%s%s", v->mounts->options,
-			v->ro && *v->mounts->options ? "," : "", v->ro ? "ro" : "");
+		guest_options(op, options, sizeof(options));
 		wire_str(&w, WSLX_A_NAME, v->mounts->name);
 		if (v->mounts->partition)
 			wire_u32(&w, WSLX_A_PARTITION, v->mounts->partition);
@@ -308,7 +336,7 @@ static int check(const struct volume_op *op, struct err *e)
 	for (other = vs->list; other; other = other->next)
 		n++;
 	if (!known && n >= VOLUMES_MAX)
-		return err_set(e, -ENOSPC, "%u disks are mounted already", n);
+		return err_set(e, -ENOSPC, "%u disks and folders are mounted already", n);
 	if (op->want->bare && known)
 		return err_set(e, -EEXIST, "%s is attached already", known->path);
 	if (!m)
@@ -332,6 +360,10 @@ static void begin_mount(struct volume_op *op, struct machine *m)
 
 	if (op->kind == MOUNT && check(op, &op->e) < 0) {
 		finish(op, NULL);
+		return;
+	}
+	if (op->want->folder) {
+		send_mount(op, m);
 		return;
 	}
 	if (vm_lun(m->vm, op->want->id) >= 0) {
@@ -438,12 +470,13 @@ static void begin_unmount(struct volume_op *op)
 		finish(op, NULL);
 		return;
 	}
-	if (!m || !g || vm_lun(m->vm, v->id) < 0) {
+	if (!m || !g || (!v->folder && vm_lun(m->vm, v->id) < 0)) {
 		forget(op);
 		return;
 	}
 	guestlink_begin(g, &w, WSLX_UNMOUNT);
-	wire_u32(&w, WSLX_A_LUN, (uint32_t)vm_lun(m->vm, v->id));
+	if (!v->folder)
+		wire_u32(&w, WSLX_A_LUN, (uint32_t)vm_lun(m->vm, v->id));
 	for (struct volume_mount *k = v->mounts; k; k = k->next)
 		wire_str(&w, WSLX_A_NAME, k->name);
 	begins_waiting(op, m);
@@ -576,6 +609,8 @@ static int plan(struct volume *v, struct json_object *params, struct err *e)
 
 	v->vhdx = js_bool(params, "vhdx", false);
 	v->bare = js_bool(params, "bare", false);
+	if (v->folder && (v->vhdx || v->bare || m.partition || *js_str(params, "type", "")))
+		return err_set(e, -EINVAL, "a folder has no format, partitions or file system");
 	if (v->bare)
 		return 0;
 	if (name)
@@ -607,11 +642,11 @@ void volume_mount_method(void *service, struct ctl_call *call, struct json_objec
 		err_sys(&e, -errno, "the disk");
 	else if (path[0] != '/')
 		err_set(&e, -EINVAL, "it is not an absolute path");
-	else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		err_set(&e, -EINVAL, "neither a file nor a block device");
+	else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
+		err_set(&e, -EINVAL, "neither a disk nor a folder");
 	if (!e.code) {
 		v = volume_new(path, &st);
-		v->ro = (flags & O_ACCMODE) == O_RDONLY;
+		v->ro = !v->folder && (flags & O_ACCMODE) == O_RDONLY;
 		plan(v, params, &e);
 	}
 	if (e.code) {

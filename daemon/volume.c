@@ -50,6 +50,7 @@ struct volume *volume_new(const char *path, const struct stat *st)
 		abort();
 	snprintf(v->path, sizeof(v->path), "%s", path);
 	/* A device is itself, whatever node leads to it. */
+	v->folder = S_ISDIR(st->st_mode);
 	if (S_ISBLK(st->st_mode))
 		snprintf(v->id, sizeof(v->id), ".b-%llx", (unsigned long long)st->st_rdev);
 	else
@@ -114,6 +115,7 @@ static struct json_object *to_json(const struct volume *v)
 {
 	struct json_object *o = js_set_str(js_object(), "disk", v->path), *mounts = js_array();
 
+	js_set_bool(o, "folder", v->folder);
 	js_set_bool(o, "vhdx", v->vhdx);
 	js_set_bool(o, "ro", v->ro);
 	js_set_bool(o, "bare", v->bare);
@@ -184,6 +186,7 @@ static void load(struct volumes *vs, struct json_object *list)
 			abort();
 		snprintf(v->id, sizeof(v->id), "%s", js_str(o, "id", ""));
 		snprintf(v->path, sizeof(v->path), "%s", js_str(o, "disk", ""));
+		v->folder = js_bool(o, "folder", false);
 		v->vhdx = js_bool(o, "vhdx", false);
 		v->ro = js_bool(o, "ro", false);
 		v->bare = js_bool(o, "bare", false);

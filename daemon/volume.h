@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Volumes: disks of no distribution, attached to the machine that distributions share ("mount", "unmount"). A volume is a
- * disk with what of it is mounted; volume.c keeps the list, in mounts.json in the runtime folder, so that it lasts until
+ * Volumes: disks of no distribution, attached to the machine that distributions share ("mount", "unmount"), and folders of
+ * this host that are mounted there beside /mnt/host. A volume is one with what of it is mounted; volume.c keeps the list, in mounts.json in the runtime folder, so that it lasts until
  * the host restarts; volume-op.c does what is asked, one after the other, and puts back into a new machine what the last
  * one had.
  */
@@ -23,10 +23,11 @@ struct volume_mount {
 
 struct volume {
 	struct volume *next;
-	char id[37]; /* of its LUN (vm_lun()): '.' and which file it is; the same file is the same volume */
+	char id[40]; /* of its LUN (vm_lun()): '.' and which file it is; the same file is the same volume */
 	char path[3900];
 	bool vhdx, ro;
-	bool bare; /* asked for without a file system */
+	bool folder; /* has no LUN: what is mounted is in the share (share.h) */
+	bool bare;   /* asked for without a file system */
 	struct volume_mount *mounts;
 };
 

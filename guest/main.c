@@ -360,6 +360,19 @@ static const char *name_of(const char *id)
 	return d ? d->spec.name : NULL;
 }
 
+static void mount_volume(const struct wire_msg *m)
+{
+	struct wire_attr a;
+	struct err e = {0};
+
+	/* the device is mounted by this process, which knows whether it was */
+	if (wire_find(m, WSLX_A_FOLDER, &a) && share_set_up(&e) < 0) {
+		reply_error(m->type, m->id, e.code, e.text);
+		return;
+	}
+	work_on(m, volume_mount);
+}
+
 static int unmount_volume(const struct wire_msg *m, struct wire_w *w, struct err *e)
 {
 	return volume_unmount(m, name_of, w, e);
@@ -458,7 +471,7 @@ static void on_host(void *ctx, struct conn *c, const struct wire_msg *m)
 		help(m, swap_on, &lun);
 		break;
 	case WSLX_RECLAIM: help(m, reclaim_now, NULL); break;
-	case WSLX_MOUNT: work_on(m, volume_mount); break;
+	case WSLX_MOUNT: mount_volume(m); break;
 	case WSLX_SHELL: work_on(m, start_shell); break;
 	case WSLX_UNMOUNT: work_on(m, unmount_volume); break;
 	case WSLX_COPY_TREE:

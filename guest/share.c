@@ -76,32 +76,72 @@ void share_attach(int tree)
 	close(tree);
 }
 
-int share_mount(
-	const char *share, const char *path, const char *options, const char *target, struct err *e)
+/* A mount of its own of what is at path, in a view with these options; base: where the device is mounted. A descriptor. */
+static int clone_folder(
+	const char *base, const char *share, const char *path, const char *options, struct err *e)
 {
 	char opts[512] = "", from[5000];
-	cleanup_close int tree = -EBADF;
-	int r;
+	int tree;
 
 	add_options(opts, sizeof(opts), options);
 	if (strlen(share) + strlen(opts) > 250)
 		return err_set(e, -ENAMETOOLONG, "the options are too long");
-	snprintf(from, sizeof(from), BASE "/%s%s%s%s%s", share, opts[0] ? ":" : "", opts,
+	snprintf(from, sizeof(from), "%s/%s%s%s%s%s", base, share, opts[0] ? ":" : "", opts,
 		path[0] ? "/" : "", path);
 	/* Of what is mounted there on the way, the host's own mounts, each appears when it is looked at. */
 	tree = (int)syscall(SYS_open_tree, AT_FDCWD, from, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	r = tree < 0 ? -errno : 0;
-	if (r < 0 && access(BASE, F_OK) < 0)
+	if (tree >= 0)
+		return tree;
+	tree = -errno;
+	if (access(base, F_OK) < 0)
 		return err_set(e, -ENODEV,
 			"files of the host are not shared with this virtual machine (hostFileSystemAccess in wslx.conf)");
-	if (r == -ENOENT && !path[0])
+	snprintf(from, sizeof(from), "%s/%s%s%s", base, share, opts[0] ? ":" : "", opts);
+	if (tree == -ENOENT && access(from, F_OK) < 0)
 		return err_set(
 			e, -EINVAL, "there is no share \"%s\" with options \"%s\"", share, opts);
-	if (r < 0)
-		return err_sys(e, r, "/%s of the host", path);
+	return err_sys(e, tree, "/%s of the host", path);
+}
+
+static int attach(int tree, const char *target, struct err *e)
+{
 	if (syscall(SYS_move_mount, tree, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys(e, -errno, "mount at %s", target);
 	return 0;
+}
+
+int share_mount(
+	const char *share, const char *path, const char *options, const char *target, struct err *e)
+{
+	cleanup_close int tree = clone_folder(BASE, share, path, options, e);
+
+	return tree < 0 ? tree : attach(tree, target, e);
+}
+
+int share_mount_in_vm(const char *path, const char *options, unsigned long flags,
+	const char *target, struct err *e)
+{
+	static const struct {
+		unsigned long flag;
+		uint64_t attr;
+	} known[] = {{MS_RDONLY, MOUNT_ATTR_RDONLY}, {MS_NOSUID, MOUNT_ATTR_NOSUID},
+		{MS_NODEV, MOUNT_ATTR_NODEV}, {MS_NOEXEC, MOUNT_ATTR_NOEXEC},
+		{MS_NODIRATIME, MOUNT_ATTR_NODIRATIME}};
+	struct mount_attr a = {0};
+	cleanup_close int tree = clone_folder(VM_BASE, SHARE_DEFAULT, path, options, e);
+
+	if (tree < 0)
+		return tree;
+	/* The copy has the flags of the VM's own mount. */
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		*(flags & known[i].flag ? &a.attr_set : &a.attr_clr) |= known[i].attr;
+	if (flags & (MS_NOATIME | MS_STRICTATIME)) {
+		a.attr_clr |= MOUNT_ATTR__ATIME;
+		a.attr_set |= flags & MS_NOATIME ? MOUNT_ATTR_NOATIME : MOUNT_ATTR_STRICTATIME;
+	}
+	if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &a, sizeof(a)) < 0)
+		return err_sys(e, -errno, "mount options");
+	return attach(tree, target, e);
 }
 
 /* mount(8) looks for helpers there and nowhere else; a distribution whose disk is read-only goes without. */

@@ -25,6 +25,10 @@ void share_attach(int tree);
 int share_mount(const char *share, const char *path, const char *options, const char *target,
 	struct err *e);
 
+/* In the VM itself, after share_set_up(). flags: of mount(2). */
+int share_mount_in_vm(const char *path, const char *options, unsigned long flags,
+	const char *target, struct err *e);
+
 /* Makes /sbin/mount.drvfs, in a distribution that has none. */
 void share_link_helper(void);
 /* In a distribution's namespaces, by its wsl.conf: at ROOT/host. uid: the default user, if that names none. */

@@ -48,6 +48,25 @@ TEST(a_whole_request_is_read)
 	CHECK_STR(v.name, "");
 }
 
+TEST(a_folder_needs_a_name_and_no_disk)
+{
+	struct volume_spec v;
+	struct wire_w w;
+
+	wire_begin(&w, buf, sizeof(buf), WSLX_MOUNT, 0, 1, 0);
+	wire_str(&w, WSLX_A_FOLDER, "home/me/x");
+	wire_str(&w, WSLX_A_NAME, "x");
+	CHECK_EQ(parse(&w, &v), 0);
+	CHECK(v.is_folder);
+	CHECK_STR(v.folder, "home/me/x");
+	wire_begin(&w, buf, sizeof(buf), WSLX_MOUNT, 0, 1, 0);
+	wire_str(&w, WSLX_A_FOLDER, "");
+	CHECK_EQ(parse(&w, &v), -EINVAL);
+	begin(&w);
+	CHECK_EQ(parse(&w, &v), 0);
+	CHECK(!v.is_folder);
+}
+
 TEST(a_name_that_leads_elsewhere_is_refused)
 {
 	static const char *const names[] = {"", ".", "..", "../x", "a/b", "/etc", "-rf", "a b",

@@ -38,12 +38,16 @@ int volume_spec_parse(const struct wire_msg *m, struct volume_spec *ret, struct 
 		.partition = wire_get_u32(m, WSLX_A_PARTITION, 0),
 		.timeout_ms = MIN(
 			wire_get_u32(m, WSLX_A_DISK_TIMEOUT_MS, 10000), (uint32_t)TIMEOUT_MAX_MS)};
-	if (ret->lun == UINT32_MAX)
+	r = wire_get_str(m, WSLX_A_FOLDER, ret->folder, sizeof(ret->folder));
+	ret->is_folder = r >= 0;
+	if (r < 0 && r != -ENOENT)
+		return err_set(e, -ENAMETOOLONG, "the folder's path is too long");
+	if (ret->lun == UINT32_MAX && !ret->is_folder)
 		return err_set(e, -EINVAL, "MOUNT without a LUN");
 	if (ret->partition > PARTITION_MAX)
 		return err_set(e, -EINVAL, "there is no partition %u", ret->partition);
 	r = wire_get_str(m, WSLX_A_NAME, ret->name, sizeof(ret->name));
-	if (r == -ENOENT)
+	if (r == -ENOENT && !ret->is_folder)
 		return 0;
 	if (r < 0 || !volume_name_ok(ret->name)) {
 		ret->name[0] = '\0';

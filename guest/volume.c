@@ -5,14 +5,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 #include "guest/fstype.h"
 #include "guest/guest.h"
+#include "guest/share.h"
 #include "guest/shared.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
@@ -179,6 +182,32 @@ static int find_type(const char *dev, const char *disk, struct volume_spec *v, s
 		e, -EINVAL, "no file system that is known was found; --type says which one it is");
 }
 
+static int make_place(const char *name, char *at, size_t cap, struct err *e)
+{
+	snprintf(at, cap, SHARED_TREE "/%s", name);
+	if (mkdir(at, 0755) == 0)
+		return 0;
+	return errno == EEXIST ? err_set(e, -EEXIST, "something is mounted as %s already", name)
+			       : err_sys(e, -errno, "create %s", at);
+}
+
+static int mount_folder(const struct volume_spec *v, struct err *e)
+{
+	char data[sizeof(v->options)], at[100];
+	unsigned long flags;
+	int r = volume_options(v->options, &flags, data, sizeof(data));
+
+	if (r < 0)
+		return err_sys(e, r, "mount options");
+	r = make_place(v->name, at, sizeof(at), e);
+	if (r < 0)
+		return r;
+	r = share_mount_in_vm(v->folder, data, flags, at, e);
+	if (r < 0)
+		rmdir(at);
+	return r;
+}
+
 static int mount_file_system(const char *dev, const struct volume_spec *v, struct err *e)
 {
 	char data[sizeof(v->options) + 32], at[100];
@@ -190,11 +219,9 @@ static int mount_file_system(const char *dev, const struct volume_spec *v, struc
 	/* The disk may say that errors are to end the whole machine. */
 	if (!strncmp(v->fstype, "ext", 3) && !strstr(data, "errors="))
 		strcat(data, data[0] ? ",errors=remount-ro" : "errors=remount-ro");
-	snprintf(at, sizeof(at), SHARED_TREE "/%s", v->name);
-	if (mkdir(at, 0755) < 0)
-		return errno == EEXIST
-			       ? err_set(e, -EEXIST, "something is mounted as %s already", v->name)
-			       : err_sys(e, -errno, "create %s", at);
+	r = make_place(v->name, at, sizeof(at), e);
+	if (r < 0)
+		return r;
 	if (mount(dev, at, v->fstype, flags, data) == 0)
 		return 0;
 	r = -errno;
@@ -213,6 +240,8 @@ int volume_mount(const struct wire_msg *m, struct wire_w *w, struct err *e)
 	const char *disk;
 	int r = volume_spec_parse(m, &v, e);
 
+	if (r == 0 && v.is_folder)
+		return mount_folder(&v, e);
 	if (r == 0)
 		r = disk_wait(v.lun, v.timeout_ms, dev, sizeof(dev), e);
 	if (r < 0)
@@ -239,6 +268,14 @@ int volume_mount(const struct wire_msg *m, struct wire_w *w, struct err *e)
 
 /* --- and back --- */
 
+/* Other mounts of the host's files may have the same device number: their users are no users of this one. */
+static bool is_folder(const char *at)
+{
+	struct statfs f;
+
+	return statfs(at, &f) == 0 && f.f_type == FUSE_SUPER_MAGIC;
+}
+
 /* 0 when nothing is mounted there any more. */
 static int unmount(const char *name, volume_owner_fn owner, struct err *e)
 {
@@ -253,7 +290,7 @@ static int unmount(const char *name, volume_owner_fn owner, struct err *e)
 		r = -errno;
 		who[0] = '\0';
 		if (r == -EBUSY && st.st_dev && stat(SHARED_TREE, &above) == 0 &&
-			above.st_dev != st.st_dev)
+			above.st_dev != st.st_dev && !is_folder(at))
 			volume_users(st.st_dev, owner, who, sizeof(who));
 		if (who[0])
 			return err_set(e, r, "%s is in use: %s", name, who);
@@ -279,8 +316,8 @@ int volume_unmount(const struct wire_msg *m, volume_owner_fn owner, struct wire_
 		if (r < 0)
 			return r;
 	}
-	/* One that is not there any more has gone already. */
-	if (disk_wait(lun, 0, dev, sizeof(dev), NULL) < 0)
+	/* A folder has no disk; one that is not there any more has gone already. */
+	if (lun == UINT32_MAX || disk_wait(lun, 0, dev, sizeof(dev), NULL) < 0)
 		return 0;
 	r = disk_remove(lun, dev, REMOVE_MS);
 	if (r == -EBUSY)

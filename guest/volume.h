@@ -17,6 +17,8 @@ enum { VOLUME_NAMES = 64 };
 struct volume_spec {
 	uint32_t lun, partition, timeout_ms;	 /* partition 0: the whole disk */
 	char name[65], fstype[32], options[512]; /* name "": it is only attached */
+	bool is_folder;				 /* of the host's, instead of a disk */
+	char folder[4096];
 };
 
 int volume_spec_parse(const struct wire_msg *m, struct volume_spec *ret, struct err *e);

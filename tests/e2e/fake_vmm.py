@@ -40,7 +40,7 @@ REPLY = 1
 TAGS = ("VERSION CAPS TEXT BOOT_US DISTRO PORT LUN FSTYPE OPTIONS HOSTNAME UID TIMEOUT_MS MEM_TOTAL MEM_FREE UPTIME_MS "
         "TIME_NS COUNT ARG ENV USER CWD FLAGS FD0 FD1 FD2 ROWS COLS COOKIE STREAM PID STATUS SIGNAL ERRNO NAME").split()
 TAG = {name: i + 1 for i, name in enumerate(TAGS)}
-TAG.update(PARTITION=108, DEVICE=109)
+TAG.update(PARTITION=108, DEVICE=109, FOLDER=110)
 U64 = {"CAPS", "BOOT_US", "COOKIE", "TIME_NS", "MEM_TOTAL", "MEM_FREE", "UPTIME_MS"}
 FLAG_SHELL, FLAG_LOGIN, FLAG_CWD_MUST = 1, 2, 4
 FD_NULL, FD_PIPE, FD_TTY = 0, 1, 2
@@ -286,7 +286,7 @@ class Distro:
 
 class Vm:
     def __init__(self, opt):
-        self.opt, self.disks, self.distros = opt, {}, {}
+        self.opt, self.disks, self.distros, self.folders = opt, {}, {}, set()
         self.servers = {}
         self.next_port, self.host, self.lock = 60000, None, threading.Lock()
 
@@ -403,6 +403,18 @@ class Vm:
         if os.path.exists(trouble):
             with open(trouble, encoding="utf-8") as f:
                 return pack(m.type, REPLY, m.id, errno.EINVAL if m.type == MOUNT else errno.EBUSY, ("TEXT", f.read()))
+        folder = m.get("FOLDER")
+        if folder is not None:
+            name = m.get("NAME")
+            if name in self.folders:
+                return pack(m.type, REPLY, m.id, errno.EEXIST, ("TEXT", "something is mounted there"))
+            self.folders.add(name)
+            print("fake: MOUNT", name, folder, m.get("OPTIONS"), file=sys.stderr, flush=True)
+            return pack(m.type, REPLY, m.id, 0)
+        if m.type == UNMOUNT and not m.all("LUN"):
+            print("fake: UNMOUNT", m.get("NAME"), file=sys.stderr, flush=True)
+            self.folders.discard(m.get("NAME"))
+            return pack(m.type, REPLY, m.id, 0)
         if m.get("LUN", 99) not in self.disks:
             return pack(m.type, REPLY, m.id, errno.ENODEV, ("TEXT", "no disk appeared at this LUN"))
         print("fake:", "MOUNT" if m.type == MOUNT else "UNMOUNT", *(n.decode() for n in m.all("NAME")), file=sys.stderr, flush=True)

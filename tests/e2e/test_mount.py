@@ -61,8 +61,8 @@ def test_wrong_arguments(empty, args, says):
 def test_what_cannot_be_mounted(empty):
     w = empty
     w.fails(125, "--mount", w.tmp / "nothing", says=["nothing", "No such file"])
-    w.fails(125, "--mount", w.tmp, says=["is a folder"])
-    w.fails(125, "--mount", "/dev/null", says=["neither a file nor a block device"])
+    w.fails(125, "--mount", w.tmp, "--vhd", says=["is a folder", "--vhd"])
+    w.fails(125, "--mount", "/dev/null", says=["neither a folder, a file nor a block device"])
     (w.tmp / "x.vhdx").write_bytes(b"vhdxfile" + bytes(8192))
     w.fails(125, "--mount", w.tmp / "x.vhdx", says="--vhd")
     (w.tmp / "y.vhd").write_bytes(bytes(8192))

@@ -79,8 +79,12 @@ enum wslx_type {
 	 */
 	WSLX_MOUNT =
 		113, /* LUN, DISK_TIMEOUT_MS, [NAME, PARTITION, FSTYPE, OPTIONS] -> DEVICE, FSTYPE */
+	/*
+	 * Or, with FOLDER instead of LUN, a folder of the host's: NAME, [OPTIONS] of mount(8) and of the share. EEXIST: something
+	 * is mounted under that name.
+	 */
 	/* EBUSY: TEXT says who uses it; what could be unmounted is, and the disk has to stay. */
-	WSLX_UNMOUNT = 114, /* LUN, NAME..: replies when the host may detach the disk */
+	WSLX_UNMOUNT = 114, /* [LUN], NAME..: replies when the host may detach the disk */
 
 	/* A shell in the VM itself, with the programs of this running distribution. */
 	WSLX_SHELL = 122, /* DISTRO -> PORT, for one session */
@@ -225,6 +229,7 @@ enum wslx_tag {
 
 	WSLX_A_PARTITION = 108, /* u32: its number, from 1 on */
 	WSLX_A_DEVICE = 109,	/* bytes: its name in /dev */
+	WSLX_A_FOLDER = 110, /* bytes: path below the root of the share "host"; empty: all of it */
 
 	WSLX_A_TO_LUN = 116,		/* u32 */
 	WSLX_A_TO_FSTYPE = 117,		/* bytes */
