@@ -175,11 +175,18 @@ static void print_machine(struct json_object *m)
 	for (size_t i = 0; i < ARRAY_LEN(families); i++) {
 		struct json_object *f = js_get(m, families[i]);
 
-		if (f)
+		if (f && js_str(f, "host", NULL))
 			printf("  %-16s%s, this host is %s, name server %s\n", families[i],
 				js_str(f, "guest", ""), js_str(f, "host", ""),
 				js_str(f, "nameserver", ""));
+		else if (f)
+			printf("  %-16s%s%s%s\n", families[i], js_str(f, "guest", ""),
+				*js_str(f, "gateway", "") ? ", gateway " : "",
+				js_str(f, "gateway", ""));
 	}
+	if (js_str(m, "device", NULL))
+		printf("  %-16s%s (%s)\n", "on the device", js_str(m, "device", ""),
+			js_str(m, "mac", ""));
 	if (js_str(m, "host_name", NULL))
 		printf("  %-16s%s\n", "this host's name", js_str(m, "host_name", ""));
 	print_words("which asks", js_get(m, "nameservers"));

@@ -13,6 +13,7 @@
 #include "daemon/ports.h"
 #include "daemon/resolv.h"
 #include "daemon/sidecar.h"
+#include "daemon/tap.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 
@@ -36,6 +37,12 @@ struct net {
 	/* as texts; those of the second family may be "" */
 	char guest[2][64], host[2][64], dns[2][64];
 	unsigned prefix[2];
+	/* NET_BRIDGED: of the first family, the addresses are those of a lease, whose changes so far are counted; or fixed */
+	bool bridged;
+	unsigned lease, mtu;
+	char mac[24];
+	struct resolv leased; /* name servers and domain of the lease */
+	struct loop_src *patience;
 	struct sidecar *netd;
 	struct resolv resolv;
 	struct resolv_watch *watch;
@@ -108,6 +115,29 @@ static void plan(struct net *n)
 		n->network6 = NETWORK6;
 		plan6(n);
 	}
+}
+
+/* A fixed address of a network that others share. */
+static void plan_static(struct net *n)
+{
+	const char *address = n->set->network, *gateway = n->set->gateway;
+	struct in_addr a;
+	char text[64];
+	unsigned bits;
+
+	if (address && (sscanf(address, "%63[0-9.]/%u", text, &bits) != 2 || !bits || bits > 32 ||
+			       inet_pton(AF_INET, text, &a) != 1)) {
+		complain(n, "network", address, "no address");
+		return;
+	}
+	if (!address)
+		return;
+	strcpy(n->guest[0], text);
+	n->prefix[0] = bits;
+	if (gateway && inet_pton(AF_INET, gateway, &a) == 1)
+		snprintf(n->host[0], sizeof(n->host[0]), "%s", gateway);
+	else if (gateway)
+		complain(n, "gateway", gateway, "no gateway");
 }
 
 /* --- wslx-netd --- */
@@ -190,6 +220,69 @@ static void on_vmm_status(void *ctx, struct json_object *result)
 		connect_device(ctx);
 }
 
+/* --- the lease --- */
+
+static void tell_guest(struct net *n);
+static void ask_lease(struct net *n);
+
+/* wslx-netd is ours, what it was told is not: only addresses become some. */
+static bool take_address(
+	struct json_object *o, const char *key, char *buf, size_t cap, unsigned *ret_bits)
+{
+	const char *text = js_str(o, key, "");
+	struct in_addr a;
+	char addr[64];
+	unsigned bits = 0;
+
+	if (sscanf(text, "%63[0-9.]/%u", addr, &bits) < 1 || inet_pton(AF_INET, addr, &a) != 1)
+		return false;
+	snprintf(buf, cap, "%s", addr);
+	if (ret_bits)
+		*ret_bits = bits;
+	return true;
+}
+
+static void lease_told(void *ctx, struct json_object *result, const struct err *e)
+{
+	struct net *n = ctx;
+	struct json_object *list = js_get(result, "nameservers");
+
+	/* The next process is asked when it is there. */
+	if (e)
+		return;
+	n->lease = (unsigned)js_u64(result, "seen", 0);
+	n->guest[0][0] = n->host[0][0] = '\0';
+	n->leased = (struct resolv){0};
+	if (take_address(result, "address", n->guest[0], sizeof(n->guest[0]), &n->prefix[0])) {
+		log_info("net", "the guest's address is %s/%u", n->guest[0], n->prefix[0]);
+		take_address(result, "gateway", n->host[0], sizeof(n->host[0]), NULL);
+		loop_timer_arm(n->patience, 0);
+	}
+	for (size_t i = 0; list && i < json_object_array_length(list) && i < RESOLV_SERVERS; i++)
+		snprintf(n->leased.server[n->leased.n_servers++], sizeof(n->leased.server[0]), "%s",
+			json_object_get_string(json_object_array_get_idx(list, i)));
+	if (*js_str(result, "domain", ""))
+		snprintf(n->leased.domain[n->leased.n_domains++], sizeof(n->leased.domain[0]), "%s",
+			js_str(result, "domain", ""));
+	tell_guest(n);
+	ask_lease(n);
+}
+
+static void ask_lease(struct net *n)
+{
+	if (sidecar_ctl(n->netd))
+		ctl_async_call(sidecar_ctl(n->netd), "lease",
+			js_set_u64(js_object(), "seen", n->lease), NULL, lease_told, n);
+}
+
+static void no_lease(void *ctx)
+{
+	struct net *n = ctx;
+
+	log_warn("net", "no DHCP server has answered on %s within %lld ms", n->set->vm_switch,
+		(long long)n->set->dhcp_timeout_ms);
+}
+
 static void netd_up(void *ctx, bool found)
 {
 	struct net *n = ctx;
@@ -198,12 +291,13 @@ static void netd_up(void *ctx, bool found)
 		vm_query(n->vm, on_vmm_status, n);
 	else if (n->listen < 0)
 		connect_device(n);
-	send_servers(n);
-}
-
-static const char *mac(const struct net *n)
-{
-	return n->set->mac ? n->set->mac : GUEST_MAC;
+	if (!n->bridged)
+		send_servers(n);
+	else if (n->set->dhcp) {
+		/* This process counts from the start. */
+		n->lease = found ? n->lease : 0;
+		ask_lease(n);
+	}
 }
 
 static void start_netd(struct net *n)
@@ -213,10 +307,17 @@ static void start_netd(struct net *n)
 		.folder = "netd",
 		.env = "WSLX_NETD",
 		.path = n->path,
-		.args = {"--network", n->network, "--network6", n->network6, "--mac", mac(n)},
+		.args = {"--mac", n->mac, "--network", n->network, "--network6", n->network6},
 		.up = netd_up,
 		.ctx = n};
-	int r = sidecar_new(&n->netd, &c);
+	int r;
+
+	if (n->bridged) {
+		c.args[2] = "--tap";
+		c.args[3] = n->set->vm_switch;
+		c.args[4] = n->set->dhcp ? "--dhcp" : NULL;
+	}
+	r = sidecar_new(&n->netd, &c);
 
 	if (r < 0)
 		log_warn("net", "start wslx-netd: %s", strerror(-r));
@@ -226,9 +327,18 @@ static void start_netd(struct net *n)
 
 static void add_dns(const struct net *n, struct wire_w *w)
 {
-	wire_str(w, WSLX_A_NAMESERVER, n->dns[0]);
-	for (unsigned i = 0; i < n->resolv.n_domains; i++)
-		wire_str(w, WSLX_A_SEARCH, n->resolv.domain[i]);
+	/* On a network that others share it asks the servers itself: those of the lease, or this host's. */
+	const struct resolv *r = n->bridged && n->set->dhcp ? &n->leased : &n->resolv;
+
+	if (!n->bridged)
+		wire_str(w, WSLX_A_NAMESERVER, n->dns[0]);
+	for (unsigned i = 0; n->bridged && i < r->n_servers; i++)
+		/* not one at this host's localhost, nor at a port of its own */
+		if (strncmp(r->server[i], "127.", 4) != 0 && !strpbrk(r->server[i], "#%") &&
+			strcmp(r->server[i], "::1") != 0)
+			wire_str(w, WSLX_A_NAMESERVER, r->server[i]);
+	for (unsigned i = 0; i < r->n_domains; i++)
+		wire_str(w, WSLX_A_SEARCH, r->domain[i]);
 }
 
 /* The guest's address and this many more. */
@@ -249,8 +359,9 @@ void net_add_start(const struct net *n, unsigned number, struct wire_w *w)
 
 	if (!n)
 		return;
+	wire_str(w, WSLX_A_NETWORKING, settings_net_name(n->set->net));
 	add_dns(n, w);
-	for (unsigned i = 0; i < 2 && n->host[i][0]; i++) {
+	for (unsigned i = 0; !n->bridged && i < 2 && n->host[i][0]; i++) {
 		snprintf(line, sizeof(line), "%s %s", n->host[i], NET_HOST_NAME);
 		wire_str(w, WSLX_A_HOST_LINE, line);
 		/* A small network has no room for them. */
@@ -261,7 +372,7 @@ void net_add_start(const struct net *n, unsigned number, struct wire_w *w)
 		wire_str(w, WSLX_A_ADDRESS, line);
 		wire_str(w, WSLX_A_GATEWAY, n->host[i]);
 	}
-	wire_u32(w, WSLX_A_MTU, MTU);
+	wire_u32(w, WSLX_A_MTU, n->mtu);
 }
 
 static void network_done(void *ctx, const struct wire_msg *m, const struct err *e)
@@ -286,9 +397,12 @@ static void tell_guest(struct net *n)
 	for (unsigned i = 0; i < 2 && n->guest[i][0]; i++) {
 		snprintf(text, sizeof(text), "%s/%u", n->guest[i], n->prefix[i]);
 		wire_str(&w, WSLX_A_ADDRESS, text);
-		wire_str(&w, WSLX_A_GATEWAY, n->host[i]);
+		if (n->host[i][0])
+			wire_str(&w, WSLX_A_GATEWAY, n->host[i]);
 	}
-	wire_u32(&w, WSLX_A_MTU, MTU);
+	wire_u32(&w, WSLX_A_MTU, n->mtu);
+	if (n->bridged && n->set->ipv6)
+		wire_u32(&w, WSLX_A_AUTOCONF, 1);
 	if (n->ports)
 		wire_u32(&w, WSLX_A_FORWARD, 1);
 	add_dns(n, &w);
@@ -300,6 +414,9 @@ void net_up(struct net *n)
 	if (!n)
 		return;
 	tell_guest(n);
+	if (n->bridged && n->set->dhcp && !n->guest[0][0])
+		loop_timer_arm(
+			n->patience, loop_now() + (uint64_t)n->set->dhcp_timeout_ms * 1000000ull);
 }
 
 void net_listeners(struct net *n, const struct wire_msg *m)
@@ -321,9 +438,10 @@ static void resolv_changed(void *ctx)
 
 	log_debug("net", "name servers or domains changed");
 	n->resolv = now;
-	send_servers(n);
+	if (!n->bridged)
+		send_servers(n);
 	/* What the guest has of the servers is ours. */
-	if (domains)
+	if (domains || n->bridged)
 		tell_guest(n);
 }
 
@@ -340,7 +458,7 @@ static int listen_for_vmm(struct net *n)
 
 void net_option(const struct net *n, char *buf, size_t cap)
 {
-	snprintf(buf, cap, "net,mac=%s,mtu=%d,socket=%s", mac(n), MTU, n->listen_path);
+	snprintf(buf, cap, "net,mac=%s,mtu=%u,socket=%s", n->mac, n->mtu, n->listen_path);
 }
 
 struct net *net_new(
@@ -363,7 +481,19 @@ struct net *net_new(
 	n->listen = -1;
 	snprintf(n->path, sizeof(n->path), "%s/netd", dir);
 	snprintf(n->listen_path, sizeof(n->listen_path), "%s/net", dir);
-	plan(n);
+	n->bridged = set->net == NET_BRIDGED;
+	n->mtu = n->bridged ? tap_mtu(set->vm_switch) : MTU;
+	if (set->mac || !n->bridged)
+		snprintf(n->mac, sizeof(n->mac), "%s", set->mac ? set->mac : GUEST_MAC);
+	else
+		tap_mac(set->vm_switch, n->mac, sizeof(n->mac));
+	if (!n->bridged)
+		plan(n);
+	else if (!set->dhcp)
+		plan_static(n);
+	r = loop_timer(l, no_lease, n, &n->patience);
+	if (r < 0)
+		abort();
 	resolv_read(n->resolv_conf, &n->resolv);
 	r = resolv_watch_new(&n->watch, l, n->resolv_conf, resolv_changed, n);
 	if (r < 0)
@@ -384,6 +514,7 @@ struct net *net_free(struct net *n)
 	stop_listening(n);
 	sidecar_free(n->netd);
 	resolv_watch_free(n->watch);
+	loop_src_free(n->patience);
 	ports_free(n->ports);
 	free(n);
 	return NULL;
@@ -398,8 +529,9 @@ struct json_object *net_describe(const struct net *n)
 {
 	struct json_object *o = js_object(), *list;
 	static const char *const families[] = {"ipv4", "ipv6"};
+	const struct resolv *r = !n ? NULL : n->bridged && n->set->dhcp ? &n->leased : &n->resolv;
 
-	js_set_str(o, "mode", n ? "nat" : "none");
+	js_set_str(o, "mode", n ? settings_net_name(n->set->net) : "none");
 	for (unsigned i = 0; n && i < 2; i++) {
 		struct json_object *f;
 		char text[80];
@@ -409,20 +541,25 @@ struct json_object *net_describe(const struct net *n)
 		f = js_object();
 		snprintf(text, sizeof(text), "%s/%u", n->guest[i], n->prefix[i]);
 		js_set_str(f, "guest", text);
-		js_set_str(f, "host", n->host[i]);
-		js_set_str(f, "nameserver", n->dns[i]);
+		js_set_str(f, n->bridged ? "gateway" : "host", n->host[i]);
+		if (!n->bridged)
+			js_set_str(f, "nameserver", n->dns[i]);
 		js_set(o, families[i], f);
 	}
 	if (!n)
 		return o;
-	js_set_str(o, "host_name", NET_HOST_NAME);
+	if (n->bridged)
+		js_set_str(o, "device", n->set->vm_switch);
+	else
+		js_set_str(o, "host_name", NET_HOST_NAME);
+	js_set_str(o, "mac", n->mac);
 	list = js_array();
-	for (unsigned i = 0; i < n->resolv.n_servers; i++)
-		js_push(list, json_object_new_string(n->resolv.server[i]));
+	for (unsigned i = 0; i < r->n_servers; i++)
+		js_push(list, json_object_new_string(r->server[i]));
 	js_set(o, "nameservers", list);
 	list = js_array();
-	for (unsigned i = 0; i < n->resolv.n_domains; i++)
-		js_push(list, json_object_new_string(n->resolv.domain[i]));
+	for (unsigned i = 0; i < r->n_domains; i++)
+		js_push(list, json_object_new_string(r->domain[i]));
 	js_set(o, "search", list);
 	return o;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "daemon/tap.h"
 #include "lib/base/attr.h"
 #include "lib/base/io.h"
 #include "lib/conf/conf.h"
@@ -24,7 +25,7 @@ enum { MAX_PROCESSORS = 64, MAX_TIME_MS = INT32_MAX };
 
 static const char *const engines[] = {"auto", "kvm", "soft", NULL};
 static const char *const net_modes[] = {
-	"nat", "none", "virtioproxy", "consomme", "bridged", "mirrored", NULL};
+	"nat", "none", "virtioproxy", "consomme", "bridged", "mirrored", "tap", NULL};
 static const char *const reclaims[] = {"gradual", "dropCache", "disabled", NULL};
 
 #define KEY(sec, key, kind, member, ...)                                                           \
@@ -88,16 +89,17 @@ static const struct conf_key keys[] = {
 	KEY("wsl2", "macAddress", CONF_STR, mac),
 	KEY("wslx", "network", CONF_STR, network),
 	KEY("wslx", "network6", CONF_STR, network6),
+	KEY("wsl2", "vmSwitch", CONF_STR, vm_switch),
+	KEY("wsl2", "dhcp", CONF_BOOL, dhcp),
+	TIMEOUT("wsl2", "dhcpTimeout", dhcp_timeout_ms),
+	KEY("wsl2", "ipv6", CONF_BOOL, ipv6),
+	KEY("wslx", "gateway", CONF_STR, gateway),
 	KEY("wslx", "resolvConf", CONF_PATH, resolv_conf),
 
 	LATER("wsl2", "autoProxy"),
 	LATER("experimental", "autoProxy"),
 	LATER("experimental", "initialAutoProxyTimeout"),
 
-	NOTHING("wsl2", "vmSwitch"),
-	NOTHING("wsl2", "dhcp"),
-	NOTHING("wsl2", "dhcpTimeout"),
-	NOTHING("wsl2", "ipv6"),
 	NOTHING("wsl2", "dnsProxy"),
 	NOTHING("wsl2", "dnsTunneling"),
 	NOTHING("wsl2", "firewall"),
@@ -177,19 +179,27 @@ static bool mac_ok(char *text)
 	return true;
 }
 
-/* Modes that there are not yet have what comes closest. */
 static void check_net(struct settings *s, const char *path)
 {
 	char full[4400];
 
-	if (s->net == NET_BRIDGED || s->net == NET_MIRRORED) {
-		snprintf(full, sizeof(full),
-			"%s: networkingMode=%s is not supported yet; using nat", path,
-			net_modes[s->net]);
-		add_warning(s->warnings, full);
-	}
-	if (s->net != NET_NONE)
+	if (s->net == NET_TAP)
+		s->net = NET_BRIDGED;
+	if (s->net == NET_VIRTIO_PROXY || s->net == NET_CONSOMME)
 		s->net = NET_NAT;
+	if (s->net == NET_MIRRORED) {
+		snprintf(full, sizeof(full),
+			"%s: networkingMode=mirrored is not supported yet; using nat", path);
+		add_warning(s->warnings, full);
+		s->net = NET_NAT;
+	}
+	if (s->net == NET_BRIDGED && !s->vm_switch) {
+		snprintf(full, sizeof(full),
+			"%s: networkingMode=bridged needs vmSwitch, the name of a tap device; using nat",
+			path);
+		add_warning(s->warnings, full);
+		s->net = NET_NAT;
+	}
 	if (s->mac && !mac_ok(s->mac)) {
 		snprintf(full, sizeof(full), "%s: bad value for wsl2.macAddress: '%.80s'", path,
 			s->mac);
@@ -232,6 +242,9 @@ int settings_load(const char *path, struct settings *ret, struct err *e)
 		.mount_timeout_ms = 10000,
 		.clock_check_ms = 60000,
 		.localhost_forwarding = true,
+		.dhcp = true,
+		.ipv6 = true,
+		.dhcp_timeout_ms = 5000,
 		.warnings = w.list};
 	r = io_read_file(path, CONF_MAX_FILE, &text, &len);
 	if (r == -ENOENT || r == -ENOTDIR)
@@ -271,6 +284,8 @@ void settings_done(struct settings *s)
 	free(s->mac);
 	free(s->network);
 	free(s->network6);
+	free(s->vm_switch);
+	free(s->gateway);
 	free(s->resolv_conf);
 	js_free(s->warnings);
 	*s = (struct settings){0};
@@ -371,7 +386,11 @@ int settings_plan(struct settings *s, const char *data_dir, struct vm_plan *ret,
 {
 	int r = plan_size(s, ret, e);
 
-	return r < 0 ? r : plan_boot_files(s, data_dir, ret, e);
+	if (r == 0)
+		r = plan_boot_files(s, data_dir, ret, e);
+	if (r == 0 && s->net == NET_BRIDGED)
+		r = tap_check(s->vm_switch, e);
+	return r;
 }
 
 uint64_t settings_disk_size(const char *path)
@@ -404,4 +423,9 @@ void settings_new_dir(const char *path, const char *data_dir, const char *id, ch
 const char *settings_engine_name(int engine)
 {
 	return engines[engine];
+}
+
+const char *settings_net_name(int net)
+{
+	return net_modes[net];
 }

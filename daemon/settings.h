@@ -12,7 +12,15 @@ enum settings_engine { ENGINE_AUTO, ENGINE_KVM, ENGINE_SOFT };
 enum settings_reclaim { RECLAIM_GRADUAL, RECLAIM_DROP, RECLAIM_OFF };
 
 /* As .wslconfig names them. VIRTIO_PROXY and CONSOMME are other names for NAT in user mode, which ours is. */
-enum settings_net { NET_NAT, NET_NONE, NET_VIRTIO_PROXY, NET_CONSOMME, NET_BRIDGED, NET_MIRRORED };
+enum settings_net {
+	NET_NAT,
+	NET_NONE,
+	NET_VIRTIO_PROXY,
+	NET_CONSOMME,
+	NET_BRIDGED,
+	NET_MIRRORED,
+	NET_TAP, /* another name for BRIDGED */
+};
 
 #define SWAP_DEFAULT UINT64_MAX /* a quarter of memory, in whole GiB */
 
@@ -40,9 +48,13 @@ struct settings {
 	int reclaim;			  /* enum settings_reclaim */
 	int net;			  /* enum settings_net */
 	bool localhost_forwarding;
-	char *ignored_ports;	      /* owned; NULL: not set: "80,443" */
-	char *mac;		      /* the same: of the guest's device */
+	char *ignored_ports; /* owned; NULL: not set: "80,443" */
+	char *mac;	     /* the same: of the guest's device */
+	char *vm_switch;     /* the same: the tap device of NET_BRIDGED */
+	bool dhcp, ipv6;     /* on it */
+	int64_t dhcp_timeout_ms;
 	char *network, *network6;     /* the same: of the guest, ADDRESS/BITS */
+	char *gateway;		      /* the same: for NET_BRIDGED without dhcp */
 	char *resolv_conf;	      /* the same */
 	struct json_object *warnings; /* array of strings: "FILE:LINE: what" */
 };
@@ -74,5 +86,7 @@ void settings_new_dir(
 	const char *path, const char *data_dir, const char *id, char *buf, size_t cap);
 
 const char *settings_engine_name(int engine);
+/* As networkingMode has it. */
+const char *settings_net_name(int net);
 
 #endif

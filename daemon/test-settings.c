@@ -77,6 +77,7 @@ TEST(network_modes_have_other_names_and_what_comes_closest)
 		unsigned warnings;
 	} modes[] = {{"nat", NET_NAT, 0}, {"NONE", NET_NONE, 0}, {"virtioproxy", NET_NAT, 0},
 		{"consomme", NET_NAT, 0}, {"mirrored", NET_NAT, 1}, {"bridged", NET_NAT, 1},
+		{"bridged\nvmSwitch=tap0", NET_BRIDGED, 0}, {"tap\nvmSwitch=tap0", NET_BRIDGED, 0},
 		{"wireless", NET_NAT, 1}};
 	struct settings s;
 	struct err e = {0};
@@ -113,7 +114,7 @@ TEST(keys_that_mean_nothing_here_are_accepted)
 	struct err e = {0};
 
 	write_conf(
-		"[wsl2]\nvmSwitch=x\nnestedVirtualization=true\ngpuSupport=false\ntelemetry=false\n"
+		"[wsl2]\nnestedVirtualization=true\ngpuSupport=false\ntelemetry=false\n"
 		"guiApplications=true\nvirtio=true\n[experimental]\nsparseVhd=true\nswiotlb=64MB\n");
 	REQUIRE(settings_load(path, &s, &e) == 0);
 	CHECK_EQ(warnings(&s), 0);

@@ -40,6 +40,7 @@ struct distro_spec {
 	struct net_plan
 		own_net; /* its addresses if it is to have a network of its own; none: it cannot */
 	char host_root[256], vm[65];
+	char networking[16]; /* mode; "none" */
 	bool wsl_compat, host_files;
 };
 

@@ -244,7 +244,7 @@ struct interop *interop_new(
 		.automount = copy(conf->automount && conf->automount[0] == '/' ? conf->automount
 									       : WSLPATH_AUTOMOUNT),
 		.host_root = copy(spec->host_root),
-		.networking = copy(spec->nameservers[0] ? "nat" : "none")};
+		.networking = copy(spec->networking)};
 	i->programs = copy(
 		conf->programs && conf->programs[0] == '/' ? conf->programs : INTEROP_PROGRAMS);
 	interop_view(spec, &i->info);

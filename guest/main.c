@@ -425,14 +425,17 @@ static void tell_dns(const struct wire_msg *m)
 
 static void network(const struct wire_msg *m)
 {
+	static struct net_plan now;
 	struct net_plan plan;
 	struct err e = {0};
 	uint32_t port = 0;
 	struct wire_w w;
 	int r = net_plan_parse(m, &plan, &e);
 
-	if (r == 0 && plan.n_addr)
-		r = net_configure("eth0", &plan, &e);
+	if (r == 0) {
+		r = net_configure("eth0", &plan, &now, &e);
+		now = plan;
+	}
 	if (r < 0) {
 		reply_error(m->type, m->id, r, e.text);
 		return;

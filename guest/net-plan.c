@@ -51,7 +51,8 @@ int net_plan_parse(const struct wire_msg *m, struct net_plan *ret, struct err *e
 	struct wire_attr a;
 	int r = 0;
 
-	*ret = (struct net_plan){.mtu = wire_get_u32(m, WSLX_A_MTU, 0)};
+	*ret = (struct net_plan){.mtu = wire_get_u32(m, WSLX_A_MTU, 0),
+		.autoconf = wire_get_u32(m, WSLX_A_AUTOCONF, 0) == 1};
 	for (size_t pos = 0; r == 0 && wire_next(m, &pos, &a);) {
 		if (a.tag == WSLX_A_ADDRESS)
 			r = add(&a, true, ret->addr, &ret->n_addr, e);

@@ -122,6 +122,29 @@ static int add_address(unsigned index, const struct net_addr *a)
 	return ask(&q);
 }
 
+static void remove_address(unsigned index, const struct net_addr *a)
+{
+	struct request q;
+	int r;
+
+	begin(&q, RTM_DELADDR, 0, sizeof(q.addr));
+	q.addr.ifa_family = (uint8_t)a->family;
+	q.addr.ifa_prefixlen = (uint8_t)a->prefix;
+	q.addr.ifa_index = index;
+	attr(&q, IFA_LOCAL, a->addr, addr_len(a));
+	r = ask(&q);
+	if (r < 0)
+		log_warn("net", "remove an address: %s", strerror(-r));
+}
+
+static bool has_address(const struct net_plan *plan, const struct net_addr *a)
+{
+	for (unsigned i = 0; i < plan->n_addr; i++)
+		if (!memcmp(&plan->addr[i], a, sizeof(*a)))
+			return true;
+	return false;
+}
+
 static int add_default_route(unsigned index, const struct net_addr *gateway)
 {
 	struct request q;
@@ -145,15 +168,15 @@ void net_loopback_up(void)
 		log_warn("net", "loopback interface: %s", strerror(-r));
 }
 
-/* What the host says is all there is: nobody on this network advertises anything else. */
-static void no_autoconf(const char *name)
+/* What the host says is all there is, unless others are on this network, too. */
+static void set_autoconf(const char *name, bool yes)
 {
 	static const char *const files[] = {"accept_ra", "accept_dad"};
 	char path[96];
 
 	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
 		snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/%s", name, files[i]);
-		write_text(path, "0");
+		write_text(path, yes ? "1" : "0");
 	}
 }
 
@@ -172,17 +195,22 @@ static void wait_for_link(const char *name)
 	}
 }
 
-int net_configure(const char *name, const struct net_plan *plan, struct err *e)
+int net_configure(
+	const char *name, const struct net_plan *plan, const struct net_plan *before, struct err *e)
 {
 	unsigned index = if_nametoindex(name);
 	int r;
 
 	if (!index)
 		return err_set(e, -ENODEV, "there is no network device '%s'", name);
-	no_autoconf(name);
+	set_autoconf(name, plan->autoconf);
 	r = set_link(index, plan->mtu);
 	if (r < 0)
 		return err_sys(e, r, "bring %s up", name);
+	/* Routes by it go with it. */
+	for (unsigned i = 0; before && i < before->n_addr; i++)
+		if (!has_address(plan, &before->addr[i]))
+			remove_address(index, &before->addr[i]);
 	for (unsigned i = 0; i < plan->n_addr; i++) {
 		r = add_address(index, &plan->addr[i]);
 		/* a kernel without this family goes without */
@@ -246,5 +274,6 @@ int net_isolate(const char *name, const struct net_plan *plan, struct err *e)
 	r = ask_at(outside, &q);
 	if (r == 0)
 		r = rename_link("new0", name);
-	return r < 0 ? err_sys(e, r, "make its network device") : net_configure(name, plan, e);
+	return r < 0 ? err_sys(e, r, "make its network device")
+		     : net_configure(name, plan, NULL, e);
 }

@@ -20,7 +20,8 @@ struct net_addr {
 struct net_plan {
 	struct net_addr addr[NET_ADDRESSES], gateway[NET_ADDRESSES];
 	unsigned n_addr, n_gateway;
-	unsigned mtu; /* 0: the device's own */
+	unsigned mtu;  /* 0: the device's own */
+	bool autoconf; /* IPv6 addresses as routers say, besides */
 };
 
 /* Reads and checks a NETWORK. */
@@ -35,7 +36,8 @@ void net_loopback_up(void);
  * of this name, beside it, and with these addresses.
  */
 int net_isolate(const char *name, const struct net_plan *plan, struct err *e);
-/* The device called name gets exactly this. */
-int net_configure(const char *name, const struct net_plan *plan, struct err *e);
+/* The device called name gets exactly this; before: what it has got so far, without which nothing is taken from it. */
+int net_configure(const char *name, const struct net_plan *plan, const struct net_plan *before,
+	struct err *e);
 
 #endif

@@ -119,6 +119,9 @@ int distro_spec_parse(const struct wire_msg *m, struct distro_spec *ret, struct 
 	ret->host_files = wire_get_u32(m, WSLX_A_HOST_FILES, 0) == 1;
 	if (net_plan_parse(m, &ret->own_net, NULL) < 0)
 		ret->own_net = (struct net_plan){0};
+	if (wire_get_str(m, WSLX_A_NETWORKING, ret->networking, sizeof(ret->networking)) <= 0 ||
+		!name_ok(ret->networking))
+		strcpy(ret->networking, "none");
 	ret->wsl_compat = wire_get_u32(m, WSLX_A_WSL_COMPAT, 0) == 1;
 	parse_host_facts(m, ret);
 	return 0;

@@ -15,6 +15,12 @@
 #define VIRTIO_NET_F_GUEST_CSUM BIT(1)
 #define VIRTIO_NET_F_MTU	BIT(3)
 #define VIRTIO_NET_F_MAC	BIT(5)
+#define VIRTIO_NET_F_GUEST_TSO4 BIT(7)
+#define VIRTIO_NET_F_GUEST_TSO6 BIT(8)
+#define VIRTIO_NET_F_GUEST_ECN	BIT(9)
+#define VIRTIO_NET_F_HOST_TSO4	BIT(11)
+#define VIRTIO_NET_F_HOST_TSO6	BIT(12)
+#define VIRTIO_NET_F_HOST_ECN	BIT(13)
 #define VIRTIO_NET_F_MRG_RXBUF	BIT(15)
 #define VIRTIO_NET_F_STATUS	BIT(16)
 
@@ -32,7 +38,7 @@ struct net_header {
 	uint8_t gso_type;
 	uint16_t header_len, gso_size, csum_start, csum_offset, n_buffers;
 };
-_Static_assert(sizeof(struct net_header) == 12, "virtio 1.2 §5.1.6");
+_Static_assert(sizeof(struct net_header) == DEVICE_HEADER, "virtio 1.2 §5.1.6");
 enum header_flag { NEEDS_CSUM = 1, DATA_VALID = 2 };
 
 enum { RX, TX, QUEUES, HEADER = sizeof(struct net_header) };
@@ -45,13 +51,16 @@ enum {
 #define FEATURES                                                                                   \
 	(VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_MTU | VIRTIO_NET_F_MAC |       \
 		VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS)
+#define RAW_FEATURES                                                                               \
+	(VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6 | VIRTIO_NET_F_GUEST_ECN |              \
+		VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_HOST_ECN)
 
 struct device {
 	struct vhost_backend *backend;
 	const struct device_ops *ops;
 	void *ctx;
 	struct net_config config;
-	bool merge, guest_csum, congested;
+	bool merge, guest_csum, congested, unflushed;
 	struct device_counters counters;
 	struct vring_chain chain[MERGE_MAX]; /* for one frame to the guest */
 	struct vring_chain tx;
@@ -93,10 +102,16 @@ static int take_buffers(struct device *d, size_t need)
 /* False: the guest has to make room first. */
 static bool deliver(struct device *d, const uint8_t *frame, size_t len)
 {
-	struct net_header h = {.flags = d->guest_csum ? DATA_VALID : 0, .n_buffers = 1};
-	int n = take_buffers(d, HEADER + len);
+	struct net_header h = {.flags = d->guest_csum ? DATA_VALID : 0};
 	size_t off = 0;
+	int n;
 
+	if (d->ops->raw) {
+		memcpy(&h, frame, HEADER);
+		frame += HEADER;
+		len -= HEADER;
+	}
+	n = take_buffers(d, HEADER + len);
 	if (n <= 0) {
 		d->counters.dropped += n < 0;
 		return n < 0;
@@ -140,16 +155,26 @@ static void drain(struct device *d)
 
 void device_send(struct device *d, const uint8_t *frame, size_t len)
 {
-	if (len > STACK_FRAME_MAX || !vhost_queue_is_ready(d->backend, RX))
+	size_t extra = d->ops->raw ? HEADER : 0;
+
+	if (len < extra + 14 || len > extra + STACK_FRAME_MAX ||
+		!vhost_queue_is_ready(d->backend, RX))
 		return;
 	if (d->backlog.used == 0 && deliver(d, frame, len)) {
-		vhost_flush(d->backend, RX);
+		d->unflushed = true;
 		return;
 	}
 	if (!backlog_put(&d->backlog, frame, len))
 		d->counters.dropped++;
 	if (d->backlog.used > BACKLOG_BYTES / 2)
 		set_congested(d, true);
+}
+
+void device_flush(struct device *d)
+{
+	if (d->unflushed)
+		vhost_flush(d->backend, RX);
+	d->unflushed = false;
 }
 
 /* --- from the guest --- */
@@ -172,6 +197,12 @@ static void take(struct device *d, const struct vring_chain *c)
 
 	if (c->rd_len < HEADER + 14 || c->rd_len > sizeof(d->frame)) {
 		d->counters.bad++;
+		return;
+	}
+	if (d->ops->raw) {
+		d->counters.tx_frames++;
+		d->counters.tx_bytes += c->rd_len - HEADER;
+		d->ops->raw(d->ctx, vring_rd(c), c->n_rd);
 		return;
 	}
 	len = vring_read(c, 0, d->frame, sizeof(d->frame)) - HEADER;
@@ -217,6 +248,13 @@ static void ready(void *ctx, uint64_t features)
 
 	d->merge = features & VIRTIO_NET_F_MRG_RXBUF;
 	d->guest_csum = features & VIRTIO_NET_F_GUEST_CSUM;
+	if (d->ops->agreed)
+		d->ops->agreed(d->ctx, &(struct device_offloads){
+					       .csum = d->guest_csum,
+					       .tso4 = features & VIRTIO_NET_F_GUEST_TSO4,
+					       .tso6 = features & VIRTIO_NET_F_GUEST_TSO6,
+					       .ecn = features & VIRTIO_NET_F_GUEST_ECN,
+				       });
 }
 
 static void queue_ready(void *ctx, unsigned q, bool enabled)
@@ -244,15 +282,13 @@ static void closed(void *ctx, int error)
 	d->ops->closed(d->ctx, error);
 }
 
-static const struct vhost_dev_ops vhost_ops = {
-	.features = FEATURES,
-	.n_queues = QUEUES,
-	.get_config = get_config,
-	.ready = ready,
-	.queue_ready = queue_ready,
-	.kick = kick,
-	.closed = closed,
-};
+#define VHOST_OPS(which)                                                                           \
+	{                                                                                          \
+		.features = which, .n_queues = QUEUES, .get_config = get_config, .ready = ready,   \
+		.queue_ready = queue_ready, .kick = kick, .closed = closed,                        \
+	}
+static const struct vhost_dev_ops vhost_ops = VHOST_OPS(FEATURES);
+static const struct vhost_dev_ops raw_ops = VHOST_OPS(FEATURES | RAW_FEATURES);
 
 int device_new(struct device **ret, struct loop *l, int fd, const struct device_config *cfg,
 	const struct device_ops *ops, void *ctx, struct err *e)
@@ -270,7 +306,7 @@ int device_new(struct device **ret, struct loop *l, int fd, const struct device_
 	d->config.status = 1;
 	d->config.queue_pairs = 1;
 	d->config.mtu = cfg->mtu;
-	r = vhost_backend_new(&d->backend, l, fd, &vhost_ops, d, e);
+	r = vhost_backend_new(&d->backend, l, fd, ops->raw ? &raw_ops : &vhost_ops, d, e);
 	if (r < 0) {
 		free(d);
 		return r;

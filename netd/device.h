@@ -9,14 +9,29 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 #include "lib/base/err.h"
 #include "lib/base/loop.h"
 
 struct device;
 
+enum { DEVICE_HEADER = 12 }; /* struct virtio_net_hdr with num_buffers, virtio 1.2 §5.1.6 */
+
+/* What the guest takes from us: checksums that are not done, TCP segments larger than its packets. */
+struct device_offloads {
+	bool csum, tso4, tso6, ecn;
+};
+
 struct device_ops {
 	/* A frame from the guest, which may be changed. */
 	void (*input)(void *ctx, uint8_t *frame, size_t len);
+	/*
+	 * Instead: a frame behind its header, as the guest has it, unchecked but for its length, in memory that the guest
+	 * can change. Frames for the guest have their header too, then, and segmentation is offered both ways.
+	 */
+	void (*raw)(void *ctx, const struct iovec *iov, unsigned n);
+	/* The driver is there. May be NULL. */
+	void (*agreed)(void *ctx, const struct device_offloads *o);
 	/* No more of them for now. */
 	void (*settled)(void *ctx);
 	/* The guest takes no frames, and those that wait for it become many; or there is room again. */
@@ -41,8 +56,9 @@ int device_new(struct device **ret, struct loop *l, int fd, const struct device_
 	const struct device_ops *ops, void *ctx, struct err *e);
 struct device *device_free(struct device *d);
 
-/* A frame for the guest. One that finds no room is dropped, as on any network. */
+/* A frame for the guest, which sees it after device_flush(). One that finds no room is dropped, as on any network. */
 void device_send(struct device *d, const uint8_t *frame, size_t len);
+void device_flush(struct device *d);
 const struct device_counters *device_counters(const struct device *d);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * wslx-netd: the network of one virtual machine, user-mode NAT in a process that can open no file. Started by wslxd;
+ * wslx-netd: the network of one virtual machine, user-mode NAT or a tap device, in a process that can open no file. Started by wslxd;
  * descriptor 3 is the socket where wslxd connects (serve.h). Lives as long as the machine, also without wslxd.
  */
 #include <errno.h>
@@ -12,7 +12,9 @@
 #include <unistd.h>
 #include "lib/base/log.h"
 #include "lib/sandbox/sandbox.h"
+#include "netd/serve-tap.h"
 #include "netd/serve.h"
+#include "netd/tap.h"
 
 enum { CONTROL = 3 };
 
@@ -25,13 +27,15 @@ static const char usage[] =
 	"  --network6 NET      IPv6 network, of 64 bits; \"\": no IPv6 (fd77:736c:7800::/64)\n"
 	"  --mtu BYTES         largest packet (65520)\n"
 	"  --mac ADDRESS       the guest's\n"
+	"  --tap NAME          no NAT: this tap device, by which others see the guest\n"
+	"  --dhcp              on it, ask for an address for the guest\n"
 	"  --no-loopback       the guest does not reach this host's loopback interface\n"
 	"  --no-sandbox        for debugging\n";
 
 struct options {
-	const char *network, *network6, *mac;
+	const char *network, *network6, *mac, *tap;
 	unsigned mtu;
-	bool loopback, sandbox;
+	bool loopback, sandbox, dhcp;
 };
 
 static int parse(int argc, char **argv, struct options *o)
@@ -39,6 +43,7 @@ static int parse(int argc, char **argv, struct options *o)
 	static const struct option longopts[] = {{"network", required_argument, NULL, 'n'},
 		{"network6", required_argument, NULL, '6'}, {"mtu", required_argument, NULL, 'm'},
 		{"mac", required_argument, NULL, 'a'}, {"no-loopback", no_argument, NULL, 'l'},
+		{"tap", required_argument, NULL, 't'}, {"dhcp", no_argument, NULL, 'd'},
 		{"no-sandbox", no_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'}, {0}};
 	int c;
 
@@ -55,6 +60,8 @@ static int parse(int argc, char **argv, struct options *o)
 		case 'm': o->mtu = (unsigned)strtoul(optarg, NULL, 10); break;
 		case 'a': o->mac = optarg; break;
 		case 'l': o->loopback = false; break;
+		case 't': o->tap = optarg; break;
+		case 'd': o->dhcp = true; break;
 		case 's': o->sandbox = false; break;
 		case 'h': fputs(usage, stdout); exit(0);
 		default: return -EINVAL;
@@ -85,11 +92,11 @@ static int configure(
 	return 0;
 }
 
-static int confine(struct err *e)
+static int confine(const struct sandbox_profile *profile, struct err *e)
 {
 	struct sandbox_result res = {0};
 	struct sandbox_opts opts = {.ret = &res, .debug = getenv("WSLX_SANDBOX_DEBUG") != NULL};
-	int r = sandbox_enter(&sandbox_netd, &opts, e);
+	int r = sandbox_enter(profile, &opts, e);
 
 	if (r < 0)
 		return err_wrap(e, r, "enter the sandbox");
@@ -98,10 +105,19 @@ static int confine(struct err *e)
 	return 0;
 }
 
+static int serve_tap(const struct options *o, struct loop *l, const struct device_config *dev,
+	struct serve_tap **ret, struct err *e)
+{
+	int fd = tap_open(o->tap, e);
+
+	return fd < 0 ? fd : serve_tap_new(ret, l, CONTROL, fd, o->dhcp, dev, e);
+}
+
 int main(int argc, char **argv)
 {
 	struct stack_config net;
 	struct device_config dev = {0};
+	struct serve_tap *tap = NULL;
 	struct serve *serve = NULL;
 	struct loop *loop = NULL;
 	struct options o;
@@ -116,14 +132,16 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = loop_new(&loop);
 	if (r == 0)
-		r = serve_new(&serve, loop, CONTROL, &net, &dev, &e);
+		r = o.tap ? serve_tap(&o, loop, &dev, &tap, &e)
+			  : serve_new(&serve, loop, CONTROL, &net, &dev, &e);
 	if (r == 0 && o.sandbox)
-		r = confine(&e);
+		r = confine(o.tap ? &sandbox_netd_tap : &sandbox_netd, &e);
 	if (r == 0)
 		r = loop_run(loop);
 	if (r < 0)
 		log_err(NULL, "%s", e.code ? e.text : strerror(-r));
 	serve_free(serve);
+	serve_tap_free(tap);
 	loop_free(loop);
 	return r < 0;
 }

@@ -46,6 +46,14 @@ static void to_guest(void *ctx, const uint8_t *frame, size_t len)
 	device_send(s->device, s->out, len);
 }
 
+static void flush(void *ctx)
+{
+	struct serve *s = ctx;
+
+	if (s->device)
+		device_flush(s->device);
+}
+
 static void settled(void *ctx)
 {
 	struct serve *s = ctx;
@@ -136,11 +144,10 @@ static void m_nameservers(void *ctx, struct ctl_call *call, struct json_object *
 	ctl_reply(call, js_set_u64(js_object(), "servers", n), NULL);
 }
 
-static void m_status(void *ctx, struct ctl_call *call, struct json_object *params)
+struct json_object *serve_counters(const struct device *d)
 {
-	struct serve *s = ctx;
-	struct json_object *o = js_set_bool(js_object(), "connected", s->device != NULL);
-	const struct device_counters *c = s->device ? device_counters(s->device) : NULL;
+	struct json_object *o = js_set_bool(js_object(), "connected", d != NULL);
+	const struct device_counters *c = d ? device_counters(d) : NULL;
 
 	if (c) {
 		js_set_u64(o, "rx_frames", c->rx_frames);
@@ -150,7 +157,14 @@ static void m_status(void *ctx, struct ctl_call *call, struct json_object *param
 		js_set_u64(o, "dropped", c->dropped);
 		js_set_u64(o, "bad", c->bad);
 	}
-	ctl_reply(call, o, NULL);
+	return o;
+}
+
+static void m_status(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct serve *s = ctx;
+
+	ctl_reply(call, serve_counters(s->device), NULL);
 }
 
 static const struct js_field f_servers[] = {
@@ -175,7 +189,7 @@ int serve_new(struct serve **ret, struct loop *l, int control, const struct stac
 	if (r == 0)
 		r = dns_new(&s->dns, l, &net->host, net->ipv6 ? &net->host6 : NULL, &ports);
 	if (r == 0)
-		r = stack_new(&s->stack, l, net, to_guest, s);
+		r = stack_new(&s->stack, l, net, to_guest, flush, s);
 	if (r == 0)
 		r = ctl_server_new(l, control, methods, ARRAY_LEN(methods), s, &s->ctl);
 	if (r < 0) {

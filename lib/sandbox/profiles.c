@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <linux/if_tun.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -358,6 +359,15 @@ static const struct sandbox_rule netd_rules[] = {
 };
 
 const struct sandbox_profile sandbox_netd = {.name = "netd", .rules = netd_rules, .tcp = true};
+
+static const struct sandbox_rule netd_tap_rules[] = {
+	NETWORK,
+	/* what may come out of the tap device */
+	IF_EQUAL("ioctl", 1, TUNSETOFFLOAD),
+	{0},
+};
+
+const struct sandbox_profile sandbox_netd_tap = {.name = "netd", .rules = netd_tap_rules};
 
 static const struct sandbox_rule forward_rules[] = {
 	NETWORK,

@@ -15,6 +15,7 @@ struct sandbox_profile;
 extern const struct sandbox_profile sandbox_vmm; /* wslx-vmm: KVM, code generation, local sockets */
 extern const struct sandbox_profile
 	sandbox_netd; /* wslx-netd: the guest's connections, and nothing of files */
+extern const struct sandbox_profile sandbox_netd_tap; /* the same on a tap device */
 extern const struct sandbox_profile
 	sandbox_forward; /* wslx-forward: the same, and the machine's vsock socket */
 extern const struct sandbox_profile sandbox_importer; /* lib/image: descriptor in, descriptor out */

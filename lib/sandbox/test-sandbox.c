@@ -165,6 +165,7 @@ TEST(netd_forbidden)
 	CHECK(r == 1 || r == KILLED + SIGSYS);
 	r = confined(&sandbox_netd, try_code);
 	CHECK(r == 1 || r == KILLED + SIGSYS);
+	check_forbidden_but(&sandbox_netd_tap, "inet socket");
 	check_forbidden_but(&sandbox_forward, "inet socket");
 	CHECK_EQ(confined(&sandbox_forward, try_inet), 0);
 	CHECK_EQ(confined(&sandbox_forward, try_unix), 0);

@@ -213,6 +213,8 @@ enum wslx_tag {
 	WSLX_A_FORWARD = 148,	   /* u32: 1 */
 	WSLX_A_FORWARD_PORT = 149, /* u32 */
 	WSLX_A_LISTENER = 150,	   /* bytes: "tcp 127.0.0.1 8080", "udp :: 53" */
+	WSLX_A_AUTOCONF = 151,	   /* u32: 1: IPv6 addresses as routers say */
+	WSLX_A_NETWORKING = 152,   /* bytes: networkingMode: "nat" */
 	WSLX_A_ORDERLY = 53,	   /* u32: 1: it was powered off or rebooted from inside */
 
 	WSLX_A_OFFSET_NS = 80,	     /* u64: two's complement */

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/tap.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "lib/base/attr.h"
+#include "lib/base/cleanup.h"
+#include "lib/base/io.h"
+
+/* What /sys says of it; "" when it says nothing. */
+static void attribute(const char *name, const char *what, char *buf, size_t cap)
+{
+	cleanup_free char *text = NULL;
+	char path[PATH_MAX];
+
+	*buf = '\0';
+	snprintf(path, sizeof(path), "/sys/class/net/%s/%s", name, what);
+	if (io_read_file(path, 256, &text, NULL) == 0)
+		snprintf(buf, cap, "%.*s", (int)strcspn(text, "\n"), text);
+}
+
+static bool is_in_group(const char *gid)
+{
+	gid_t groups[1024], want = (gid_t)strtoul(gid, NULL, 10);
+	int n = getgroups(ARRAY_LEN(groups), groups);
+
+	for (int i = 0; i < n; i++)
+		if (groups[i] == want)
+			return true;
+	return getegid() == want;
+}
+
+int tap_check(const char *name, struct err *e)
+{
+	char text[64], group[64];
+
+	if (!*name || strlen(name) >= IFNAMSIZ || strchr(name, '/') || !strcmp(name, ".") ||
+		!strcmp(name, ".."))
+		return err_set(e, -EINVAL, "vmSwitch: '%s' is no name of a network device", name);
+	if (!if_nametoindex(name))
+		return err_set(e, -ENODEV,
+			"vmSwitch: there is no network device '%s'; an administrator makes one by 'ip tuntap add dev %s mode tap user %u'",
+			name, name, (unsigned)geteuid());
+	attribute(name, "tun_flags", text, sizeof(text));
+	/* IFF_TAP of <linux/if_tun.h> */
+	if (!(strtoul(text, NULL, 16) & 2))
+		return err_set(e, -EINVAL,
+			"vmSwitch: %s is no tap device; a tap device that is a port of it will do",
+			name);
+	if (geteuid() == 0)
+		return 0;
+	attribute(name, "owner", text, sizeof(text));
+	attribute(name, "group", group, sizeof(group));
+	/* As the kernel has it: neither is for everybody. */
+	if ((strcmp(text, "-1") != 0 && strtoul(text, NULL, 10) != geteuid()) ||
+		(strcmp(group, "-1") != 0 && !is_in_group(group)))
+		return err_set(e, -EPERM, "vmSwitch: the tap device %s is another user's", name);
+	return 0;
+}
+
+unsigned tap_mtu(const char *name)
+{
+	char text[16];
+	unsigned long mtu;
+
+	attribute(name, "mtu", text, sizeof(text));
+	mtu = strtoul(text, NULL, 10);
+	return mtu >= 68 && mtu <= 65535 ? (unsigned)mtu : 1500;
+}
+
+static uint64_t fnv(uint64_t h, const char *text)
+{
+	for (; *text; text++)
+		h = (h ^ (uint8_t)*text) * 0x100000001b3ull;
+	return h;
+}
+
+void tap_mac(const char *name, char *buf, size_t cap)
+{
+	cleanup_free char *machine = NULL;
+	uint64_t h = 0xcbf29ce484222325ull;
+
+	if (io_read_file("/etc/machine-id", 64, &machine, NULL) == 0)
+		h = fnv(h, machine);
+	h = fnv(h, name);
+	snprintf(buf, cap, "52:57:53:%02x:%02x:%02x", (unsigned)(h >> 40) & 0xff,
+		(unsigned)(h >> 24) & 0xff, (unsigned)(h >> 8) & 0xff);
+}

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""networkingMode=bridged: the guest on a tap device of an administrator's, with its address by DHCP or fixed."""
+import contextlib
+import hashlib
+import os
+import signal
+import socket
+import socketserver
+import struct
+import threading
+
+import pytest
+
+from conftest import real_only, wait_for
+from netns import Namespace
+from test_network import HOST, Web, Web4, free_port, http_get, listen_in_guest, processes, serving
+
+HERE, GUEST = "192.0.2.1", "192.0.2.77"
+
+
+@pytest.fixture
+def ns():
+    n = Namespace()
+    try:
+        n.add_tap("tap0", f"{HERE}/24")
+        yield n
+    finally:
+        n.close()
+
+
+class Dhcp(threading.Thread):
+    """A server with one address to give away."""
+
+    def __init__(self, ns, lease=3600):
+        super().__init__(daemon=True)
+        self.lease, self.seen, self.address = lease, [], GUEST
+
+        def make():
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"tap0")
+            s.bind(("", 67))
+            return s
+
+        self.sock = ns.call(make)
+        self.start()
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while m := self.sock.recv(2048):
+                self.answer(m)
+
+    def answer(self, m):
+        options, at = {}, 240
+        while m[at] != 255:
+            options[m[at]] = m[at + 2:at + 2 + m[at + 1]]
+            at += 2 + m[at + 1]
+        kind = options[53][0]
+        self.seen.append((kind, m[28:34], m[12:16]))
+        reply = {1: 2, 3: 5}[kind]
+        ip = socket.inet_aton
+        wanted = options.get(50, m[12:16])
+        if kind == 3 and wanted != ip(self.address):
+            reply = 6
+
+        def option(what, data):
+            return bytes([what, len(data)]) + data
+
+        body = b"\x02\x01\x06\x00" + m[4:8] + bytes(4) + bytes(4) + (ip(self.address) if reply != 6 else bytes(4)) + bytes(8) + m[28:44]
+        body += bytes(192) + bytes([99, 130, 83, 99]) + option(53, bytes([reply])) + option(54, ip(HERE))
+        if reply != 6:
+            body += option(51, struct.pack("!I", self.lease)) + option(1, ip("255.255.255.0")) + option(3, ip(HERE))
+            body += option(6, ip("192.0.2.53") + ip("192.0.2.54")) + option(15, b"lan.example")
+        self.sock.sendto(body + b"\xff", ("255.255.255.255", 68))
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+
+@contextlib.contextmanager
+def dhcp(ns, **kw):
+    server = Dhcp(ns, **kw)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def bridged(w, ns, **more):
+    ns.put(w)
+    w.configure(wsl2_networkingMode="bridged", wsl2_vmSwitch="tap0", **more)
+
+
+def connect(ns, address, port):
+    return ns.call(lambda: socket.create_connection((address, port), timeout=60))
+
+
+@real_only
+def test_an_address_by_dhcp_and_both_ways_through_the_device(fresh, ns):
+    with dhcp(ns) as server:
+        bridged(fresh, ns)
+        assert GUEST in fresh.sh("cat /proc/net/fib_trie")
+        assert fresh.sh("grep -v '^#' /etc/resolv.conf") == "nameserver 192.0.2.53\nnameserver 192.0.2.54\nsearch lan.example\n"
+        assert fresh.sh("wslinfo --networking-mode -n") == "bridged"
+        assert [kind for kind, _, _ in server.seen] == [1, 3]
+        # the guest's device has the address that the lease is for
+        mac = fresh.sh("cat /sys/class/net/eth0/address").strip()
+        assert server.seen[0][1].hex(":") == mac and mac != "52:57:53:4c:58:01"
+        assert GUEST in fresh.ok("network")
+        with serving(ns.call(lambda: Web4((HERE, 0), Web))) as port:
+            assert fresh.sh(http_get(HERE, port, "/tap")) == "from the host: /tap\n"
+        port = free_port()
+        p = fresh.popen("-d", "deb", "--", f"perl -e '{listen_in_guest('0.0.0.0', port, 'by its own address')}'")
+        assert p.stdout.readline() == b"up\n"
+        with connect(ns, GUEST, port) as s:
+            assert s.recv(100) == b"by its own address\n"
+        p.send_signal(signal.SIGTERM)
+        p.wait(60)
+        # wslx-netd dies, and another one asks for the same lease.
+        old = processes(fresh, "wslx-netd")
+        os.kill(old[0], signal.SIGKILL)
+        wait_for("another one", lambda: processes(fresh, "wslx-netd") not in ([], old) and len(server.seen) == 4)
+        with serving(ns.call(lambda: Web4((HERE, 0), Web))) as port:
+            wait_for("the network", lambda: "again" in fresh.sh(f"timeout 5 bash -c \"{http_get(HERE, port, '/again')}\" || true"), 30)
+        # not the network of wslx's own
+        assert fresh.sh(f"timeout 5 bash -c '</dev/tcp/{HOST}/80' 2>/dev/null || echo not") == "not\n"
+
+
+@real_only
+def test_segments_pass_whole_and_arrive_as_they_were(fresh, ns):
+    size = 32 << 20
+    block = bytes(range(256)) * 4096
+    want = hashlib.sha256(block * (size // len(block))).hexdigest()
+    sums = []
+
+    class Blob(socketserver.BaseRequestHandler):
+        def handle(self):
+            for _ in range(size // len(block)):
+                self.request.sendall(block)
+
+    class Sink(socketserver.BaseRequestHandler):
+        def handle(self):
+            h = hashlib.sha256()
+            while part := self.request.recv(1 << 20):
+                h.update(part)
+            sums.append(h.hexdigest())
+
+    bridged(fresh, ns, wsl2_dhcp="false", wslx_network=f"{GUEST}/24", wslx_gateway=HERE)
+    with serving(ns.call(lambda: socketserver.ThreadingTCPServer((HERE, 0), Blob))) as port:
+        fresh.sh(f"cat </dev/tcp/{HERE}/{port} >/tmp/blob", timeout=300)
+    assert fresh.sh("sha256sum </tmp/blob").split()[0] == want
+    with serving(ns.call(lambda: socketserver.ThreadingTCPServer((HERE, 0), Sink))) as port:
+        fresh.sh(f"cat /tmp/blob >/dev/tcp/{HERE}/{port}; rm /tmp/blob", timeout=300)
+        wait_for("the end of it", lambda: sums, 60)
+    assert sums == [want]
+    # In packets of 1500 bytes it would be many more each way.
+    received, sent = ns.packets("tap0")
+    assert max(received, sent) < size / 1500 / 2, (received, sent)
+    assert fresh.sh("awk '$2 == \"00000000\" { print $3 }' /proc/net/route") == "010200C0\n"
+
+
+@real_only
+def test_a_new_address_reaches_a_guest_that_runs(fresh, ns):
+    """Of a lease for seconds: the server refuses to renew it and gives another address."""
+    with dhcp(ns, lease=20) as server:
+        bridged(fresh, ns)
+        p = fresh.popen("-d", "deb", "--", "sleep 1000")
+        wait_for("the first", lambda: GUEST in fresh.sh("cat /proc/net/fib_trie"))
+        server.address = "192.0.2.78"
+        wait_for("the second", lambda: "192.0.2.78" in fresh.sh("cat /proc/net/fib_trie"), 40)
+        assert f"{GUEST}\n" not in fresh.sh("cat /proc/net/fib_trie")
+        fresh.ok("--shutdown", "--force")
+        p.wait(60)
+
+
+def test_a_device_that_is_none_is_refused(fresh, ns):
+    ns.put(fresh)
+    fresh.configure(wsl2_networkingMode="bridged", wsl2_vmSwitch="tap7")
+    fresh.fails(125, "-d", "deb", "--", "true", says=["there is no network device 'tap7'", "ip tuntap add dev tap7"])
+    fresh.configure(wsl2_networkingMode="bridged", wsl2_vmSwitch="lo")
+    fresh.fails(125, "-d", "deb", "--", "true", says="lo is no tap device")
