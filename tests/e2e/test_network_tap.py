@@ -104,7 +104,8 @@ def test_an_address_by_dhcp_and_both_ways_through_the_device(fresh, ns):
         assert GUEST in fresh.sh("cat /proc/net/fib_trie")
         assert fresh.sh("grep -v '^#' /etc/resolv.conf") == "nameserver 192.0.2.53\nnameserver 192.0.2.54\nsearch lan.example\n"
         assert fresh.sh("wslinfo --networking-mode -n") == "bridged"
-        assert [kind for kind, _, _ in server.seen] == [1, 3]
+        # a slow one asks again
+        assert server.seen[0][0] == 1 and server.seen[-1][0] == 3
         # the guest's device has the address that the lease is for
         mac = fresh.sh("cat /sys/class/net/eth0/address").strip()
         assert server.seen[0][1].hex(":") == mac and mac != "52:57:53:4c:58:01"
@@ -119,9 +120,9 @@ def test_an_address_by_dhcp_and_both_ways_through_the_device(fresh, ns):
         p.send_signal(signal.SIGTERM)
         p.wait(60)
         # wslx-netd dies, and another one asks for the same lease.
-        old = processes(fresh, "wslx-netd")
+        old, asked = processes(fresh, "wslx-netd"), len(server.seen)
         os.kill(old[0], signal.SIGKILL)
-        wait_for("another one", lambda: processes(fresh, "wslx-netd") not in ([], old) and len(server.seen) == 4)
+        wait_for("another one", lambda: processes(fresh, "wslx-netd") not in ([], old) and server.seen[asked:] and server.seen[-1][0] == 3)
         with serving(ns.call(lambda: Web4((HERE, 0), Web))) as port:
             wait_for("the network", lambda: "again" in fresh.sh(f"timeout 5 bash -c \"{http_get(HERE, port, '/again')}\" || true"), 30)
         # not the network of wslx's own
