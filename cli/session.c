@@ -8,8 +8,11 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "cli/proxy.h"
 #include "lib/session/client.h"
 #include "lib/wslpath/env.h"
+
+enum { PROXY_VARS = 16 };
 
 struct session {
 	const struct session_spec *spec;
@@ -19,12 +22,27 @@ struct session {
 	uint64_t vm;	     /* process id of its VM */
 	uint32_t uid;	     /* its default user */
 	bool oobe;	     /* first-run set-up comes first */
+	char *proxy_host;    /* what the guest calls this host; NULL: it gets no proxies */
+	char *service_env[PROXY_VARS + 1];
 };
 
 static bool wanted_env(const char *e)
 {
 	return !strncmp(e, "LANG=", 5) || !strncmp(e, "LC_", 3) || !strncmp(e, "LANGUAGE=", 9) ||
 	       !strncmp(e, "COLORTERM=", 10);
+}
+
+/* autoProxy: what the service's own environment says counts where the user's says nothing. */
+static void take_proxies(struct session *s, struct json_object *proxy)
+{
+	struct json_object *env = js_get(proxy, "environment");
+
+	if (!proxy)
+		return;
+	s->proxy_host = strdup(js_str(proxy, "host", ""));
+	for (size_t i = 0; env && i < json_object_array_length(env) && i < PROXY_VARS; i++)
+		s->service_env[i] =
+			strdup(json_object_get_string(json_object_array_get_idx(env, i)));
 }
 
 static int open_connections(struct session *s, const struct client_streams *st, struct err *e)
@@ -58,10 +76,25 @@ static int open_connections(struct session *s, const struct client_streams *st, 
 	/* Only where somebody sits, and wants nothing else. */
 	s->oobe = st->tty && !s->spec->args[0] && !s->spec->debug &&
 		  js_bool(reply, "run_oobe", false);
+	take_proxies(s, js_get(reply, "proxy"));
 	warnings = js_get(reply, "warnings");
 	for (size_t i = 0; warnings && i < json_object_array_length(warnings); i++)
 		warning("%s", json_object_get_string(json_object_array_get_idx(warnings, i)));
 	return 0;
+}
+
+struct proxies {
+	struct wire_w *w;
+	const char *wslenv;
+};
+
+static void add_proxy(void *ctx, const char *var)
+{
+	struct proxies *p = ctx;
+
+	/* The user said what becomes of it. */
+	if (!wslenv_names(p->wslenv, var, WSLENV_TO_GUEST))
+		wire_str(p->w, WSLX_A_ENV, var);
 }
 
 static void request(void *ctx, struct wire_w *w)
@@ -88,6 +121,9 @@ static void request(void *ctx, struct wire_w *w)
 	for (char **e = environ; *e; e++)
 		if (wanted_env(*e) || wslenv_names(getenv("WSLENV"), *e, WSLENV_TO_GUEST))
 			wire_str(w, WSLX_A_ENV, *e);
+	if (s->proxy_host && proxy_env(environ, s->service_env, s->proxy_host, add_proxy,
+				     &(struct proxies){w, getenv("WSLENV")}))
+		warning("a proxy at this host's localhost cannot be reached from the distribution (autoProxy in wslx.conf)");
 	for (char **a = spec->args; *a; a++)
 		wire_str(w, WSLX_A_ARG, *a);
 }

@@ -405,6 +405,11 @@ static void tell_guest(struct net *n)
 		wire_u32(&w, WSLX_A_AUTOCONF, 1);
 	if (n->ports)
 		wire_u32(&w, WSLX_A_FORWARD, 1);
+	if (n->set->net == NET_MIRRORED) {
+		wire_u32(&w, WSLX_A_MIRRORED, 1);
+		wire_str(&w, WSLX_A_IGNORED_PORTS,
+			n->set->ignored_ports ? n->set->ignored_ports : "");
+	}
 	add_dns(n, &w);
 	guestlink_send(g, &w, network_done, n);
 }
@@ -502,7 +507,8 @@ struct net *net_new(
 	if (r < 0)
 		log_warn("net", "listen for the network device: %s", strerror(-r));
 	start_netd(n);
-	if (set->localhost_forwarding)
+	/* Of mirrored mode, ports are what it is about. */
+	if (set->localhost_forwarding || set->net == NET_MIRRORED)
 		n->ports = ports_new(l, vm, set, dir);
 	return n;
 }

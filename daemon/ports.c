@@ -209,14 +209,15 @@ static bool is_ignored(const char *list, unsigned port)
 	return false;
 }
 
-/* Where the guest's listener appears on this host; false: nowhere. */
+/* Where the guest's listener appears on this host: at localhost, or, in mirrored mode, where the guest has it; false: nowhere. */
 static bool host_side(const struct ports *p, const char *to, char *buf, size_t cap)
 {
 	char proto[4], addr[INET6_ADDRSTRLEN];
+	static const struct in6_addr any;
 	struct in6_addr bin;
+	bool v6, everywhere;
 	unsigned port;
 	int n = 0;
-	bool v6;
 
 	if (sscanf(to, "%3s %45s %u%n", proto, addr, &port, &n) != 3 || (to[n] && to[n] != ' ') ||
 		!port || port > 65535 || (strcmp(proto, "tcp") != 0 && strcmp(proto, "udp") != 0))
@@ -224,7 +225,9 @@ static bool host_side(const struct ports *p, const char *to, char *buf, size_t c
 	v6 = inet_pton(AF_INET6, addr, &bin) == 1;
 	if ((!v6 && inet_pton(AF_INET, addr, &bin) != 1) || is_ignored(p->set->ignored_ports, port))
 		return false;
-	snprintf(buf, cap, "%s %s %u", proto, v6 ? "::1" : "127.0.0.1", port);
+	everywhere = p->set->net == NET_MIRRORED && !memcmp(&bin, &any, v6 ? 16 : 4);
+	snprintf(buf, cap, "%s %s %u", proto,
+		everywhere ? (v6 ? "::" : "0.0.0.0") : (v6 ? "::1" : "127.0.0.1"), port);
 	return true;
 }
 

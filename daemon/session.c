@@ -7,6 +7,7 @@
  */
 #include "daemon/distro.h"
 #include "daemon/machine.h"
+#include "daemon/net.h"
 #include "daemon/service.h"
 
 #include <errno.h>
@@ -138,6 +139,26 @@ static void connected(void *ctx, int fd)
 		opening_done(o);
 }
 
+/* autoProxy: where this host is, seen from the guest, and what proxies our own environment has. */
+static struct json_object *proxies(const struct settings *set)
+{
+	static const char *const suffix = "_proxy";
+	struct json_object *env = js_array();
+	struct json_object *o = js_set_str(js_object(), "host",
+		set->net == NET_MIRRORED  ? "localhost"
+		: set->net == NET_BRIDGED ? ""
+					  : NET_HOST_NAME);
+
+	for (char **e = environ; *e; e++) {
+		size_t n = strcspn(*e, "=");
+
+		if (n > strlen(suffix) && n < 12 &&
+			!strncasecmp(*e + n - strlen(suffix), suffix, strlen(suffix)))
+			js_push(env, json_object_new_string(*e));
+	}
+	return js_set(o, "environment", env);
+}
+
 static struct json_object *describe(
 	const struct opening *o, const struct machine *m, const struct reg_entry *reg)
 {
@@ -147,6 +168,8 @@ static struct json_object *describe(
 	js_set_u64(result, "uid", reg->uid);
 	js_set_bool(result, "run_oobe", reg->run_oobe);
 	js_set_u64(result, "vm", (uint64_t)vm_pid(m->vm));
+	if (m->set.auto_proxy && m->set.net != NET_NONE && !o->shell)
+		js_set(result, "proxy", proxies(&m->set));
 	if (o->boots && json_object_array_length(m->set.warnings))
 		js_set(result, "warnings", json_object_get(m->set.warnings));
 	return result;

@@ -34,11 +34,6 @@ static const char *const reclaims[] = {"gradual", "dropCache", "disabled", NULL}
 	}
 #define TIME(sec, key, member)	  KEY(sec, key, CONF_INT, member, .min = -1, .max = MAX_TIME_MS)
 #define TIMEOUT(sec, key, member) KEY(sec, key, CONF_INT, member, .min = 1, .max = MAX_TIME_MS)
-/* Comes with networking and with file sharing. */
-#define LATER(sec, key)                                                                            \
-	{                                                                                          \
-		sec, key, CONF_UNSUPPORTED                                                         \
-	}
 /* Has no meaning on a Linux host, or is always so: wslx.conf(5) says which. */
 #define NOTHING(sec, key)                                                                          \
 	{                                                                                          \
@@ -96,9 +91,8 @@ static const struct conf_key keys[] = {
 	KEY("wslx", "gateway", CONF_STR, gateway),
 	KEY("wslx", "resolvConf", CONF_PATH, resolv_conf),
 
-	LATER("wsl2", "autoProxy"),
-	LATER("experimental", "autoProxy"),
-	LATER("experimental", "initialAutoProxyTimeout"),
+	KEY("wsl2", "autoProxy", CONF_BOOL, auto_proxy),
+	KEY("experimental", "autoProxy", CONF_BOOL, auto_proxy),
 
 	NOTHING("wsl2", "dnsProxy"),
 	NOTHING("wsl2", "dnsTunneling"),
@@ -108,6 +102,7 @@ static const struct conf_key keys[] = {
 	NOTHING("experimental", "bestEffortDnsParsing"),
 	NOTHING("experimental", "dnsTunnelingIpAddress"),
 	NOTHING("experimental", "hostAddressLoopback"),
+	NOTHING("experimental", "initialAutoProxyTimeout"),
 	NOTHING("wsl2", "nestedVirtualization"),
 	NOTHING("wsl2", "hardwarePerformanceCounters"),
 	NOTHING("wsl2", "virtio"),
@@ -179,6 +174,25 @@ static bool mac_ok(char *text)
 	return true;
 }
 
+/* "80, 443" */
+static bool ports_ok(const char *text)
+{
+	unsigned long port;
+	char *end;
+
+	for (const char *p = text; *p;) {
+		if (*p == ',' || isspace((unsigned char)*p)) {
+			p++;
+			continue;
+		}
+		port = isdigit((unsigned char)*p) ? strtoul(p, &end, 10) : 0;
+		if (port < 1 || port > 65535)
+			return false;
+		p = end;
+	}
+	return true;
+}
+
 static void check_net(struct settings *s, const char *path)
 {
 	char full[4400];
@@ -187,18 +201,18 @@ static void check_net(struct settings *s, const char *path)
 		s->net = NET_BRIDGED;
 	if (s->net == NET_VIRTIO_PROXY || s->net == NET_CONSOMME)
 		s->net = NET_NAT;
-	if (s->net == NET_MIRRORED) {
-		snprintf(full, sizeof(full),
-			"%s: networkingMode=mirrored is not supported yet; using nat", path);
-		add_warning(s->warnings, full);
-		s->net = NET_NAT;
-	}
 	if (s->net == NET_BRIDGED && !s->vm_switch) {
 		snprintf(full, sizeof(full),
 			"%s: networkingMode=bridged needs vmSwitch, the name of a tap device; using nat",
 			path);
 		add_warning(s->warnings, full);
 		s->net = NET_NAT;
+	}
+	if (s->ignored_ports && !ports_ok(s->ignored_ports)) {
+		snprintf(full, sizeof(full), "%s: bad value for experimental.ignoredPorts: '%.80s'",
+			path, s->ignored_ports);
+		add_warning(s->warnings, full);
+		drop(&s->ignored_ports);
 	}
 	if (s->mac && !mac_ok(s->mac)) {
 		snprintf(full, sizeof(full), "%s: bad value for wsl2.macAddress: '%.80s'", path,
@@ -242,6 +256,7 @@ int settings_load(const char *path, struct settings *ret, struct err *e)
 		.mount_timeout_ms = 10000,
 		.clock_check_ms = 60000,
 		.localhost_forwarding = true,
+		.auto_proxy = true,
 		.dhcp = true,
 		.ipv6 = true,
 		.dhcp_timeout_ms = 5000,

@@ -47,7 +47,7 @@ struct settings {
 	bool interop, wsl_compat;	  /* [interop] */
 	int reclaim;			  /* enum settings_reclaim */
 	int net;			  /* enum settings_net */
-	bool localhost_forwarding;
+	bool localhost_forwarding, auto_proxy;
 	char *ignored_ports; /* owned; NULL: not set: "80,443" */
 	char *mac;	     /* the same: of the guest's device */
 	char *vm_switch;     /* the same: the tap device of NET_BRIDGED */

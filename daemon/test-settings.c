@@ -52,7 +52,7 @@ TEST(a_wslconfig_works_and_its_problems_are_told_with_their_line)
 	struct settings s;
 	struct err e = {0};
 
-	write_conf("[wsl2]\nmemory=2GB\nprocessors=1\nvmIdleTimeout=-1\nautoProxy=true\n"
+	write_conf("[wsl2]\nmemory=2GB\nprocessors=1\nvmIdleTimeout=-1\nautoProxy=false\n"
 		   "kernelCommandLine = a=b c\nvmIdleTimeout=soon\n[wslx]\nengine=soft\n"
 		   "[general]\ninstanceIdleTimeout=1000\n");
 	REQUIRE(settings_load(path, &s, &e) == 0);
@@ -62,8 +62,8 @@ TEST(a_wslconfig_works_and_its_problems_are_told_with_their_line)
 	CHECK_EQ(s.instance_idle_ms, 1000);
 	CHECK_EQ(s.engine, ENGINE_SOFT);
 	CHECK_STR(s.command_line, "a=b c");
-	REQUIRE(warnings(&s) == 2);
-	CHECK(strstr(js_text(s.warnings), ":5: wsl2.autoProxy is not supported yet") != NULL);
+	REQUIRE(warnings(&s) == 1);
+	CHECK(!s.auto_proxy);
 	CHECK(strstr(js_text(s.warnings), ":7: bad value for wsl2.vmIdleTimeout") != NULL);
 	settings_done(&s);
 	unlink(path);
@@ -76,7 +76,7 @@ TEST(network_modes_have_other_names_and_what_comes_closest)
 		int net;
 		unsigned warnings;
 	} modes[] = {{"nat", NET_NAT, 0}, {"NONE", NET_NONE, 0}, {"virtioproxy", NET_NAT, 0},
-		{"consomme", NET_NAT, 0}, {"mirrored", NET_NAT, 1}, {"bridged", NET_NAT, 1},
+		{"consomme", NET_NAT, 0}, {"mirrored", NET_MIRRORED, 0}, {"bridged", NET_NAT, 1},
 		{"bridged\nvmSwitch=tap0", NET_BRIDGED, 0}, {"tap\nvmSwitch=tap0", NET_BRIDGED, 0},
 		{"wireless", NET_NAT, 1}};
 	struct settings s;
@@ -99,6 +99,15 @@ TEST(network_modes_have_other_names_and_what_comes_closest)
 	write_conf("[wsl2]\nmacAddress=53:57:53:4C:58:02\n");
 	REQUIRE(settings_load(path, &s, &e) == 0);
 	CHECK(!s.mac);
+	CHECK_EQ(warnings(&s), 1);
+	settings_done(&s);
+	write_conf("[experimental]\nignoredPorts=80, 443,,8080\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	CHECK_STR(s.ignored_ports, "80, 443,,8080");
+	settings_done(&s);
+	write_conf("[experimental]\nignoredPorts=80;443\n");
+	REQUIRE(settings_load(path, &s, &e) == 0);
+	CHECK(!s.ignored_ports);
 	CHECK_EQ(warnings(&s), 1);
 	settings_done(&s);
 	write_conf("[wsl2]\nsafeMode=true\n");

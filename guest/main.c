@@ -27,6 +27,7 @@
 #include "guest/guest.h"
 #include "guest/interop.h"
 #include "guest/share.h"
+#include "guest/mirror.h"
 #include "guest/net.h"
 #include "guest/ports.h"
 #include "guest/shared.h"
@@ -423,6 +424,21 @@ static void tell_dns(const struct wire_msg *m)
 	}
 }
 
+/* A host that is new says the same as the one before. */
+static void mirror_once(const struct wire_msg *m, const struct net_plan *plan)
+{
+	static bool done;
+	struct mirror mirror;
+	struct err e = {0};
+
+	if (done)
+		return;
+	mirror_parse(m, plan, &mirror);
+	done = true;
+	if (mirror_attach(&mirror, DISTRO_CGROUPS, &e) < 0)
+		log_warn("net", "%s", e.text);
+}
+
 static void network(const struct wire_msg *m)
 {
 	static struct net_plan now;
@@ -436,6 +452,8 @@ static void network(const struct wire_msg *m)
 		r = net_configure("eth0", &plan, &now, &e);
 		now = plan;
 	}
+	if (r == 0 && wire_get_u32(m, WSLX_A_MIRRORED, 0) == 1)
+		mirror_once(m, &plan);
 	if (r < 0) {
 		reply_error(m->type, m->id, r, e.text);
 		return;

@@ -401,3 +401,27 @@ def test_a_port_that_the_kernel_chose_for_a_datagram_client_is_no_listener(wslx)
     for x in p, q:
         x.send_signal(signal.SIGTERM)
         x.wait(60)
+
+
+def proxies(w, **env):
+    clean = {f"{p}_proxy": "" for p in ("http", "https", "all", "no", "ftp")}
+    text = w.sh("env | grep -i _proxy= | sort || true", env={**clean, **{k.upper(): "" for k in clean}, **env})
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+def test_the_users_proxies_are_the_distributions(wslx):
+    assert proxies(wslx) == {}
+    with serving(Web4(("127.0.0.1", 0), Web)) as port:
+        got = proxies(wslx, http_proxy=f"http://127.0.0.1:{port}", HTTPS_PROXY="http://me:secret@proxy.example:3128/", no_proxy="localhost,.lan.example")
+        assert got == {"http_proxy": f"http://host.wslx.internal:{port}", "HTTP_PROXY": f"http://host.wslx.internal:{port}",
+                       "https_proxy": "http://me:secret@proxy.example:3128/", "HTTPS_PROXY": "http://me:secret@proxy.example:3128/",
+                       "no_proxy": "localhost,.lan.example", "NO_PROXY": "localhost,.lan.example"}
+        # and it is one
+        assert wslx.sh("eval $(echo $http_proxy | sed 's|http://\\(.*\\):\\(.*\\)|h=\\1 p=\\2|'); "
+                       "exec 3<>/dev/tcp/$h/$p && printf 'GET http://www.example/x HTTP/1.0\\r\\n\\r\\n' >&3 && sed '1,/^\\r*$/d' <&3",
+                       env={"http_proxy": f"http://localhost:{port}"}) == "from the host: http://www.example/x\n"
+
+
+def test_no_proxies_when_the_user_does_not_want_them(fresh):
+    fresh.configure(wsl2_autoProxy="false")
+    assert proxies(fresh, http_proxy="http://proxy.example:3128") == {}

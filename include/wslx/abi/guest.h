@@ -207,15 +207,17 @@ enum wslx_tag {
 	WSLX_A_NAMESERVER =
 		52,	     /* bytes, repeated: an address; none: /etc/resolv.conf is left alone */
 	WSLX_A_SEARCH = 144, /* bytes, repeated: a domain that names are looked for in */
-	WSLX_A_ADDRESS = 145,	   /* bytes, repeated: of its device, "10.0.2.2/24" */
-	WSLX_A_GATEWAY = 146,	   /* bytes, repeated: one a family */
-	WSLX_A_MTU = 147,	   /* u32 */
-	WSLX_A_FORWARD = 148,	   /* u32: 1 */
-	WSLX_A_FORWARD_PORT = 149, /* u32 */
-	WSLX_A_LISTENER = 150,	   /* bytes: "tcp 127.0.0.1 8080", "udp :: 53" */
-	WSLX_A_AUTOCONF = 151,	   /* u32: 1: IPv6 addresses as routers say */
-	WSLX_A_NETWORKING = 152,   /* bytes: networkingMode: "nat" */
-	WSLX_A_ORDERLY = 53,	   /* u32: 1: it was powered off or rebooted from inside */
+	WSLX_A_ADDRESS = 145,	    /* bytes, repeated: of its device, "10.0.2.2/24" */
+	WSLX_A_GATEWAY = 146,	    /* bytes, repeated: one a family */
+	WSLX_A_MTU = 147,	    /* u32 */
+	WSLX_A_FORWARD = 148,	    /* u32: 1 */
+	WSLX_A_FORWARD_PORT = 149,  /* u32 */
+	WSLX_A_LISTENER = 150,	    /* bytes: "tcp 127.0.0.1 8080", "udp :: 53" */
+	WSLX_A_AUTOCONF = 151,	    /* u32: 1: IPv6 addresses as routers say */
+	WSLX_A_IGNORED_PORTS = 153, /* bytes: "80,443": with MIRRORED */
+	WSLX_A_MIRRORED = 154,	 /* u32: 1: where nobody listens at localhost, the gateway does */
+	WSLX_A_NETWORKING = 152, /* bytes: networkingMode: "nat" */
+	WSLX_A_ORDERLY = 53,	 /* u32: 1: it was powered off or rebooted from inside */
 
 	WSLX_A_OFFSET_NS = 80,	     /* u64: two's complement */
 	WSLX_A_DISK_TIMEOUT_MS = 81, /* u32: how long its disk may take to appear */

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+#include "guest/mirror.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <arpa/inet.h>
+#include <linux/bpf.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "lib/base/attr.h"
+#include "lib/base/cleanup.h"
+#include "lib/base/log.h"
+
+/* --- instructions, Documentation/bpf/instruction-set of Linux --- */
+
+enum { MAX_INSNS = 64 + 3 * MIRROR_IGNORED, MAX_JUMPS = MIRROR_IGNORED + 16 };
+enum label { DONE, REMOTE, LABELS };
+
+struct code {
+	struct bpf_insn insn[MAX_INSNS];
+	unsigned n, n_jumps;
+	struct {
+		unsigned at;
+		enum label to;
+	} jump[MAX_JUMPS];
+	unsigned label[LABELS];
+};
+
+static void emit(struct code *c, unsigned op, unsigned dst, unsigned src, int off, int32_t imm)
+{
+	c->insn[c->n++] = (struct bpf_insn){.code = (uint8_t)op,
+		.dst_reg = dst & 15,
+		.src_reg = src & 15,
+		.off = (int16_t)off,
+		.imm = imm};
+}
+
+static void move(struct code *c, unsigned dst, unsigned src)
+{
+	emit(c, BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0);
+}
+
+static void set(struct code *c, unsigned dst, int32_t value)
+{
+	emit(c, BPF_ALU64 | BPF_MOV | BPF_K, dst, 0, 0, value);
+}
+
+static void load(struct code *c, unsigned dst, unsigned src, size_t off)
+{
+	emit(c, BPF_LDX | BPF_MEM | BPF_W, dst, src, (int)off, 0);
+}
+
+/* 32 bits of the value are compared. */
+static void jump(struct code *c, unsigned op, unsigned reg, uint32_t value, enum label to)
+{
+	c->jump[c->n_jumps].at = c->n;
+	c->jump[c->n_jumps++].to = to;
+	emit(c, BPF_JMP32 | op | BPF_K, reg, 0, 0, (int32_t)value);
+}
+
+static void here(struct code *c, enum label l)
+{
+	c->label[l] = c->n;
+}
+
+static void finish(struct code *c)
+{
+	for (unsigned i = 0; i < c->n_jumps; i++)
+		c->insn[c->jump[i].at].off = (int16_t)(c->label[c->jump[i].to] - c->jump[i].at - 1);
+}
+
+/* --- the programs --- */
+
+enum { R0, R1, R2, R3, R4, R5, CTX, PORT, FP = BPF_REG_10 };
+/* On the stack: what sockets are looked up by, struct bpf_sock_tuple. */
+enum { TUPLE = -40 };
+#define FIELD(name) offsetof(struct bpf_sock_addr, name)
+#define LOOPBACK4   htonl(INADDR_LOOPBACK)
+#define MAPPED	    htonl(0xffff)
+
+static uint32_t word(const struct net_addr *a, unsigned i)
+{
+	uint32_t w;
+
+	memcpy(&w, a->addr + 4 * (size_t)i, sizeof(w));
+	return w;
+}
+
+static void store(struct code *c, unsigned size, int off, uint32_t value)
+{
+	emit(c, BPF_ST | BPF_MEM | size, FP, 0, off, (int32_t)value);
+}
+
+/* Who has this port at localhost, in the caller's network? R0: 0: nobody; otherwise goes to DONE. */
+static void look_up(struct code *c, bool v6)
+{
+	unsigned words = v6 ? 4 : 1;
+	int ports = TUPLE + 8 * (int)words;
+
+	for (unsigned i = 0; i < 2 * words; i++)
+		store(c, BPF_W, TUPLE + 4 * (int)i,
+			!v6		 ? LOOPBACK4
+			: i % words == 3 ? htonl(1)
+					 : 0);
+	store(c, BPF_H, ports, 0);
+	emit(c, BPF_STX | BPF_MEM | BPF_H, FP, PORT, ports + 2, 0);
+	move(c, R1, CTX);
+	move(c, R2, FP);
+	emit(c, BPF_ALU64 | BPF_ADD | BPF_K, R2, 0, 0, TUPLE);
+	set(c, R3, v6 ? 36 : 12);
+	set(c, R4, BPF_F_CURRENT_NETNS);
+	set(c, R5, 0);
+	load(c, R0, CTX, FIELD(type));
+	/* over the other kind's call */
+	emit(c, BPF_JMP32 | BPF_JEQ | BPF_K, R0, 0, 2, SOCK_DGRAM);
+	emit(c, BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_sk_lookup_tcp);
+	emit(c, BPF_JMP | BPF_JA, 0, 0, 1, 0);
+	emit(c, BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_sk_lookup_udp);
+	/* if (R0) { release it; goto DONE } */
+	emit(c, BPF_JMP | BPF_JEQ | BPF_K, R0, 0, 3, 0);
+	move(c, R1, R0);
+	emit(c, BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_sk_release);
+	jump(c, BPF_JSGE, R0, 0, DONE);
+}
+
+static void begin(struct code *c, const struct mirror *m)
+{
+	*c = (struct code){0};
+	move(c, CTX, R1);
+	load(c, R2, CTX, FIELD(type));
+	emit(c, BPF_JMP32 | BPF_JEQ | BPF_K, R2, 0, 1, SOCK_STREAM);
+	jump(c, BPF_JNE, R2, SOCK_DGRAM, DONE);
+	load(c, PORT, CTX, FIELD(user_port));
+	for (unsigned i = 0; i < m->n_ignored; i++)
+		jump(c, BPF_JEQ, PORT, htons(m->ignored[i]), DONE);
+}
+
+static void redirect(struct code *c, size_t off, uint32_t value)
+{
+	set(c, R2, (int32_t)value);
+	emit(c, BPF_STX | BPF_MEM | BPF_W, CTX, R2, (int)off, 0);
+}
+
+static void end(struct code *c)
+{
+	here(c, DONE);
+	set(c, R0, 1);
+	emit(c, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+	finish(c);
+}
+
+static void connect4(struct code *c, const struct mirror *m)
+{
+	begin(c, m);
+	load(c, R2, CTX, FIELD(user_ip4));
+	jump(c, BPF_JNE, R2, LOOPBACK4, DONE);
+	look_up(c, false);
+	redirect(c, FIELD(user_ip4), word(&m->host4, 0));
+	end(c);
+}
+
+/* ::1, or ::ffff:127.0.0.1, as programs call it that have sockets of one family only. */
+static void connect6(struct code *c, const struct mirror *m)
+{
+	begin(c, m);
+	for (unsigned i = 0; i < 2; i++) {
+		load(c, R2, CTX, FIELD(user_ip6) + 4 * (size_t)i);
+		jump(c, BPF_JNE, R2, 0, DONE);
+	}
+	load(c, R2, CTX, FIELD(user_ip6) + 8);
+	load(c, R3, CTX, FIELD(user_ip6) + 12);
+	jump(c, BPF_JNE, R2, 0, REMOTE);
+	jump(c, BPF_JNE, R3, htonl(1), DONE);
+	if (m->host6.family) {
+		look_up(c, true);
+		for (unsigned i = 0; i < 4; i++)
+			redirect(c, FIELD(user_ip6) + 4 * (size_t)i, word(&m->host6, i));
+	}
+	set(c, R0, 0);
+	jump(c, BPF_JEQ, R0, 0, DONE);
+	here(c, REMOTE);
+	jump(c, BPF_JNE, R2, MAPPED, DONE);
+	jump(c, BPF_JNE, R3, LOOPBACK4, DONE);
+	look_up(c, false);
+	redirect(c, FIELD(user_ip6) + 12, word(&m->host4, 0));
+	end(c);
+}
+
+static int bpf(enum bpf_cmd cmd, union bpf_attr *a)
+{
+	long r = syscall(SYS_bpf, cmd, a, sizeof(*a));
+
+	return r < 0 ? -errno : (int)r;
+}
+
+static int attach(const struct code *c, enum bpf_attach_type type, int cgroup)
+{
+	static char said[4096];
+	union bpf_attr load_it = {.prog_type = BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+		.expected_attach_type = type,
+		.insns = (uintptr_t)c->insn,
+		.insn_cnt = c->n,
+		.license = (uintptr_t) "Dual MIT/GPL",
+		.log_buf = (uintptr_t)said,
+		.log_size = sizeof(said),
+		.log_level = 1};
+	cleanup_close int prog = bpf(BPF_PROG_LOAD, &load_it);
+	union bpf_attr to = {.target_fd = (uint32_t)cgroup,
+		.attach_bpf_fd = (uint32_t)prog,
+		.attach_type = type,
+		/* distributions have programs of their own */
+		.attach_flags = BPF_F_ALLOW_MULTI};
+
+	if (prog < 0 && said[0])
+		log_warn("net", "the kernel on a program: %s", said);
+	return prog < 0 ? prog : bpf(BPF_PROG_ATTACH, &to);
+}
+
+int mirror_attach(const struct mirror *m, const char *cgroup, struct err *e)
+{
+	static struct code c;
+	cleanup_close int fd = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = fd < 0 ? -errno : 0;
+
+	if (r == 0 && !m->host4.family)
+		r = -EADDRNOTAVAIL;
+	if (r == 0) {
+		connect4(&c, m);
+		r = attach(&c, BPF_CGROUP_INET4_CONNECT, fd);
+	}
+	if (r == 0) {
+		connect6(&c, m);
+		r = attach(&c, BPF_CGROUP_INET6_CONNECT, fd);
+	}
+	return r < 0 ? err_sys(e, r, "networkingMode=mirrored: lead localhost to the host's") : 0;
+}
+
+void mirror_parse(const struct wire_msg *m, const struct net_plan *plan, struct mirror *ret)
+{
+	char text[512], *p = text, *end_at;
+
+	*ret = (struct mirror){0};
+	for (unsigned i = 0; i < plan->n_gateway; i++)
+		*(plan->gateway[i].family == AF_INET ? &ret->host4 : &ret->host6) =
+			plan->gateway[i];
+	if (wire_get_str(m, WSLX_A_IGNORED_PORTS, text, sizeof(text)) <= 0)
+		return;
+	while (*p && ret->n_ignored < MIRROR_IGNORED) {
+		unsigned long port = strtoul(p, &end_at, 10);
+
+		if (end_at != p && port > 0 && port <= UINT16_MAX)
+			ret->ignored[ret->n_ignored++] = (uint16_t)port;
+		p = end_at != p ? end_at : p + 1;
+	}
+}
