@@ -249,7 +249,33 @@ static void closed(void *ctx, int error)
 	loop_quit(d->loop, error ? 1 : 0);
 }
 
+/* --- the window --- */
+
+static bool window_works(void *ctx)
+{
+	struct fs_device *d = ctx;
+
+	return vhost_maps_files(d->backend);
+}
+
+static int window_map(void *ctx, struct fs_handle *h, uint64_t at, uint64_t off, uint64_t len, bool writable)
+{
+	struct fs_device *d = ctx;
+
+	return vhost_map_file(d->backend, off, len, fs_host_fd(h), at, writable);
+}
+
+static int window_unmap(void *ctx, uint64_t off, uint64_t len)
+{
+	struct fs_device *d = ctx;
+
+	return vhost_unmap_file(d->backend, off, len);
+}
+
+static const struct fuse_window_ops window_ops = {window_works, window_map, window_unmap};
+
 static const struct vhost_dev_ops ops = {
+	.maps_files = true,
 	.n_queues = QUEUES,
 	.queue_ready = queue_ready,
 	.kick = kick,
@@ -290,6 +316,7 @@ int fs_device_new(struct fs_device **ret, struct loop *l, int fd, struct fuse_se
 		free(d);
 		return r;
 	}
+	fuse_server_set_window(server, &window_ops, d);
 	*ret = d;
 	return 0;
 }

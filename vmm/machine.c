@@ -100,6 +100,7 @@ static int add_chips(struct machine *m, struct err *e)
 	if (r < 0)
 		return err_sys(e, r, "add the PCI host bridge");
 	vm_add_dev(m->vm, pci_host_dev(m->pci));
+	pci_host_set_low64(m->pci, gmem_ram_end(vm_gmem(m->vm)) <= PLAT_PCI_LOW64_START);
 	button = ioapic_line(m->ioapic, PLAT_POWER_BUTTON_IRQ);
 	r = power_new(&m->power, bus, &button, on_power, m);
 	if (r < 0)
@@ -108,8 +109,8 @@ static int add_chips(struct machine *m, struct err *e)
 	return 0;
 }
 
-/* Takes v over, success or not. */
-static int add_virtio(struct machine *m, struct virtio_dev *v, struct err *e)
+/* Takes v over, success or not. shm: where its shared memory is to be; may be NULL. */
+static int add_virtio_shm(struct machine *m, struct virtio_dev *v, uint64_t *shm, struct err *e)
 {
 	struct pci_dev *p;
 	int r = virtio_pci_new(&p, m->vm, v);
@@ -121,7 +122,14 @@ static int add_virtio(struct machine *m, struct virtio_dev *v, struct err *e)
 	}
 	r = pci_host_add(m->pci, p, -1);
 	vm_add_dev(m->vm, &p->dev);
+	if (shm)
+		*shm = virtio_pci_shm(p);
 	return r < 0 ? err_sys(e, r, "plug in %s", v->name) : 0;
+}
+
+static int add_virtio(struct machine *m, struct virtio_dev *v, struct err *e)
+{
+	return add_virtio_shm(m, v, NULL, e);
 }
 
 int machine_attach_disk(
@@ -214,6 +222,7 @@ static int add_vhost(struct machine *m, const struct opt_vhost *o, struct err *e
 	char name[16];
 	struct vhost *vh;
 	unsigned n = 0;
+	uint64_t window;
 	int fd = o->fd, r;
 
 	for (unsigned i = 0; i < m->nvhost; i++)
@@ -226,7 +235,14 @@ static int add_vhost(struct machine *m, const struct opt_vhost *o, struct err *e
 	r = vhost_new(&vh, vm_gmem(m->vm), m->loop, &conf);
 	if (r < 0)
 		return err_sys(e, r, "add %s", name);
-	r = add_virtio(m, vhost_dev(vh), e);
+	r = add_virtio_shm(m, vhost_dev(vh), &window, e);
+	if (r == 0 && vhost_window(vh)) {
+		r = vhost_place_window(vh, window);
+		if (r == 0)
+			r = vm_cpu_ops(m->vm)->window(vm_cpu(m->vm));
+		if (r < 0)
+			err_sys(e, r, "make the window of %s", name);
+	}
 	if (r < 0)
 		return r;
 	m->vhost[m->nvhost++] = vh;

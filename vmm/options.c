@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "lib/os/window.h"
 #include "vmm/core/cpu.h"
 
 enum {
@@ -75,10 +76,11 @@ const char *options_usage(void)
 	       "                         (default, with --translate on), none, or all of it\n"
 	       "  --serial stdio|null|file:PATH   first serial port (null)\n"
 	       "  --disk PATH[,ro][,vhdx]   a disk, raw or in a VHDX file; repeatable, in LUN order\n"
-	       "  --vhost-user fs,tag=TAG[,queues=N][,socket=PATH|,fd=N]\n"
+	       "  --vhost-user fs,tag=TAG[,queues=N][,dax=MIB][,socket=PATH|,fd=N]\n"
 	       "  --vhost-user net[,mac=MAC][,mtu=N][,socket=PATH|,fd=N]\n"
 	       "                         a virtio-fs or virtio-net device that another process serves; without socket\n"
-	       "                         and fd its server comes later (control call vhost-user-attach); repeatable\n"
+	       "                         and fd its server comes later (control call vhost-user-attach); repeatable;\n"
+	       "                         dax: addresses into which the server can map files, a power of two\n"
 	       "  --vsock PATH           unix socket for vsock; the guest's CID is 3\n"
 	       "  --console PATH         unix socket for the virtio console hvc0\n"
 	       "  --balloon              memory balloon with free page reporting\n"
@@ -176,6 +178,15 @@ static int vhost_value(struct opt_vhost *v, const char *key, char *value, struct
 	if (fs && strcmp(key, "queues") == 0)
 		return number(
 			"vhost-user queues", value, 1, VHOST_DEV_QUEUES - 1, &v->conf.requests, e);
+	if (fs && strcmp(key, "dax") == 0) {
+		r = number("vhost-user dax", value, 0, OS_WINDOW_MAX >> 20, &n, e);
+		if (r == 0 && n & (n - 1))
+			r = err_set(e, -EINVAL, "--vhost-user: dax=%s is no power of two", value);
+		if (r == 0 && n == 1)
+			r = err_set(e, -EINVAL, "--vhost-user: dax=%s is too small", value);
+		v->conf.window = r < 0 ? 0 : (uint64_t)n << 20;
+		return r;
+	}
 	if (!fs && strcmp(key, "mac") == 0)
 		return mac(value, v->conf.mac, e);
 	if (!fs && strcmp(key, "mtu") == 0) {

@@ -2,6 +2,7 @@
 /* What files are: as the share shows them, and changed. */
 #include "lib/fs/host-internal.h"
 
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 
 enum { NOBODY = 65534 };
@@ -20,6 +21,42 @@ static uint32_t shown(uint32_t id, uint32_t own, uint32_t as)
 static uint32_t meant(uint32_t id, uint32_t own, uint32_t as)
 {
 	return id == as ? own : id;
+}
+
+/*
+ * Which devices' files can be mapped, by device number: learnt from folders, looked up for what is in them. One that is not known can
+ * not.
+ */
+enum { DEVICES = 64 };
+static _Atomic uint64_t devices[DEVICES]; /* number << 2 | known << 1 | can */
+
+static uint64_t dev_number(const struct statx *stx)
+{
+	return makedev(stx->stx_dev_major, stx->stx_dev_minor);
+}
+
+void map_learn(int fd, const struct statx *stx)
+{
+	uint64_t dev = dev_number(stx), old = devices[dev % DEVICES];
+	struct statfs st;
+	struct stat is;
+
+	if (old >> 2 == dev && old & 2)
+		return;
+	if (fstat(fd, &is) < 0 || is.st_dev != dev || fstatfs(fd, &st) < 0)
+		return;
+	devices[dev % DEVICES] = dev << 2 | 2 | !is_remote((uint32_t)st.f_type);
+}
+
+static bool maps(const struct fs_share *sh, const struct statx *stx)
+{
+	enum { FROM = 4096 };
+	uint64_t dev = dev_number(stx);
+
+	if (!S_ISREG(stx->stx_mode) || sh->o.map == FS_MAP_NEVER ||
+		devices[dev % DEVICES] != (dev << 2 | 3))
+		return false;
+	return sh->o.map == FS_MAP_ALWAYS || (stx->stx_size >= FROM && !(stx->stx_mode & 0111));
 }
 
 void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct statx *stx,
@@ -52,6 +89,8 @@ void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct st
 	if (dir && S_ISDIR(mode) &&
 		(n->ident.mnt != dir->ident.mnt || n->ident.dev != dir->ident.dev))
 		ret->flags |= FS_ATTR_SUBMOUNT;
+	if (maps(sh, stx))
+		ret->flags |= FS_ATTR_MAP;
 }
 
 int kill_suidgid(const struct host *h, const struct fs_node *n, int fd)

@@ -128,6 +128,7 @@ static int enter_open(struct host *h, struct fs_node *dir, const char *name, int
 		return r;
 	if (!S_ISREG(stx.stx_mode))
 		return -EACCES;
+	map_learn(fd, &stx);
 	if (dir->share->o.metadata)
 		meta = meta_apply(fd, "", &stx);
 	r = node_enter(h, dir, name, &stx, &ret->node);
@@ -317,16 +318,19 @@ ssize_t host_write(struct fs *fs, struct fs_handle *hd, const struct iovec *iov,
 static const uint32_t late_types[] = {
 	0x6969, 0xff534d42, 0xfe534d42, 0x517b, 0x5346414f, 0x00c36400, 0x01021997, 0x65735546};
 
+bool is_remote(uint32_t type)
+{
+	for (size_t i = 0; i < ARRAY_LEN(late_types); i++)
+		if (type == late_types[i])
+			return true;
+	return false;
+}
+
 bool host_fails_late(struct fs *fs, struct fs_handle *hd)
 {
 	struct statfs st;
 
-	if (hd->fd < 0 || fstatfs(hd->fd, &st) < 0)
-		return false;
-	for (size_t i = 0; i < ARRAY_LEN(late_types); i++)
-		if ((uint32_t)st.f_type == late_types[i])
-			return true;
-	return false;
+	return hd->fd >= 0 && fstatfs(hd->fd, &st) == 0 && is_remote((uint32_t)st.f_type);
 }
 
 int host_flush(struct fs *fs, struct fs_handle *hd, uint64_t owner)

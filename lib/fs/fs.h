@@ -32,9 +32,11 @@ struct fs_cred {
 		umask; /* applied to new files unless their folder has a default ACL; 0: it already was */
 };
 
+/* fs_attr.flags */
 enum {
-	FS_ATTR_SUBMOUNT = 1
-}; /* fs_attr.flags: the root of another file system than its folder's */
+	FS_ATTR_SUBMOUNT = 1, /* the root of another file system than its folder's */
+	FS_ATTR_MAP = 2,      /* who can map the file itself is to do that rather than to keep what is in it */
+};
 
 struct fs_attr {
 	uint64_t ino, dev, rdev; /* makedev(3)'s encoding */

@@ -10,8 +10,15 @@
 #include "lib/fs/fs.h"
 
 /* How files of a share look to who asks. */
+/*
+ * A page or more, not executable; all; none. What is mapped for writing cannot be executed on the host meanwhile, and what is small is read
+ * faster than it is mapped. Never those of network file systems, whose server could keep a whole virtual machine waiting.
+ */
+enum fs_map { FS_MAP_AUTO, FS_MAP_ALWAYS, FS_MAP_NEVER };
+
 struct fs_share_opts {
 	bool read_only;
+	enum fs_map map; /* of which files FS_ATTR_MAP is said */
 	/*
 	 * Without privileges all new files belong to the server's user. "squash": that user is uid and gid for who asks, and
 	 * everybody else is who they are. Privileged servers leave it: ids are the same on both sides.
@@ -26,7 +33,7 @@ struct fs_share_opts {
 };
 
 /*
- * Options separated by commas, added to what *o says: ro, rw, metadata, uid=N, gid=N, umask=, fmask=, dmask=OCTAL, and
+ * Options separated by commas, added to what *o says: ro, rw, metadata, dax=auto|always|never, uid=N, gid=N, umask=, fmask=, dmask=OCTAL, and
  * user=UID:GID: uid and gid unless the server is privileged or they are known already. None gives back what another took.
  */
 int fs_share_opts_parse(const char *text, struct fs_share_opts *o, struct err *e);

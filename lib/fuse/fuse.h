@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 
 struct fs;
+struct fs_handle;
 struct fuse_server;
 
 struct fuse_opts {
@@ -26,10 +27,22 @@ struct fuse_opts {
 	bool resume;
 };
 
+/*
+ * Where the peer can see files as its memory. off and len are the peer's, unchecked. Any thread; 0 or a negative errno.
+ */
+struct fuse_window_ops {
+	bool (*works)(void *ctx); /* is there one? */
+	int (*map)(void *ctx, struct fs_handle *h, uint64_t at, uint64_t off, uint64_t len,
+		bool writable);
+	int (*unmap)(void *ctx, uint64_t off, uint64_t len);
+};
+
 /* fs is borrowed. */
 int fuse_server_new(struct fuse_server **ret, struct fs *fs, const struct fuse_opts *opts);
 /* Closes what is open. No request may be under way. */
 void fuse_server_free(struct fuse_server *s);
+/* Before the first request. ops and ctx are borrowed. */
+void fuse_server_set_window(struct fuse_server *s, const struct fuse_window_ops *ops, void *ctx);
 /* The peer is gone, and with it all it had open or looked up; the next begins with FUSE_INIT. No request may be under way. */
 void fuse_server_reset(struct fuse_server *s);
 

@@ -29,6 +29,8 @@ struct open_file {
 struct fuse_server {
 	struct fs *fs;
 	struct fuse_opts o;
+	const struct fuse_window_ops *window; /* NULL: none */
+	void *window_ctx;
 	_Atomic uint32_t minor;	    /* 0: no FUSE_INIT yet */
 	_Atomic uint64_t flags;	    /* agreed on */
 	_Atomic uint32_t under_way; /* requests; see enter() */
@@ -55,6 +57,8 @@ struct req {
 enum { NO_REPLY = 0, AGAIN = -(1 << 20) };
 typedef ssize_t (*handler)(struct req *r);
 
+/* The peer maps files, and asks for it as we say. */
+bool server_maps(const struct fuse_server *s);
 ssize_t reply(struct req *r, const void *body, size_t len);
 /* The header of a reply whose body is in place. */
 ssize_t reply_header(struct req *r, int error, size_t body);
@@ -72,7 +76,7 @@ static inline const void *args(const struct req *r, size_t size)
 /* The string at off of the arguments; *off moves behind it. NULL: it does not end. */
 const char *string_at(const struct req *r, size_t *off);
 void fill_entry(const struct req *r, const struct fs_entry *e, struct fuse_entry_out *ret);
-void fill_attr(const struct fs_attr *a, struct fuse_attr *ret);
+void fill_attr(const struct req *r, const struct fs_attr *a, struct fuse_attr *ret);
 void fill_time(uint32_t ms, uint64_t *sec, uint32_t *nsec);
 
 /* handles.c */
@@ -115,6 +119,8 @@ ssize_t fuse_readdir(struct req *r);
 ssize_t fuse_readdirplus(struct req *r);
 ssize_t fuse_statfs(struct req *r);
 ssize_t fuse_syncfs(struct req *r);
+ssize_t fuse_setupmapping(struct req *r);
+ssize_t fuse_removemapping(struct req *r);
 ssize_t fuse_setxattr(struct req *r);
 ssize_t fuse_getxattr(struct req *r);
 ssize_t fuse_listxattr(struct req *r);

@@ -78,7 +78,7 @@ static ssize_t reply_attr(struct req *r, int error, const struct fs_attr *a)
 	if (error < 0)
 		return error;
 	fill_time(r->s->o.attr_ms, &out.attr_valid, &out.attr_valid_nsec);
-	fill_attr(a, &out.attr);
+	fill_attr(r, a, &out.attr);
 	return reply(r, &out, sizeof(out));
 }
 

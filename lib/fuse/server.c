@@ -7,7 +7,7 @@
 #include <sys/random.h>
 #include "lib/fuse/internal.h"
 
-enum { MIN_MINOR = 31, BACKGROUND = 64 };
+enum { MIN_MINOR = 31, BACKGROUND = 64, MAP_SHIFT = 21 };
 
 /* What we do when the peer can. Without FUSE_POSIX_LOCKS and FUSE_FLOCK_LOCKS it keeps locks itself. */
 static const uint64_t wanted = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES |
@@ -22,6 +22,9 @@ static uint64_t agree(const struct fuse_server *s, uint64_t offered)
 
 	if (s->o.posix_acl)
 		flags |= FUSE_POSIX_ACL;
+	/* A peer that is alone has nobody to agree with. */
+	if (!s->o.exclusive)
+		flags |= FUSE_MAP_ALIGNMENT | FUSE_HAS_INODE_DAX;
 	if (s->o.exclusive)
 		flags = (flags & ~(uint64_t)FUSE_AUTO_INVAL_DATA) | FUSE_WRITEBACK_CACHE;
 	return flags & offered;
@@ -91,6 +94,12 @@ void fuse_server_reset(struct fuse_server *s)
 	s->flags = 0;
 }
 
+void fuse_server_set_window(struct fuse_server *s, const struct fuse_window_ops *ops, void *ctx)
+{
+	s->window = ops;
+	s->window_ctx = ctx;
+}
+
 void fuse_server_free(struct fuse_server *s)
 {
 	fuse_server_reset(s);
@@ -135,7 +144,23 @@ static uint32_t encode_dev(uint64_t dev)
 	return (min & 0xff) | maj << 8 | (min & ~0xffu) << 12;
 }
 
-void fill_attr(const struct fs_attr *a, struct fuse_attr *ret)
+bool server_maps(const struct fuse_server *s)
+{
+	return s->flags & FUSE_HAS_INODE_DAX && s->window && s->window->works(s->window_ctx);
+}
+
+static uint32_t attr_flags(const struct req *r, const struct fs_attr *a)
+{
+	uint32_t flags = 0;
+
+	if (a->flags & FS_ATTR_SUBMOUNT && r->s->flags & FUSE_SUBMOUNTS)
+		flags |= FUSE_ATTR_SUBMOUNT;
+	if (a->flags & FS_ATTR_MAP && server_maps(r->s))
+		flags |= FUSE_ATTR_DAX;
+	return flags;
+}
+
+void fill_attr(const struct req *r, const struct fs_attr *a, struct fuse_attr *ret)
 {
 	*ret = (struct fuse_attr){
 		.ino = a->ino,
@@ -153,7 +178,7 @@ void fill_attr(const struct fs_attr *a, struct fuse_attr *ret)
 		.gid = a->gid,
 		.rdev = encode_dev(a->rdev),
 		.blksize = a->blksize,
-		.flags = a->flags & FS_ATTR_SUBMOUNT ? FUSE_ATTR_SUBMOUNT : 0,
+		.flags = attr_flags(r, a),
 	};
 }
 
@@ -162,9 +187,7 @@ void fill_entry(const struct req *r, const struct fs_entry *e, struct fuse_entry
 	*ret = (struct fuse_entry_out){.nodeid = r->s->fs->ops->id(e->node)};
 	fill_time(r->s->o.entry_ms, &ret->entry_valid, &ret->entry_valid_nsec);
 	fill_time(r->s->o.attr_ms, &ret->attr_valid, &ret->attr_valid_nsec);
-	fill_attr(&e->attr, &ret->attr);
-	if (!(r->s->flags & FUSE_SUBMOUNTS))
-		ret->attr.flags = 0;
+	fill_attr(r, &e->attr, &ret->attr);
 }
 
 const char *string_at(const struct req *r, size_t *off)
@@ -211,6 +234,10 @@ static ssize_t init(struct req *r)
 	/* a second one is a new mount, whose kernel knows nothing of what was before */
 	reset_if_alone(s);
 	agreed = agree(s, offered);
+	if (!s->window || !s->window->works(s->window_ctx))
+		agreed &= ~(uint64_t)(FUSE_MAP_ALIGNMENT | FUSE_HAS_INODE_DAX);
+	if (agreed & FUSE_MAP_ALIGNMENT)
+		out.map_alignment = MAP_SHIFT;
 	out.minor = MIN(in.minor, out.minor);
 	out.max_readahead = in.max_readahead;
 	out.flags = (uint32_t)agreed;
@@ -273,6 +300,8 @@ static const struct {
 	[FUSE_FALLOCATE] = {fuse_fallocate},
 	[FUSE_LSEEK] = {fuse_lseek},
 	[FUSE_COPY_FILE_RANGE] = {fuse_copy_range},
+	[FUSE_SETUPMAPPING] = {fuse_setupmapping, true},
+	[FUSE_REMOVEMAPPING] = {fuse_removemapping},
 	[FUSE_INIT] = {init},
 	[FUSE_DESTROY] = {destroy},
 };

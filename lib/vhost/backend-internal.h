@@ -3,6 +3,7 @@
 #ifndef WSLX_VHOST_BACKEND_INTERNAL_H
 #define WSLX_VHOST_BACKEND_INTERNAL_H
 
+#include <pthread.h>
 #include "lib/vhost/backend.h"
 #include "lib/vhost/memory.h"
 #include "lib/vhost/message.h"
@@ -23,7 +24,8 @@ struct vhost_backend {
 	struct loop *loop;
 	const struct vhost_dev_ops *ops;
 	void *ctx;
-	int fd, channel; /* channel: to the front end, -1: none */
+	int fd, channel; /* channel: to the front end, -1: none; under its lock */
+	pthread_mutex_t channel_lock;
 	struct loop_src *src;
 
 	uint64_t features, protocol;

@@ -3,6 +3,7 @@
 #include "lib/vhost/backend.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -15,6 +16,8 @@
 
 /* So many messages before others have their turn. */
 enum { BATCH = 16 };
+/* How long the front end may take to do what it is asked. */
+#define ASK_NS (10ull * 1000000000)
 
 static uint64_t offered(const struct vhost_backend *b)
 {
@@ -25,7 +28,8 @@ static uint64_t offered_protocol(const struct vhost_backend *b)
 {
 	return VU_PROTO_MQ | VU_PROTO_REPLY_ACK | VU_PROTO_BACKEND_REQ | VU_PROTO_RESET_DEVICE |
 	       VU_PROTO_CONFIGURE_MEM_SLOTS | (b->ops->get_config ? VU_PROTO_CONFIG : 0) |
-	       (b->ops->save && b->ops->load ? VU_PROTO_DEVICE_STATE : 0);
+	       (b->ops->save && b->ops->load ? VU_PROTO_DEVICE_STATE : 0) |
+	       (b->ops->maps_files ? VU_PROTO_SHMEM | VU_PROTO_BACKEND_SEND_FD : 0);
 }
 
 static int reply(struct vhost_backend *b, const void *payload, uint32_t len)
@@ -220,12 +224,17 @@ static int set_config(struct vhost_backend *b)
 
 static int set_channel(struct vhost_backend *b)
 {
+	int r;
+
 	if (b->in.nfds != 1)
 		return -EINVAL;
+	pthread_mutex_lock(&b->channel_lock);
 	if (b->channel >= 0)
 		close(b->channel);
 	b->channel = vu_take_fd(&b->in);
-	return 0;
+	r = io_set_nonblock(b->channel, true);
+	pthread_mutex_unlock(&b->channel_lock);
+	return r;
 }
 
 static int set_device_state(struct vhost_backend *b)
@@ -357,6 +366,7 @@ int vhost_backend_new(struct vhost_backend **ret, struct loop *l, int fd,
 	b->ctx = ctx;
 	b->fd = fd;
 	b->channel = -1;
+	pthread_mutex_init(&b->channel_lock, NULL);
 	for (unsigned i = 0; i < VHOST_MAX_QUEUES; i++)
 		vhost_queue_init(b, i);
 	r = io_set_nonblock(fd, true);
@@ -381,6 +391,7 @@ void vhost_backend_free(struct vhost_backend *b)
 	if (b->channel >= 0)
 		close(b->channel);
 	close(b->fd);
+	pthread_mutex_destroy(&b->channel_lock);
 	free(b);
 }
 
@@ -389,11 +400,84 @@ uint64_t vhost_features(const struct vhost_backend *b)
 	return b->features & ~VU_F_PROTOCOL_FEATURES;
 }
 
+/* --- what the front end is asked --- */
+
+static void drop_channel(struct vhost_backend *b)
+{
+	close(b->channel);
+	b->channel = -1;
+}
+
 void vhost_config_changed(struct vhost_backend *b)
 {
+	pthread_mutex_lock(&b->channel_lock);
 	if (b->channel >= 0 &&
-		vu_send(b->channel, VU_BACKEND_CONFIG_CHANGE, 0, NULL, 0, NULL, 0) < 0) {
-		close(b->channel);
-		b->channel = -1;
+		vu_send(b->channel, VU_BACKEND_CONFIG_CHANGE, 0, NULL, 0, NULL, 0) < 0)
+		drop_channel(b);
+	pthread_mutex_unlock(&b->channel_lock);
+}
+
+/* Its answer: 0, a positive errno, or negative: the channel is of no use any more. */
+static int answer(struct vhost_backend *b, uint32_t request)
+{
+	uint64_t deadline = loop_now() + ASK_NS, now;
+	struct vu_in in = {0};
+	int r;
+
+	while ((r = vu_receive(b->channel, &in)) == 0 && (now = loop_now()) < deadline) {
+		struct pollfd p = {.fd = b->channel, .events = POLLIN};
+
+		(void)poll(&p, 1, (int)((deadline - now) / 1000000 + 1));
 	}
+	if (r == 0)
+		r = -ETIMEDOUT;
+	else if (r > 0 && (in.msg.h.request != request || !(in.msg.h.flags & VU_REPLY) ||
+				  in.msg.h.size != sizeof(uint64_t)))
+		r = -EPROTO;
+	if (r > 0)
+		r = in.msg.p.u64 > 4095 ? EIO : (int)in.msg.p.u64;
+	vu_in_done(&in);
+	return r;
+}
+
+static int ask(struct vhost_backend *b, uint32_t request, const struct vu_shmem *s, int fd)
+{
+	int r;
+
+	if (!vhost_maps_files(b))
+		return -ENOTSUP;
+	pthread_mutex_lock(&b->channel_lock);
+	r = b->channel < 0 ? -ENOTSUP
+			   : vu_send(b->channel, request, VU_NEED_REPLY, s, sizeof(*s), &fd, fd >= 0);
+	if (r == 0)
+		r = answer(b, request);
+	if (r < 0 && b->channel >= 0)
+		drop_channel(b);
+	pthread_mutex_unlock(&b->channel_lock);
+	return r > 0 ? -r : r;
+}
+
+bool vhost_maps_files(const struct vhost_backend *b)
+{
+	const uint64_t all = VU_PROTO_SHMEM | VU_PROTO_BACKEND_REQ | VU_PROTO_REPLY_ACK |
+			     VU_PROTO_BACKEND_SEND_FD;
+
+	return (b->protocol & all) == all;
+}
+
+int vhost_map_file(struct vhost_backend *b, uint64_t off, uint64_t len, int fd, uint64_t at, bool writable)
+{
+	const struct vu_shmem s = {.shm_offset = off,
+		.len = len,
+		.fd_offset = at,
+		.flags = writable ? VU_SHMEM_WRITABLE : 0};
+
+	return ask(b, VU_BACKEND_SHMEM_MAP, &s, fd);
+}
+
+int vhost_unmap_file(struct vhost_backend *b, uint64_t off, uint64_t len)
+{
+	const struct vu_shmem s = {.shm_offset = off, .len = len};
+
+	return ask(b, VU_BACKEND_SHMEM_UNMAP, &s, -1);
 }

@@ -39,6 +39,8 @@ struct vhost_dev_ops {
 	/* Queue q may be used from now on, or no longer: what was popped is to be pushed or put back in this call, it is the
 	 * last chance. Optional. */
 	void (*queue_ready)(void *ctx, unsigned q, bool enabled);
+	bool maps_files; /* it uses vhost_map_file() */
+
 	/* Queue q may have requests: pop until 0, push, flush. May be spurious. */
 	void (*kick)(void *ctx, unsigned q);
 
@@ -74,6 +76,15 @@ bool vhost_has_work(const struct vhost_backend *b, unsigned q);
 bool vhost_queue_is_ready(const struct vhost_backend *b, unsigned q);
 /* What the front end agreed to; 0 before. */
 uint64_t vhost_features(const struct vhost_backend *b);
+
+/*
+ * Has the front end put [at, at + len) of a file (fd: borrowed) to offset off of the device's shared memory region 0, and take out what is
+ * there; waits for its answer. What may be asked is the front end's to say. -ENOTSUP: it cannot do that. Any thread.
+ */
+int vhost_map_file(struct vhost_backend *b, uint64_t off, uint64_t len, int fd, uint64_t at, bool writable);
+int vhost_unmap_file(struct vhost_backend *b, uint64_t off, uint64_t len);
+/* Did the front end say that it can? */
+bool vhost_maps_files(const struct vhost_backend *b);
 
 /* Tells the front end that the device's configuration changed, if it wants to know. */
 void vhost_config_changed(struct vhost_backend *b);

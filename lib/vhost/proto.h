@@ -40,7 +40,11 @@ enum vu_request {
 };
 
 /* What the back end asks, on the channel of VU_SET_BACKEND_REQ_FD. */
-enum vu_backend_request { VU_BACKEND_CONFIG_CHANGE = 2 };
+enum vu_backend_request {
+	VU_BACKEND_CONFIG_CHANGE = 2,
+	VU_BACKEND_SHMEM_MAP = 9,
+	VU_BACKEND_SHMEM_UNMAP = 10,
+};
 
 /* Among the virtio features: protocol features can be asked for. */
 #define VU_F_PROTOCOL_FEATURES BIT(30)
@@ -49,9 +53,11 @@ enum vu_backend_request { VU_BACKEND_CONFIG_CHANGE = 2 };
 #define VU_PROTO_REPLY_ACK	     BIT(3)
 #define VU_PROTO_BACKEND_REQ	     BIT(5)
 #define VU_PROTO_CONFIG		     BIT(9)
+#define VU_PROTO_BACKEND_SEND_FD     BIT(10)
 #define VU_PROTO_RESET_DEVICE	     BIT(13)
 #define VU_PROTO_CONFIGURE_MEM_SLOTS BIT(15)
 #define VU_PROTO_DEVICE_STATE	     BIT(19)
+#define VU_PROTO_SHMEM		     BIT(20)
 
 enum {
 	VU_VERSION = 1,
@@ -109,6 +115,13 @@ struct vu_device_state {
 };
 enum { VU_STATE_SAVE = 0, VU_STATE_LOAD = 1, VU_PHASE_STOPPED = 0 };
 
+/* Part of a file in the device's shared memory. The answer is 0, or (ours) a positive errno. */
+struct vu_shmem {
+	uint8_t id, padding[7];
+	uint64_t fd_offset, shm_offset, len, flags;
+};
+enum { VU_SHMEM_WRITABLE = 1 };
+
 struct vu_msg {
 	struct vu_header h;
 	union {
@@ -119,6 +132,7 @@ struct vu_msg {
 		struct vu_vring_addr addr;
 		struct vu_config config;
 		struct vu_device_state device;
+		struct vu_shmem shmem;
 		uint8_t raw[VU_PAYLOAD_MAX];
 	} p;
 };

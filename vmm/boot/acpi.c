@@ -62,7 +62,7 @@ static void list(struct tables *ts, uint8_t *t, size_t len)
 	ts->addr[ts->n++] = put(ts, t, len);
 }
 
-static void root_bridge(struct aml *a)
+static void root_bridge(struct aml *a, const struct gmem *gm)
 {
 	aml_begin_device(a, "PCI0");
 	aml_name(a, "_HID");
@@ -77,6 +77,8 @@ static void root_bridge(struct aml *a)
 	aml_res_io_range(a, 0, PLAT_PCI_CF8_PORT - 1);
 	aml_res_io_range(a, PLAT_PCI_CF8_PORT + 8, 0xffff);
 	aml_res_mem_range(a, PLAT_PCI_MMIO32_START, PLAT_PCI_MMIO32_END - 1);
+	if (gmem_ram_end(gm) <= PLAT_PCI_LOW64_START)
+		aml_res_mem_range(a, PLAT_PCI_LOW64_START, PLAT_PCI_LOW64_END - 1);
 	aml_res_mem_range(a, PLAT_PCI_MMIO64_START, PLAT_PCI_MMIO64_END - 1);
 	aml_end_crs(a);
 	aml_end(a);
@@ -123,7 +125,7 @@ static gpa_t put_dsdt(struct tables *ts)
 	struct aml a = {0};
 
 	aml_begin_scope(&a, "\\_SB_");
-	root_bridge(&a);
+	root_bridge(&a, ts->gm);
 	serial_port(&a);
 	power_button_device(&a);
 	aml_end(&a);

@@ -21,7 +21,8 @@ struct pci_host {
 	struct pci_dev bridge;
 	struct pci_dev *slot[PCI_SLOTS]; /* borrowed */
 	uint32_t cf8;
-	uint64_t next_mem32, next_mem64, next_port;
+	uint64_t next_mem32, next_low64, next_mem64, next_port;
+	bool low64;
 };
 
 /* One access inside one dword of configuration space; devfn and off as in the CF8 register. */
@@ -153,6 +154,7 @@ int pci_host_new(struct pci_host **ret, struct bus *bus)
 	dev_init(&h->dev, &host_ops, "pci-host");
 	h->bus = bus;
 	h->next_mem32 = PLAT_PCI_MMIO32_START;
+	h->next_low64 = PLAT_PCI_LOW64_START;
 	h->next_mem64 = PLAT_PCI_MMIO64_START;
 	h->next_port = PLAT_PCI_PORT_START;
 	pci_dev_init(&h->bridge, &bridge_ops, &ids, "pci-bridge");
@@ -180,6 +182,16 @@ struct bus *pci_host_bus(struct pci_host *h)
 	return h->bus;
 }
 
+void pci_host_set_low64(struct pci_host *h, bool on)
+{
+	h->low64 = on;
+}
+
+bool pci_host_low64(const struct pci_host *h)
+{
+	return h->low64;
+}
+
 /* Takes size bytes, naturally aligned, of a window. */
 static int take(uint64_t *next, uint64_t end, uint64_t size, uint64_t *ret)
 {
@@ -199,8 +211,10 @@ static int place(struct pci_host *h, struct pci_bar *b)
 	case PCI_BAR_PORT: return take(&h->next_port, PLAT_PCI_PORT_END, b->size, &b->reset_addr);
 	case PCI_BAR_MEM64:
 		/* Small ones go low, where every host's physical address width reaches. */
-		if (b->size <= 1 << 20 &&
+		if (b->size <= PCI_SMALL_BAR &&
 			take(&h->next_mem32, PLAT_PCI_MMIO32_END, b->size, &b->reset_addr) == 0)
+			return 0;
+		if (h->low64 && take(&h->next_low64, PLAT_PCI_LOW64_END, b->size, &b->reset_addr) == 0)
 			return 0;
 		return take(&h->next_mem64, PLAT_PCI_MMIO64_END, b->size, &b->reset_addr);
 	case PCI_BAR_MEM32:

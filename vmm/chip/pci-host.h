@@ -17,6 +17,10 @@ int pci_host_new(struct pci_host **ret, struct bus *bus);
 struct dev *pci_host_dev(struct pci_host *h);
 struct bus *pci_host_bus(struct pci_host *h);
 
+/* May BARs lie in the range PLAT_PCI_LOW64_...? Before devices are added: whether RAM ends below it. */
+void pci_host_set_low64(struct pci_host *h, bool on);
+bool pci_host_low64(const struct pci_host *h);
+
 /*
  * Plugs p into slot (-1: the lowest free one) and gives its BARs addresses in the windows of
  * platform.h, disabled until the guest sets the command register. Before the VM runs. -ENOSPC,

@@ -14,7 +14,7 @@
 #include "vmm/chip/platform.h"
 #include "vmm/core/state.h"
 
-enum { BAR_PORT = 1, BAR_MEM64 = 4, STATUS_CAPS = 0x10 };
+enum { BAR_PORT = 1, BAR_MEM64 = 4, BAR_PREFETCH = 8, STATUS_CAPS = 0x10 };
 
 static const struct dev_ops pci_function_ops;
 
@@ -60,7 +60,8 @@ void pci_dev_bar(struct pci_dev *p, unsigned bar, enum pci_bar_kind kind, uint64
 		p->wmask[PCI_COMMAND] |= PCI_CMD_IO;
 		break;
 	case PCI_BAR_MEM64:
-		le32_put(p->cfg + off, BAR_MEM64);
+		/* Large ones are memory, whose reads have no effects. */
+		le32_put(p->cfg + off, BAR_MEM64 | (size > PCI_SMALL_BAR ? BAR_PREFETCH : 0));
 		le32_put(p->wmask + off + 4, (uint32_t)(mask >> 32));
 		p->wmask[PCI_COMMAND] |= PCI_CMD_MEM;
 		break;
@@ -138,6 +139,8 @@ static bool bar_wanted(const struct pci_dev *p, unsigned bar, uint64_t *ret)
 	if (b->kind == PCI_BAR_PORT)
 		return addr >= PLAT_PCI_PORT_START && last < PLAT_PCI_PORT_END;
 	return (addr >= PLAT_PCI_MMIO32_START && last < PLAT_PCI_MMIO32_END) ||
+	       (pci_host_low64(p->host) && addr >= PLAT_PCI_LOW64_START &&
+		       last < PLAT_PCI_LOW64_END) ||
 	       (addr >= PLAT_PCI_MMIO64_START && last < PLAT_PCI_MMIO64_END);
 }
 

@@ -80,6 +80,9 @@ struct pci_bar {
 	bool is_mapped;
 };
 
+/* 64-bit BARs that are not larger lie below 4 GiB, if there is room. */
+enum { PCI_SMALL_BAR = 1 << 20 };
+
 struct pci_msix;
 
 struct pci_dev {

@@ -46,6 +46,9 @@
 #define PLAT_PCI_MMIO32_END   0xe0000000ull /* exclusive */
 #define PLAT_PCI_PORT_START   0xc000
 #define PLAT_PCI_PORT_END     0x10000 /* exclusive */
+/* For large BARs, where processors of 39 address bits reach too, if the RAM ends below. */
+#define PLAT_PCI_LOW64_START 0x4000000000ull
+#define PLAT_PCI_LOW64_END   0x8000000000ull /* exclusive */
 /* 64-bit window for large BARs, above any guest memory (RAM is at most 1 TiB + the hole). */
 #define PLAT_PCI_MMIO64_START 0x20000000000ull
 #define PLAT_PCI_MMIO64_END   0x30000000000ull /* exclusive */

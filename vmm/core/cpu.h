@@ -162,6 +162,9 @@ struct cpu_ops {
 	void (*vm_save)(struct cpu_vm *vm, struct state_w *w);
 	int (*vm_load)(struct cpu_vm *vm, struct state_r *r);
 
+	/* Guest memory has got one more window (gmem_add_window()): the last of them. Before a vCPU runs. */
+	int (*window)(struct cpu_vm *vm);
+
 	/* Pages written by vCPUs since the last call are reported through gmem_mark_dirty(). Vcpus
 	 * must be stopped. */
 	int (*dirty_sync)(struct cpu_vm *vm);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include "lib/base/checked.h"
 #include "lib/os/mem.h"
+#include "lib/os/window.h"
 
 enum { WORD_BITS = 64, RAM_ALIGN = 2 << 20 };
 static const uint64_t ram_max = 1ull << 40;
@@ -22,6 +23,10 @@ struct gmem {
 	uint64_t size;
 	struct gmem_region regions[2];
 	unsigned nregions;
+	struct gmem_region windows[GMEM_WINDOWS]; /* offset: 0 */
+	_Atomic uint64_t *window_code[GMEM_WINDOWS];
+	struct os_window *window[GMEM_WINDOWS];
+	unsigned nwindows;
 
 	/* One bit a page; anonymous memory, so that what is never touched costs nothing. */
 	size_t words;
@@ -76,10 +81,17 @@ int gmem_new(struct gmem **ret, uint64_t ram_size)
 	return 0;
 }
 
+static size_t window_bytes(const struct gmem_region *w)
+{
+	return ALIGN_UP(w->size / GMEM_PAGE_SIZE / 8 + 8, os_page_size());
+}
+
 void gmem_free(struct gmem *gm)
 {
 	if (!gm)
 		return;
+	for (unsigned i = 0; i < gm->nwindows; i++)
+		os_mem_unmap((void *)(uintptr_t)gm->window_code[i], window_bytes(&gm->windows[i]));
 	if (gm->bitmaps)
 		os_mem_unmap(gm->bitmaps, bitmap_bytes(gm));
 	if (gm->base)
@@ -104,11 +116,11 @@ uint64_t gmem_ram_size(const struct gmem *gm)
 	return gm->size;
 }
 
-/* The region that gpa is in and how many bytes of it are left from there, or NULL. */
-static const struct gmem_region *find(const struct gmem *gm, gpa_t gpa, uint64_t *ret_left)
+static const struct gmem_region *find_in(
+	const struct gmem_region *list, unsigned n, gpa_t gpa, uint64_t *ret_left)
 {
-	for (unsigned i = 0; i < gm->nregions; i++) {
-		const struct gmem_region *r = &gm->regions[i];
+	for (unsigned i = 0; i < n; i++) {
+		const struct gmem_region *r = &list[i];
 
 		if (gpa - r->gpa < r->size) {
 			*ret_left = r->size - (gpa - r->gpa);
@@ -118,11 +130,79 @@ static const struct gmem_region *find(const struct gmem *gm, gpa_t gpa, uint64_t
 	return NULL;
 }
 
+gpa_t gmem_ram_end(const struct gmem *gm)
+{
+	const struct gmem_region *last = &gm->regions[gm->nregions - 1];
+
+	return last->gpa + last->size;
+}
+
+/* The region of RAM that gpa is in and how many bytes of it are left from there, or NULL. */
+static const struct gmem_region *find(const struct gmem *gm, gpa_t gpa, uint64_t *ret_left)
+{
+	return find_in(gm->regions, gm->nregions, gpa, ret_left);
+}
+
+static const struct gmem_region *find_window(const struct gmem *gm, gpa_t gpa, uint64_t *ret_left)
+{
+	return find_in(gm->windows, gm->nwindows, gpa, ret_left);
+}
+
+int gmem_add_window(struct gmem *gm, gpa_t gpa, struct os_window *window)
+{
+	uint64_t size = os_window_len(window), end;
+	struct gmem_region w = {.gpa = gpa, .size = size, .hva = os_window_base(window)};
+	void *code;
+	int r;
+
+	if (gpa % OS_WINDOW_SLOT || add_overflows(gpa, size, &end))
+		return -EINVAL;
+	for (unsigned i = 0; i < gm->nregions; i++)
+		if (gpa < gm->regions[i].gpa + gm->regions[i].size && gm->regions[i].gpa < end)
+			return -EEXIST;
+	if (gmem_in_window(gm, gpa, size))
+		return -EEXIST;
+	if (gm->nwindows == GMEM_WINDOWS)
+		return -ENOSPC;
+	r = os_mem_map(window_bytes(&w), OS_PROT_R | OS_PROT_W, &code);
+	if (r < 0)
+		return r;
+	gm->window_code[gm->nwindows] = code;
+	gm->window[gm->nwindows] = window;
+	gm->windows[gm->nwindows++] = w;
+	return 0;
+}
+
+size_t gmem_windows(const struct gmem *gm, const struct gmem_region **ret)
+{
+	*ret = gm->windows;
+	return gm->nwindows;
+}
+
+bool gmem_cut_windows(struct gmem *gm)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < gm->nwindows; i++)
+		any |= os_window_cut(gm->window[i]);
+	return any;
+}
+
+bool gmem_in_window(const struct gmem *gm, gpa_t gpa, uint64_t len)
+{
+	for (unsigned i = 0; i < gm->nwindows; i++)
+		if (gpa < gm->windows[i].gpa + gm->windows[i].size && gm->windows[i].gpa < gpa + len)
+			return true;
+	return false;
+}
+
 void *gmem_ptr(const struct gmem *gm, gpa_t gpa, uint64_t len)
 {
 	uint64_t left;
 	const struct gmem_region *r = find(gm, gpa, &left);
 
+	if (!r)
+		r = find_window(gm, gpa, &left);
 	return r && len <= left ? r->hva + (gpa - r->gpa) : NULL;
 }
 
@@ -224,12 +304,33 @@ static bool test_bit(const _Atomic uint64_t *bits, uint64_t i)
 	       1;
 }
 
+static void window_wrote(struct gmem *gm, gpa_t gpa, uint64_t len)
+{
+	uint64_t left, last;
+	const struct gmem_region *w = find_window(gm, gpa, &left);
+	const _Atomic uint64_t *code;
+
+	if (!w || len == 0)
+		return;
+	code = gm->window_code[w - gm->windows];
+	last = (gpa - w->gpa + MIN(len, left) - 1) >> GMEM_PAGE_SHIFT;
+	atomic_thread_fence(memory_order_seq_cst);
+	for (uint64_t i = (gpa - w->gpa) >> GMEM_PAGE_SHIFT; i <= last; i++) {
+		if (i % WORD_BITS == 0 && !atomic_load_explicit(&code[i / WORD_BITS], memory_order_relaxed))
+			i |= WORD_BITS - 1; /* none of these */
+		else if (test_bit(code, i) && gm->code_fn)
+			gm->code_fn(gm->code_ctx, w->gpa + (i << GMEM_PAGE_SHIFT));
+	}
+}
+
 void gmem_wrote(struct gmem *gm, gpa_t gpa, uint64_t len)
 {
 	uint64_t left, first, last;
 	const struct gmem_region *r = find(gm, gpa, &left);
 	bool dirty_on = atomic_load_explicit(&gm->dirty_on, memory_order_relaxed);
 
+	if (!r)
+		window_wrote(gm, gpa, len);
 	if (!r || len == 0)
 		return;
 	len = MIN(len, left);
@@ -255,27 +356,47 @@ void gmem_set_code_hook(struct gmem *gm, gmem_code_fn fn, void *ctx)
 	gm->code_ctx = ctx;
 }
 
+/* The word and bit that say whether the page is code; false: neither RAM nor a window. */
+static bool code_bit(const struct gmem *gm, gpa_t gpa, _Atomic uint64_t **bits, uint64_t *ret)
+{
+	uint64_t left;
+	const struct gmem_region *w;
+
+	*bits = gm->code;
+	if (page_index(gm, gpa, ret))
+		return true;
+	w = find_window(gm, gpa, &left);
+	if (!w)
+		return false;
+	*bits = gm->window_code[w - gm->windows];
+	*ret = (gpa - w->gpa) >> GMEM_PAGE_SHIFT;
+	return true;
+}
+
 void gmem_mark_code(struct gmem *gm, gpa_t page)
 {
+	_Atomic uint64_t *bits;
 	uint64_t i;
 
-	if (page_index(gm, page, &i))
-		set_bit(gm->code, i);
+	if (code_bit(gm, page, &bits, &i))
+		set_bit(bits, i);
 }
 
 void gmem_clear_code(struct gmem *gm, gpa_t page)
 {
+	_Atomic uint64_t *bits;
 	uint64_t i;
 
-	if (page_index(gm, page, &i))
-		atomic_fetch_and(&gm->code[i / WORD_BITS], ~(1ull << (i % WORD_BITS)));
+	if (code_bit(gm, page, &bits, &i))
+		atomic_fetch_and(&bits[i / WORD_BITS], ~(1ull << (i % WORD_BITS)));
 }
 
 bool gmem_is_code(const struct gmem *gm, gpa_t gpa)
 {
+	_Atomic uint64_t *bits;
 	uint64_t i;
 
-	return page_index(gm, gpa, &i) && test_bit(gm->code, i);
+	return code_bit(gm, gpa, &bits, &i) && test_bit(bits, i);
 }
 
 void gmem_dirty_enable(struct gmem *gm, bool on)

@@ -49,8 +49,23 @@ void gmem_free(struct gmem *gm);
 #define GMEM_HOLE_END	0x100000000ull
 
 size_t gmem_regions(const struct gmem *gm, const struct gmem_region **ret);
+
+/*
+ * A window (borrowed) at a GPA outside RAM: memory for the guest and for whoever asks below, but no part of the memory object, of dirty
+ * tracking or of a saved machine. Before the VM runs. -EEXIST: there is something; -ENOSPC.
+ */
+enum { GMEM_WINDOWS = 4 };
+struct os_window;
+int gmem_add_window(struct gmem *gm, gpa_t gpa, struct os_window *w);
+size_t gmem_windows(const struct gmem *gm, const struct gmem_region **ret);
+/* os_window_cut() of all of them. */
+bool gmem_cut_windows(struct gmem *gm);
+/* Does [gpa, gpa+len) touch a window? */
+bool gmem_in_window(const struct gmem *gm, gpa_t gpa, uint64_t len);
 struct os_memobj *gmem_object(const struct gmem *gm);
 uint64_t gmem_ram_size(const struct gmem *gm);
+/* Where RAM ends, addresses in the hole counted. */
+gpa_t gmem_ram_end(const struct gmem *gm);
 
 /* Host address of [gpa, gpa+len) when it lies in one region, else NULL. Valid for the life of gm.
  */

@@ -15,6 +15,7 @@
 #include "lib/os/mem.h"
 #include "lib/os/notifier.h"
 #include "lib/vhost/message.h"
+#include "vmm/host/vhost-channel.h"
 
 /* How long a server may take for an answer: it has nothing to do for it but to finish what it is at. */
 #define ANSWER_NS (5ull * 1000000000)
@@ -24,6 +25,7 @@ struct link {
 	struct loop *loop;
 	int fd;
 	struct loop_src *src, *timer;
+	struct vhost_channel *channel; /* what the server asks; NULL: nothing */
 	uint64_t protocol; /* what was agreed */
 	bool has_protocol;
 	uint64_t running; /* queues that the server serves, one bit each */
@@ -47,15 +49,18 @@ static void give_up(struct link *k)
 static int wait_message(struct link *k, uint64_t deadline)
 {
 	for (;;) {
-		struct pollfd p = {.fd = k->fd, .events = POLLIN};
+		/* The server may be waiting for an answer itself. */
+		struct pollfd p[] = {{.fd = k->fd, .events = POLLIN},
+			{.fd = vhost_channel_fd(k->channel), .events = POLLIN}};
 		uint64_t now = loop_now();
 		int r = vu_receive(k->fd, &k->in);
 
+		vhost_channel_serve(k->channel);
 		if (r != 0)
 			return r < 0 ? r : 0;
 		if (now >= deadline)
 			return -ETIMEDOUT;
-		if (poll(&p, 1, (int)((deadline - now) / 1000000 + 1)) < 0 && errno != EINTR)
+		if (poll(p, ARRAY_LEN(p), (int)((deadline - now) / 1000000 + 1)) < 0 && errno != EINTR)
 			return -errno;
 	}
 }
@@ -75,6 +80,21 @@ static int ask(struct link *k, enum vu_request request, uint64_t deadline, uint6
 	return r;
 }
 
+/* What a server needs to map files. */
+#define WINDOW_PROTOCOL                                                                            \
+	(VU_PROTO_REPLY_ACK | VU_PROTO_BACKEND_REQ | VU_PROTO_BACKEND_SEND_FD | VU_PROTO_SHMEM)
+
+static int make_channel(struct link *k)
+{
+	int theirs, r = vhost_channel_new(&k->channel, k->l.vh, k->loop, &theirs);
+
+	if (r == 0) {
+		r = vu_send(k->fd, VU_SET_BACKEND_REQ_FD, 0, NULL, 0, &theirs, 1);
+		close(theirs);
+	}
+	return r;
+}
+
 static int negotiate(struct link *k)
 {
 	uint64_t queues = VHOST_DEV_QUEUES, protocol = 0, deadline = loop_now() + ANSWER_NS;
@@ -84,9 +104,13 @@ static int negotiate(struct link *k)
 	if (r == 0 && k->has_protocol) {
 		r = ask(k, VU_GET_PROTOCOL_FEATURES, deadline, &protocol);
 		k->protocol = protocol & VU_PROTO_MQ;
+		if (vhost_window(k->l.vh) && (protocol & WINDOW_PROTOCOL) == WINDOW_PROTOCOL)
+			k->protocol |= WINDOW_PROTOCOL;
 		if (r == 0)
 			r = vu_send(k->fd, VU_SET_PROTOCOL_FEATURES, 0, &k->protocol,
 				sizeof(k->protocol), NULL, 0);
+		if (r == 0 && (k->protocol & VU_PROTO_SHMEM))
+			r = make_channel(k);
 	}
 	if (r == 0 && (k->protocol & VU_PROTO_MQ))
 		r = ask(k, VU_GET_QUEUE_NUM, deadline, &queues);
@@ -270,6 +294,7 @@ static void link_free(struct vhost_link *l)
 
 	loop_src_free(k->src);
 	loop_src_free(k->timer);
+	vhost_channel_free(k->channel);
 	vu_in_done(&k->in);
 	close(k->fd);
 	free(k);

@@ -10,7 +10,7 @@
 #include "vmm/core/vm.h"
 
 enum { VENDOR = 0x1af4, DEVICE_BASE = 0x1040, REVISION = 1 };
-enum { BAR = 0, BAR_SIZE = 0x8000, NO_VECTOR = 0xffff };
+enum { BAR = 0, BAR_SIZE = 0x8000, SHM_BAR = 2, NO_VECTOR = 0xffff };
 
 /* The structures' places in the BAR. */
 enum {
@@ -47,8 +47,10 @@ enum {
 };
 
 /* struct virtio_pci_cap, §4.1.4. */
-enum { CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_ISR = 3, CAP_DEVICE = 4, CAP_PCI = 5 };
+enum { CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_ISR = 3, CAP_DEVICE = 4, CAP_PCI = 5, CAP_SHM = 8 };
 enum { CAP_BAR = 4, CAP_OFFSET = 8, CAP_LENGTH = 12, CAP_EXTRA = 16, CAP_MAX = 20 };
+/* struct virtio_pci_cap64 */
+enum { CAP_LENGTH_HI = 20, CAP64_LEN = 24 };
 
 enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
 
@@ -254,6 +256,9 @@ static uint64_t bar_read(struct pci_dev *p, unsigned bar, uint64_t off, unsigned
 	struct virtio_dev *v = vp->v;
 	uint8_t buf[8] = {0}, img[COMMON_LEN];
 
+	/* Of shared memory, only where the guest moved it: the memory itself stays where the machine has it. */
+	if (bar != BAR)
+		return UINT64_MAX;
 	if (off + len <= COMMON_OFF + COMMON_LEN) {
 		common_image(vp, img);
 		memcpy(buf, img + off, len);
@@ -273,6 +278,8 @@ static void bar_write(struct pci_dev *p, unsigned bar, uint64_t off, unsigned le
 	struct virtio_dev *v = vp->v;
 	uint8_t buf[8];
 
+	if (bar != BAR)
+		return;
 	if (off >= NOTIFY_OFF && off < NOTIFY_OFF + v->n_queues * NOTIFY_STEP) {
 		virtio_notify(v, (unsigned)(off - NOTIFY_OFF) / NOTIFY_STEP);
 	} else if (off + len <= COMMON_OFF + COMMON_LEN) {
@@ -426,6 +433,27 @@ static int add_cap(struct virtio_pci *vp, uint8_t type, uint32_t off, uint32_t l
 	return pci_dev_cap(&vp->pci, PCI_CAP_ID_VENDOR, cap + 2, size - 2, mask + 2);
 }
 
+static int add_shm(struct virtio_pci *vp)
+{
+	uint64_t n = vp->v->shm_len;
+	uint8_t cap[CAP64_LEN] = {0};
+
+	if (!n)
+		return 0;
+	pci_dev_bar(&vp->pci, SHM_BAR, PCI_BAR_MEM64, n);
+	cap[2] = sizeof(cap);
+	cap[3] = CAP_SHM;
+	cap[CAP_BAR] = SHM_BAR;
+	le32_put(cap + CAP_LENGTH, (uint32_t)n);
+	le32_put(cap + CAP_LENGTH_HI, (uint32_t)(n >> 32));
+	return pci_dev_cap(&vp->pci, PCI_CAP_ID_VENDOR, cap + 2, sizeof(cap) - 2, NULL);
+}
+
+uint64_t virtio_pci_shm(const struct pci_dev *p)
+{
+	return p->bar[SHM_BAR].reset_addr;
+}
+
 static uint32_t class_of(uint16_t id)
 {
 	switch (id) {
@@ -455,7 +483,7 @@ static int set_up(struct virtio_pci *vp, struct vm *vm)
 		(r = add_cap(vp, CAP_NOTIFY, NOTIFY_OFF, notify_len, true, NOTIFY_STEP)) < 0 ||
 		(v->ops->config_read &&
 			(r = add_cap(vp, CAP_DEVICE, CONFIG_OFF, CONFIG_LEN, false, 0)) < 0) ||
-		(r = add_cap(vp, CAP_PCI, 0, 0, true, 0)) < 0)
+		(r = add_shm(vp)) < 0 || (r = add_cap(vp, CAP_PCI, 0, 0, true, 0)) < 0)
 		return r;
 	vp->pci_cap = (unsigned)r;
 	vp->bells = calloc(v->n_queues, sizeof(*vp->bells));

@@ -17,5 +17,7 @@ struct vm;
  * Freed with the VM. v->name names the device and its saved section.
  */
 int virtio_pci_new(struct pci_dev **ret, struct vm *vm, struct virtio_dev *v);
+/* Where the device's shared memory is to be, once the device has its slot. The guest finds it there and is to leave it there. */
+uint64_t virtio_pci_shm(const struct pci_dev *p);
 
 #endif

@@ -10,6 +10,7 @@
 #include "lib/base/loop.h"
 #include "lib/os/mem.h"
 #include "lib/os/notifier.h"
+#include "lib/os/window.h"
 #include "vmm/core/state.h"
 #include "vmm/virtio/shadow.h"
 #include "vmm/virtio/vhost-kinds.h"
@@ -42,6 +43,11 @@ struct vhost {
 	enum run run;
 	bool direct;		  /* the server works on the guest's rings */
 	struct loop_src *restart; /* after the machine was saved */
+
+	struct os_window *window; /* NULL: none */
+	uint64_t window_gpa;
+	struct os_notifier *met_end; /* of a file in the window */
+	struct loop_src *mend;
 };
 
 static struct vhost *to_vhost(struct virtio_dev *v)
@@ -69,6 +75,99 @@ bool vhost_connected(struct vhost *vh)
 	VIRTIO_GUARD(&vh->v);
 
 	return vh->link != NULL;
+}
+
+/* --- the window --- */
+
+/* How often it is looked whether a file that was met at its end has become longer. */
+#define MEND_NS (100ull * 1000000)
+
+struct os_window *vhost_window(struct vhost *vh)
+{
+	return vh->window;
+}
+
+/* What is decoded of the pages is not what is there now. */
+static void window_changed(struct vhost *vh, uint64_t off, uint64_t len)
+{
+	gmem_wrote(vh->v.gm, vh->window_gpa + off, len);
+}
+
+int vhost_map(struct vhost *vh, uint64_t off, uint64_t len, int fd, uint64_t at, bool writable)
+{
+	int r = vh->window ? os_window_map(vh->window, off, len, fd, at, writable) : -EINVAL;
+
+	if (r == 0)
+		window_changed(vh, off, len);
+	return r;
+}
+
+int vhost_unmap(struct vhost *vh, uint64_t off, uint64_t len)
+{
+	int r = vh->window ? os_window_unmap(vh->window, off, len) : -EINVAL;
+
+	if (r == 0)
+		window_changed(vh, off, len);
+	return r;
+}
+
+static void clear_window(struct vhost *vh)
+{
+	if (!vh->window || !os_window_mapped(vh->window))
+		return;
+	os_window_clear(vh->window);
+	window_changed(vh, 0, os_window_len(vh->window));
+}
+
+static void on_met_end(void *ctx)
+{
+	struct vhost *vh = ctx;
+
+	loop_timer_arm(vh->mend, loop_now() + MEND_NS);
+}
+
+static void on_mend(void *ctx)
+{
+	struct vhost *vh = ctx;
+
+	if (os_window_mend(vh->window))
+		loop_timer_arm(vh->mend, loop_now() + MEND_NS);
+}
+
+int vhost_place_window(struct vhost *vh, uint64_t gpa)
+{
+	vh->window_gpa = gpa;
+	return gmem_add_window(vh->v.gm, gpa, vh->window);
+}
+
+static int window_new(struct vhost *vh, struct loop *loop)
+{
+	int r;
+
+	if (!vh->conf.window)
+		return 0;
+	r = os_window_new(&vh->window, vh->conf.window);
+	if (r < 0)
+		return r;
+	vh->v.shm_len = vh->conf.window;
+	r = os_notifier_new(&vh->met_end);
+	if (r == 0 && loop)
+		r = loop_timer(loop, on_mend, vh, &vh->mend);
+	if (r == 0 && loop)
+		r = os_notifier_watch(vh->met_end, loop, on_met_end, vh);
+	if (r == 0)
+		os_window_notify(vh->window, vh->met_end);
+	return r;
+}
+
+static void window_free(struct vhost *vh)
+{
+	if (vh->window)
+		os_window_notify(vh->window, NULL);
+	os_window_free(vh->window);
+	loop_src_free(vh->mend);
+	if (vh->met_end)
+		os_notifier_free(vh->met_end);
 }
 
 /* --- requests --- */
@@ -243,6 +342,7 @@ static void stopped(struct vhost *vh)
 {
 	vh->run = IDLE;
 	if (vh->v.resetting) {
+		clear_window(vh);
 		forget_requests(vh);
 		virtio_reset_done(&vh->v);
 	}
@@ -408,6 +508,7 @@ static bool dev_reset(struct virtio_dev *v)
 		vh->link->ops->stop(vh->link);
 		return false;
 	}
+	clear_window(vh);
 	forget_requests(vh);
 	return true;
 }
@@ -491,6 +592,7 @@ static void dev_free(struct virtio_dev *v)
 
 	if (vh->link)
 		vh->link->ops->free(vh->link);
+	window_free(vh);
 	loop_src_free(vh->restart);
 	for (unsigned i = 0; i < VHOST_DEV_QUEUES; i++) {
 		struct queue *q = &vh->q[i];
@@ -564,7 +666,7 @@ static int set_up(struct vhost *vh, struct loop *loop)
 		r = queue_new(vh, i, loop);
 	if (r == 0 && loop)
 		r = loop_timer(loop, on_restart, vh, &vh->restart);
-	return r;
+	return r < 0 ? r : window_new(vh, loop);
 }
 
 int vhost_new(struct vhost **ret, struct gmem *gm, struct loop *loop, const struct vhost_config *c)

@@ -16,6 +16,7 @@
 
 struct os_memobj;
 struct os_notifier;
+struct os_window;
 struct vhost;
 struct vhost_link;
 
@@ -29,6 +30,7 @@ struct vhost_config {
 	unsigned requests; /* fs: request queues, besides the one of high priority */
 	uint8_t mac[6];	   /* net */
 	uint16_t mtu;	   /* net; 0: the guest's choice */
+	uint64_t window; /* fs: bytes of guest addresses where the server can map files (§5.11.5), a power of two; 0: none */
 	bool direct; /* nothing needs to know what the server writes: the guest's own rings, if the kind allows that */
 };
 
@@ -38,6 +40,19 @@ const char *vhost_name(const struct vhost *vh);
 bool vhost_connected(struct vhost *vh);
 /* Can the device be saved as it is? -EBUSY with the reason: the server keeps state that would be lost. */
 int vhost_can_save(struct vhost *vh, struct err *e);
+
+/*
+ * Files in the guest's addresses. NULL: the device has no window. Mappings stay when the server
+ * goes, since the guest goes on to use them: zeroes there would be data that nobody wrote, and what it writes would be lost. They go with a
+ * reset of the device. gpa: the address it got; before the VM runs.
+ */
+struct os_window *vhost_window(struct vhost *vh);
+int vhost_place_window(struct vhost *vh, uint64_t gpa);
+/*
+ * What the server asks for; the link says it. Any thread, whatever lock is held. fd is borrowed. As os_window_map().
+ */
+int vhost_map(struct vhost *vh, uint64_t off, uint64_t len, int fd, uint64_t at, bool writable);
+int vhost_unmap(struct vhost *vh, uint64_t off, uint64_t len);
 
 /* --- the link --- */
 

@@ -208,9 +208,24 @@ static enum cpu_exit exit_fail(struct cpu_vcpu *v, struct err *e)
 	return CPU_EXIT_FAIL;
 }
 
+/*
+ * KVM could not reach memory: if a file in a window has become shorter, there are zeroes now. Another vCPU may have been first, and the
+ * file may go on changing; it does not say so many times in a row.
+ */
+static bool try_again(struct cpu_vcpu *v, unsigned *failed)
+{
+	enum { TRIES = 64 };
+	const struct gmem_region *w;
+
+	if (!gmem_windows(v->vm->gm, &w) || (*failed)++ == TRIES)
+		return false;
+	gmem_cut_windows(v->vm->gm);
+	return true;
+}
+
 enum cpu_exit kvm_vcpu_run(struct cpu_vcpu *v, struct err *e)
 {
-	for (;;) {
+	for (unsigned failed = 0;;) {
 		if (ioctl(v->fd, KVM_RUN, 0) < 0) {
 			if (errno == EINTR) {
 				__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
@@ -219,6 +234,8 @@ enum cpu_exit kvm_vcpu_run(struct cpu_vcpu *v, struct err *e)
 			/* EAGAIN: the vCPU waited for a start-up IPI and was woken for something else. */
 			if (errno == EAGAIN)
 				continue;
+			if (errno == EFAULT && try_again(v, &failed))
+				continue;
 			if (errno == EFAULT)
 				err_set(e, -EFAULT,
 					"KVM: guest memory cannot be reached (is the host out of memory?)");
@@ -226,6 +243,7 @@ enum cpu_exit kvm_vcpu_run(struct cpu_vcpu *v, struct err *e)
 				err_sys(e, -errno, "KVM: run");
 			return CPU_EXIT_FAIL;
 		}
+		failed = 0;
 		switch (v->run->exit_reason) {
 		case KVM_EXIT_IO: exit_io(v); break;
 		case KVM_EXIT_MMIO: exit_mmio(v); break;

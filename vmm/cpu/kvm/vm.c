@@ -112,6 +112,21 @@ static int set_slots(struct cpu_vm *vm, bool logging)
 	return 0;
 }
 
+/* The slots behind RAM's. What is behind the addresses may change at any time. */
+static int kvm_window(struct cpu_vm *vm)
+{
+	const struct gmem_region *ram, *w;
+	size_t n = gmem_regions(vm->gm, &ram), k = gmem_windows(vm->gm, &w) - 1;
+	struct kvm_userspace_memory_region slot = {
+		.slot = (uint32_t)(n + k),
+		.guest_phys_addr = w[k].gpa,
+		.memory_size = w[k].size,
+		.userspace_addr = (uintptr_t)w[k].hva,
+	};
+
+	return kvm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot);
+}
+
 /*
  * Logging slows the guest down (it maps memory page by page), so it begins with the first question; the honest answer
  * to that one is "all of them".
@@ -434,6 +449,7 @@ const struct cpu_ops cpu_kvm_ops = {
 	.ioevent = kvm_ioevent,
 	.vm_save = kvm_vm_save,
 	.vm_load = kvm_vm_load,
+	.window = kvm_window,
 	.dirty_sync = kvm_dirty_sync,
 	.ioapic_routes = kvm_ioapic_routes,
 };

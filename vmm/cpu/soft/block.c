@@ -26,6 +26,7 @@ enum {
 /* A page with blocks. */
 struct code_page {
 	uint64_t gpa;
+	uint64_t sum; /* of a window's page, when its first block was made */
 	struct block *first;
 	struct code_page *hash_next;
 };
@@ -60,7 +61,7 @@ struct soft_blocks {
 	unsigned generation; /* of the arena's contents */
 	struct insn step[2];
 
-	/* One bit per page of RAM: a writable TLB entry was made since the page was last protected. */
+	/* One bit per page of RAM and, behind it, of windows: a writable TLB entry was made since the page was last protected. */
 	uint64_t *written;
 	size_t written_size; /* bytes */
 
@@ -74,6 +75,15 @@ struct soft_blocks {
 
 static struct block no_block = {.key = BLOCK_DROPPED};
 
+static uint64_t all_pages(const struct soft_vm *vm)
+{
+	uint64_t n = vm->lo_size + vm->hi_size;
+
+	for (size_t k = 0; k < vm->nwindows; k++)
+		n += vm->windows[k].size;
+	return n >> 12;
+}
+
 int soft_blocks_new(struct soft_vcpu *c)
 {
 	struct soft_blocks *b = calloc(1, sizeof(*b));
@@ -82,8 +92,7 @@ int soft_blocks_new(struct soft_vcpu *c)
 
 	if (!b)
 		return -ENOMEM;
-	b->written_size =
-		ALIGN_UP(((c->vm->lo_size + c->vm->hi_size) >> 12) / 8 + 8, os_page_size());
+	b->written_size = ALIGN_UP((all_pages(c->vm) + 64) / 8, os_page_size());
 	r = os_mem_map(b->written_size, OS_PROT_R | OS_PROT_W, &written);
 	if (r < 0) {
 		free(b);
@@ -115,15 +124,25 @@ void soft_blocks_free(struct soft_vcpu *c)
 	c->blocks = NULL;
 }
 
-static uint64_t ram_page(uint64_t gpa)
+/* The page's number among those of RAM and windows. */
+static uint64_t ram_page(const struct soft_vm *vm, uint64_t gpa)
 {
-	return (gpa < GMEM_HOLE_START ? gpa : gpa - (GMEM_HOLE_END - GMEM_HOLE_START)) >> 12;
+	uint64_t n = vm->lo_size + vm->hi_size;
+
+	if (gpa < vm->lo_size)
+		return gpa >> 12;
+	if (gpa - GMEM_HOLE_END < vm->hi_size)
+		return (gpa - GMEM_HOLE_END + vm->lo_size) >> 12;
+	for (size_t k = 0; k < vm->nwindows; n += vm->windows[k++].size)
+		if (gpa - vm->windows[k].gpa < vm->windows[k].size)
+			return (n + (gpa - vm->windows[k].gpa)) >> 12;
+	return n >> 12; /* room is left for one more */
 }
 
 /* True: there may have been writable TLB entries for the page since the last time. */
 static bool forget_written(struct soft_vcpu *c, uint64_t gpa)
 {
-	uint64_t n = ram_page(gpa), bit = BIT(n % 64);
+	uint64_t n = ram_page(c->vm, gpa), bit = BIT(n % 64);
 
 	if (!(c->blocks->written[n / 64] & bit))
 		return false;
@@ -257,7 +276,7 @@ void soft_code_hook(void *vm, gpa_t page)
 
 void soft_code_may_write(struct soft_vcpu *c, uint64_t gpa)
 {
-	uint64_t n = ram_page(gpa);
+	uint64_t n = ram_page(c->vm, gpa);
 	const struct code_page *p = find_page(c->blocks, gpa & ~0xfffull);
 
 	c->blocks->written[n / 64] |= BIT(n % 64);
@@ -281,6 +300,18 @@ static void take_requests(struct soft_blocks *b, struct requests *q, struct requ
 	os_mutex_unlock(&b->lock);
 }
 
+static void protect_region(struct soft_vcpu *c, const struct gmem_region *r)
+{
+	for (uint64_t off = 0; off < r->size; off += 4096) {
+		uint64_t gpa = r->gpa + off, n = ram_page(c->vm, gpa);
+
+		if (n % 64 == 0 && !c->blocks->written[n / 64])
+			off += 63ull << 12; /* none of these */
+		else if (gmem_is_code(c->vm->gm, gpa) && forget_written(c, gpa))
+			soft_code_written(c, gpa);
+	}
+}
+
 /* Which pages others began to execute is lost: looks at all that this vCPU may have written to. */
 static void protect_all(struct soft_vcpu *c)
 {
@@ -288,16 +319,10 @@ static void protect_all(struct soft_vcpu *c)
 	size_t n = gmem_regions(c->vm->gm, &regions);
 
 	soft_tlb_protect_all(c);
-	for (size_t k = 0; k < n; k++) {
-		for (uint64_t off = 0; off < regions[k].size; off += 4096) {
-			uint64_t gpa = regions[k].gpa + off;
-
-			if (!c->blocks->written[ram_page(gpa) / 64])
-				off |= 63ull << 12; /* none of these */
-			else if (gmem_is_code(c->vm->gm, gpa) && forget_written(c, gpa))
-				soft_code_written(c, gpa);
-		}
-	}
+	for (size_t k = 0; k < n; k++)
+		protect_region(c, &regions[k]);
+	for (size_t k = 0; k < c->vm->nwindows; k++)
+		protect_region(c, &c->vm->windows[k]);
 }
 
 void soft_code_requests(struct soft_vcpu *c)
@@ -332,20 +357,43 @@ static void mark_page(struct soft_vcpu *c, uint64_t gpa)
 		request_others(c->vm, c, REQ_DROP, gpa);
 }
 
+/* Of a window's page; those of RAM need none. */
+static uint64_t sum_of(const struct soft_vcpu *c, uint64_t gpa)
+{
+	const guest_u64 *p = soft_is_ram(c->vm, gpa) ? NULL : soft_ram(c->vm, gpa);
+	uint64_t sum = 0;
+
+	for (unsigned n = 0; p && n < 512; n++) {
+		sum = (sum ^ p[n]) * 0x9e3779b97f4a7c15ull;
+		sum ^= sum >> 32;
+	}
+	return sum;
+}
+
+void soft_code_fetched(struct soft_vcpu *c, uint64_t gpa)
+{
+	const struct code_page *p = soft_is_ram(c->vm, gpa) ? NULL : find_page(c->blocks, gpa);
+
+	if (p && p->first && p->sum != sum_of(c, gpa))
+		soft_code_written(c, gpa);
+}
+
 static struct code_page *get_page(struct soft_vcpu *c, uint64_t gpa)
 {
 	struct soft_blocks *b = c->blocks;
 	struct code_page *p = find_page(b, gpa), **slot;
 
 	if (p) {
-		if (!p->first)
+		if (!p->first) {
 			mark_page(c, gpa);
+			p->sum = sum_of(c, gpa);
+		}
 		return p;
 	}
 	mark_page(c, gpa);
 	slot = page_slot(b, gpa);
 	p = arena_alloc(b, sizeof(*p));
-	*p = (struct code_page){.gpa = gpa, .hash_next = *slot};
+	*p = (struct code_page){.gpa = gpa, .sum = sum_of(c, gpa), .hash_next = *slot};
 	*slot = p;
 	return p;
 }

@@ -59,6 +59,11 @@ static inline const struct block **soft_jump_cache(struct soft_vcpu *c, uint64_t
 void soft_code_may_write(struct soft_vcpu *c, uint64_t gpa);
 /* The vCPU is about to write to a page with code (gmem_is_code()), or may have written to it. */
 void soft_code_written(struct soft_vcpu *c, uint64_t gpa);
+/*
+ * The page has got a fetch TLB entry. A window's page may have been written by the host's programs, of which nobody hears: what was
+ * decoded of it stays only if it is what it was. So a program that is started anew is the file as it is then.
+ */
+void soft_code_fetched(struct soft_vcpu *c, uint64_t gpa);
 /* gmem's hook: a device wrote. Any thread. */
 void soft_code_hook(void *vm, gpa_t page);
 /* EV_CODE: does what other vCPUs asked for. */

@@ -284,6 +284,8 @@ struct soft_vm {
 	/* RAM, as gmem has it (at most two regions): below the 32-bit hole and above 4 GiB. */
 	uint8_t *lo_hva, *hi_hva;
 	uint64_t lo_size, hi_size;
+	const struct gmem_region *windows;
+	size_t nwindows;
 	/* Threads between clearing a page's mark of code and having told the vCPUs: meanwhile no mark means nothing. */
 	_Atomic unsigned code_posting;
 	struct os_mutex lock;

@@ -36,6 +36,14 @@ NORETURN void soft_raise_noncanonical(struct soft_vcpu *c, uint64_t lin)
 	soft_raise(c, ss ? EXC_SS : EXC_GP, 0);
 }
 
+void *soft_window(const struct soft_vm *vm, uint64_t gpa)
+{
+	for (size_t k = 0; k < vm->nwindows; k++)
+		if (gpa - vm->windows[k].gpa < vm->windows[k].size)
+			return vm->windows[k].hva + (gpa - vm->windows[k].gpa);
+	return NULL;
+}
+
 /* Sets bits in an entry that was read as old. false: it changed meanwhile, walk again. */
 static bool pte_set(struct soft_vcpu *c, uint64_t gpa, uint64_t *pte, uint64_t old, uint64_t bits)
 {
@@ -439,6 +447,8 @@ const struct tlbx *soft_fetch_fill(struct soft_vcpu *c, uint64_t lin)
 	hva = soft_ram(c->vm, w.gpa);
 	if (!hva) /* code in device memory: nothing that a guest of ours needs */
 		soft_raise(c, EXC_GP, 0);
+	if (!soft_is_ram(c->vm, w.gpa))
+		soft_code_fetched(c, w.gpa);
 	note_large(c, lin, &w);
 	x->tag = lin & PAGE_MASK_;
 	x->gpa = w.gpa;

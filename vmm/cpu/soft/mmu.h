@@ -23,14 +23,23 @@ enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x8
 /* lin for the access (ACC_*), as the processor would, accessed and dirty bits included. false: it faults. With paging only. */
 bool soft_walk_probe(struct soft_vcpu *c, uint64_t lin, unsigned acc, struct walk *w);
 
-/* Host address of a GPA in RAM (to the end of its page), else NULL. */
+/* Host address of a GPA in a window, else NULL. */
+void *soft_window(const struct soft_vm *vm, uint64_t gpa);
+
+/* Is this RAM, and no window? */
+static inline bool soft_is_ram(const struct soft_vm *vm, uint64_t gpa)
+{
+	return gpa < vm->lo_size || gpa - GMEM_HOLE_END < vm->hi_size;
+}
+
+/* Host address of a GPA in RAM or a window (to the end of its page), else NULL. */
 static inline void *soft_ram(const struct soft_vm *vm, uint64_t gpa)
 {
 	if (likely(gpa < vm->lo_size))
 		return vm->lo_hva + gpa;
 	if (gpa - GMEM_HOLE_END < vm->hi_size)
 		return vm->hi_hva + (gpa - GMEM_HOLE_END);
-	return NULL;
+	return unlikely(vm->nwindows) ? soft_window(vm, gpa) : NULL;
 }
 
 void soft_tlb_init(struct soft_vcpu *c);

@@ -368,6 +368,14 @@ static int vm_load(struct cpu_vm *vm, struct state_r *r)
 	return soft_clock_load(to_vm(vm)->clock, r);
 }
 
+static int window(struct cpu_vm *cvm)
+{
+	struct soft_vm *vm = to_vm(cvm);
+
+	vm->nwindows = gmem_windows(vm->gm, &vm->windows);
+	return 0;
+}
+
 /* Pages are marked dirty when the right to write to them enters a TLB: so take it away. */
 static int dirty_sync(struct cpu_vm *cvm)
 {
@@ -402,5 +410,6 @@ const struct cpu_ops cpu_soft_ops = {
 	.ioevent = ioevent,
 	.vm_save = vm_save,
 	.vm_load = vm_load,
+	.window = window,
 	.dirty_sync = dirty_sync,
 };

@@ -241,7 +241,7 @@ void space_protect(struct space *sp, struct soft_vcpu *c, uint64_t gpa)
 {
 	uint64_t page = offset_of(c->vm, gpa) >> 12;
 
-	if (!(sp->writable[page / 64] & BIT(page % 64)))
+	if (!soft_is_ram(c->vm, gpa) || !(sp->writable[page / 64] & BIT(page % 64)))
 		return;
 	sp->writable[page / 64] &= ~BIT(page % 64);
 	for (unsigned k = 0; k < sp->n; k++) {
@@ -337,13 +337,13 @@ static bool is_tainted(const uint8_t *page)
 	return false;
 }
 
-/* What of an entry the stub may have, as had[] keeps it; 0: nothing. asked: the access is this page's, and not a neighbour's. */
+/* What of an entry the stub, which maps RAM and no window, may have, as had[] keeps it; 0: nothing. asked: the access is this page's, and not a neighbour's. */
 static uint64_t usable(const struct region *r, struct soft_vcpu *c, uint64_t e, bool asked)
 {
 	uint64_t gpa = e & PTE_ADDR, had = e & (SAME | PTE_NX),
 		 rights = r->rights & (r->large ? e : r->pde_had);
 
-	if ((e & (PTE_P | PTE_U | PTE_A)) != (PTE_P | PTE_U | PTE_A) || !soft_ram(c->vm, gpa) ||
+	if ((e & (PTE_P | PTE_U | PTE_A)) != (PTE_P | PTE_U | PTE_A) || !soft_is_ram(c->vm, gpa) ||
 		soft_lapic_mmio(c->lapic, gpa))
 		return 0;
 	if (r->nx || (!r->large && r->pde_had & PTE_NX))
