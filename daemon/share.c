@@ -36,7 +36,7 @@ struct share_server {
 const char *share_device(const struct settings *set, const char *owner)
 {
 	/* a machine for work on a file system is to meet a hostile one, and nothing else */
-	return set->host_files && strcmp(owner, FSWORK_OWNER) ? "fs,tag=" SHARE_TAG : NULL;
+	return set->host_files && strcmp(owner, FSWORK_OWNER) ? "fs,tag=" SHARE_TAG ",dax=1024" : NULL;
 }
 
 int share_path(const struct settings *set, const char *folder, char *ret, size_t cap, struct err *e)

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Files of the host in a distribution: /mnt/host, [automount] of wsl.conf, mount.drvfs, and what happens when the server dies."""
+import mmap
 import os
 import pathlib
+import select
 import signal
 import subprocess
+import tempfile
 
 import pytest
 from conftest import end, real_only, rootfs, wait_for, world
@@ -165,3 +168,83 @@ def test_what_posix_promises(work, tmp_path):
 def test_random_load_is_as_a_model_says(work, tmp_path):
     tests = pathlib.Path(__file__).resolve().parents[1] / "fs"
     assert "no difference" in work.ok("-d", "deb", "--", f"python3 /mnt/host{tests}/fsx.py /mnt/host{tmp_path} 600 5", timeout=200)
+
+
+# In the guest: maps the file, says so, and does what it is told, each line a command whose answer is a line.
+MAPPER = """
+import mmap, os, sys
+f = open(sys.argv[1], "r+b")
+m = mmap.mmap(f.fileno(), int(sys.argv[2]))
+print("mapped", flush=True)
+for line in sys.stdin:
+    what, at, *data = line.split()
+    at = int(at)
+    if what == "put":
+        m[at:at + len(data[0])] = data[0].encode()
+        print("put", flush=True)
+    else:
+        print(m[at:at + int(data[0])].hex(), flush=True)
+"""
+
+
+class Mapper:
+    """A file as a program in the guest maps it, shared."""
+
+    def __init__(self, w, path, size):
+        program = os.path.dirname(path) + "/mapper.py"
+        pathlib.Path(program.removeprefix("/mnt/host")).write_text(MAPPER, encoding="ascii")
+        self.p = w.popen("-d", "deb", "--", f"python3 {program} {path} {size}", stdin=subprocess.PIPE, stderr=None, text=True)
+        assert self.line() == "mapped"
+
+    def line(self):
+        assert select.select([self.p.stdout], [], [], 60)[0], "the guest does not answer"
+        return self.p.stdout.readline().strip()
+
+    def ask(self, line):
+        self.p.stdin.write(line + "\n")
+        self.p.stdin.flush()
+        return self.line()
+
+    def put(self, at, text):
+        assert self.ask(f"put {at} {text}") == "put"
+
+    def get(self, at, n):
+        return bytes.fromhex(self.ask(f"get {at} {n}"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.p.stdin.close()
+        try:
+            self.p.wait(timeout=30)
+        finally:
+            self.p.kill()
+            self.p.stdout.close()
+
+
+@pytest.fixture
+def shared(work):
+    """A file that this process maps, and the guest's name for it."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as d:
+        path = pathlib.Path(d) / "shared"
+        pathlib.Path(d).chmod(0o777)
+        path.write_bytes(bytes(SHARED))
+        path.chmod(0o666)
+        yield path, f"/mnt/host{path}"
+
+
+SHARED = 5 << 20  # more than one piece of the window
+
+
+def test_a_host_mmap_and_a_guest_mmap_of_one_file_agree(work, shared):
+    here, there = shared
+    with open(here, "r+b") as f, mmap.mmap(f.fileno(), SHARED) as m, Mapper(work, there, SHARED) as guest:
+        for n, at in enumerate((0, 4093, 2 << 20, (4 << 20) + 100, SHARED - 8)):
+            m[at:at + 4] = b"h%03d" % n
+            assert guest.get(at, 4) == b"h%03d" % n, "what the host wrote"
+            guest.put(at, f"g{n:03}")
+            assert m[at:at + 4] == b"g%03d" % n, "what the guest wrote"
+        # a page that both have been in before
+        m[0:4] = b"last"
+        assert guest.get(0, 4) == b"last"
