@@ -248,3 +248,79 @@ def test_a_host_mmap_and_a_guest_mmap_of_one_file_agree(work, shared):
         # a page that both have been in before
         m[0:4] = b"last"
         assert guest.get(0, 4) == b"last"
+
+
+def test_a_mapped_file_that_the_host_truncates_reads_as_zero_and_comes_back(work, shared):
+    here, there = shared
+    with Mapper(work, there, SHARED) as guest:
+        guest.put(SHARED - 8, "end")
+        os.truncate(here, 4096)
+        assert guest.get(SHARED - 8, 3) == bytes(3)
+        guest.put(SHARED - 8, "lost")
+        guest.put(8, "kept")
+        assert here.read_bytes()[8:12] == b"kept" and here.stat().st_size == 4096
+        with open(here, "r+b") as f:
+            f.truncate(SHARED)
+            f.seek(SHARED - 8)
+            f.write(b"anew")
+        wait_for("the file in the guest's mapping", lambda: guest.get(SHARED - 8, 4) == b"anew")
+    # the machine is well
+    assert work.sh(f"tail -c 8 {there}") == "anew\0\0\0\0"
+
+
+def test_a_mapping_outlives_the_server_and_a_new_one_can_be_made(work, shared):
+    here, there = shared
+    with open(here, "r+b") as f, mmap.mmap(f.fileno(), SHARED) as m, Mapper(work, there, SHARED) as guest:
+        guest.put(0, "one")
+        old = server(work)
+        work.kill(old[0], signal.SIGKILL)
+        wait_for("another server", lambda: server(work) != old)
+        assert guest.get(0, 3) == b"one"
+        guest.put(3, "two")
+        assert m[0:6] == b"onetwo"
+        wait_for("the share", lambda: work.run("-d", "deb", "--", f"test -s {there}").returncode == 0)
+        with Mapper(work, there, SHARED) as another:
+            another.put(4 << 20, "three")
+            assert m[4 << 20:(4 << 20) + 5] == b"three"
+
+
+def test_mapped_files_are_read_and_written_by_other_devices(work, shared):
+    """Direct I/O of a disk and of the share, from and to the pages of a file of the host."""
+    here, there = shared
+    here.write_bytes(os.urandom(SHARED))
+    before = here.read_bytes()
+    (here.parent / "direct.py").write_text("""
+import mmap, os, sys
+size = int(sys.argv[2])
+with open(sys.argv[1], "r+b") as f:
+    m = mmap.mmap(f.fileno(), size)
+for other in sys.argv[3:]:
+    fd = os.open(other, os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o666)
+    view = memoryview(m)
+    done = 0
+    while done < size:
+        done += os.pwritev(fd, [view[done:]], done)
+    head = bytes(view[:1 << 20])
+    view[:1 << 20] = bytes(1 << 20)
+    assert os.preadv(fd, [view[:1 << 20]], 0) == 1 << 20
+    assert view[:1 << 20] == head
+    os.close(fd)
+""", encoding="ascii")
+    folder = os.path.dirname(there)
+    work.ok("-d", "deb", "--", f"python3 {folder}/direct.py {there} {SHARED} ~/own {folder}/other && cmp ~/own {there} && rm ~/own", timeout=60)
+    assert here.read_bytes() == before
+    assert (here.parent / "other").read_bytes() == before
+
+
+def test_a_program_on_the_share_is_the_one_that_the_host_wrote_last(work, shared):
+    """Executed from the very pages of the file."""
+    folder = shared[0].parent
+    program = folder / "program"
+    work.ok("-d", "deb", "-u", "root", "--", f"mkdir -p /opt/mapped && mount -t drvfs {folder} /opt/mapped -o dax=always")
+    for text in ("first", "other"):
+        (folder / "p.c").write_text('#include <stdio.h>\nint main(void) { puts("%s"); return 0; }\n' % text, encoding="ascii")
+        subprocess.run(["cc", "-O1", "-static", "-o", folder / "new", folder / "p.c"], check=True)
+        program.touch(mode=0o777)
+        program.write_bytes((folder / "new").read_bytes())  # in its place, as cp(1) does
+        assert work.sh("for i in 1 2 3; do /opt/mapped/program; done") == 3 * f"{text}\n"
+    work.ok("-d", "deb", "-u", "root", "--", "umount /opt/mapped")

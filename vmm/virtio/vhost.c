@@ -12,6 +12,7 @@
 #include "lib/os/notifier.h"
 #include "lib/os/window.h"
 #include "vmm/core/state.h"
+#include "vmm/virtio/bounce.h"
 #include "vmm/virtio/shadow.h"
 #include "vmm/virtio/vhost-kinds.h"
 
@@ -38,6 +39,7 @@ struct vhost {
 	struct vhost_config conf;
 	char tag[VHOST_TAG_MAX + 1];
 	struct vhost_shared shared;
+	struct bounce bounce; /* in the shared memory, behind the shadows */
 	struct queue q[VHOST_DEV_QUEUES];
 	struct vhost_link *link; /* owned; NULL: no server */
 	enum run run;
@@ -205,6 +207,16 @@ static void pump(struct vhost *vh, unsigned i)
 	}
 	while ((c = shadow_slot(q->shadow)) && vq_pop(vq, c) > 0) {
 		if (vh->run == RUNNING) {
+			int r = bounce_begin(&vh->bounce, vh->v.gm, c);
+
+			if (r == -EAGAIN) {
+				vq_unpop(vq, c);
+				break;
+			}
+			if (r < 0) { /* what no driver asks for */
+				vq_push(vq, c, 0);
+				continue;
+			}
 			shadow_post(q->shadow, c);
 			posted = true;
 		} else if (!orphan(vh, i, c)) {
@@ -214,22 +226,26 @@ static void pump(struct vhost *vh, unsigned i)
 	}
 	if (posted && shadow_wants_kick(q->shadow))
 		os_notifier_signal(q->kick);
-	if (vh->run != RUNNING)
-		vq_flush(vq);
+	vq_flush(vq);
 }
 
 /* From the server to the guest. */
 static int reap(struct vhost *vh, unsigned i)
 {
 	struct vring_chain *c;
+	bool wanted = false;
 	uint32_t written;
 	int r;
 
 	while ((r = shadow_take(vh->q[i].shadow, &c, &written)) > 0) {
+		wanted |= bounce_end(&vh->bounce, c, written);
 		mark_written(vh, c);
 		vq_push(&vh->v.q[i], c, written);
 	}
 	vq_flush(&vh->v.q[i]);
+	for (unsigned k = 0; wanted && r == 0 && k < vh->v.n_queues; k++)
+		if (k != i)
+			pump(vh, k);
 	return r;
 }
 
@@ -331,8 +347,10 @@ static void forget_requests(struct vhost *vh)
 		struct vring_chain *c;
 
 		shadow_restart(vh->q[k].shadow);
-		for (unsigned i = 0; (c = shadow_in_flight(vh->q[k].shadow, &i));)
+		for (unsigned i = 0; (c = shadow_in_flight(vh->q[k].shadow, &i));) {
+			bounce_end(&vh->bounce, c, 0);
 			shadow_drop(vh->q[k].shadow, c);
+		}
 		vh->q[k].n_again = 0;
 	}
 }
@@ -362,8 +380,10 @@ static void orphan_all(struct vhost *vh)
 
 		shadow_restart(s);
 		for (unsigned i = 0; (c = shadow_in_flight(s, &i));)
-			if (orphan(vh, k, c))
+			if (orphan(vh, k, c)) {
+				bounce_end(&vh->bounce, c, 0);
 				shadow_drop(s, c);
+			}
 		pump(vh, k);
 	}
 }
@@ -658,10 +678,13 @@ static int set_up(struct vhost *vh, struct loop *loop)
 	if (!vh->conf.mtu)
 		v->offered &= ~vh->kind->mtu;
 	s->gpa = SHARED_GPA;
-	s->len = v->n_queues * shadow_len(vh->kind->queue_size);
+	s->len = v->n_queues * shadow_len(vh->kind->queue_size) + BOUNCE_LEN;
 	r = os_memobj_new(&s->obj, v->name, s->len);
 	if (r == 0)
 		r = os_memobj_map(s->obj, 0, s->len, OS_PROT_R | OS_PROT_W, &s->map);
+	if (r == 0)
+		vh->bounce = (struct bounce){.mem = (uint8_t *)s->map + s->len - BOUNCE_LEN,
+			.gpa = s->gpa + s->len - BOUNCE_LEN};
 	for (unsigned i = 0; r == 0 && i < v->n_queues; i++)
 		r = queue_new(vh, i, loop);
 	if (r == 0 && loop)
