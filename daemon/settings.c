@@ -22,6 +22,8 @@ enum { MAX_PROCESSORS = 64, MAX_TIME_MS = INT32_MAX };
 #define MAX_SWAP     (1024 * GIB)
 #define MAX_DISK     (16 * 1024 * GIB)
 #define DEFAULT_DISK (1024 * GIB)
+#define MAX_WINDOW     (16 * GIB)
+#define DEFAULT_WINDOW GIB
 
 static const char *const engines[] = {"auto", "kvm", "soft", NULL};
 static const char *const net_modes[] = {
@@ -69,6 +71,7 @@ static const struct conf_key keys[] = {
 	KEY("wsl2", "hostFileSystemAccess", CONF_BOOL, host_files),
 	KEY("wslx", "hostFolder", CONF_PATH, host_folder),
 	KEY("wslx", "hostFolderOptions", CONF_STR, host_options),
+	KEY("wslx", "hostMappingWindow", CONF_SIZE, host_window, .max = MAX_WINDOW),
 	KEY("wslx", "initrd", CONF_STR, initrd),
 	TIME("wslx", "serviceIdleTimeout", service_idle_ms),
 	TIME("wslx", "clockCheckInterval", clock_check_ms),
@@ -248,6 +251,7 @@ int settings_load(const char *path, struct settings *ret, struct err *e)
 		.disk_size = DEFAULT_DISK,
 		.max_crashes = 10,
 		.host_files = true,
+		.host_window = DEFAULT_WINDOW,
 		.vm_idle_ms = 60000,
 		.instance_idle_ms = 15000,
 		.service_idle_ms = 60000,

@@ -43,6 +43,7 @@ struct settings {
 	bool debug_console, early_boot_logging;
 	int engine;			  /* enum settings_engine */
 	bool host_files;		  /* the host's files are in the guest */
+	uint64_t host_window;		  /* of addresses for files of it, bytes; 0: none */
 	char *host_folder, *host_options; /* the folder of them, and how; owned, NULL: not set */
 	bool interop, wsl_compat;	  /* [interop] */
 	int reclaim;			  /* enum settings_reclaim */

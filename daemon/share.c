@@ -33,10 +33,28 @@ struct share_server {
 	struct loop_src *exit_src, *again;
 };
 
-const char *share_device(const struct settings *set, const char *owner)
+/* a machine for work on a file system is to meet a hostile one, and nothing else */
+static bool is_shared(const struct settings *set, const char *owner)
 {
-	/* a machine for work on a file system is to meet a hostile one, and nothing else */
-	return set->host_files && strcmp(owner, FSWORK_OWNER) ? "fs,tag=" SHARE_TAG ",dax=1024" : NULL;
+	return set->host_files && strcmp(owner, FSWORK_OWNER);
+}
+
+/* In MiB: a power of two, as addresses of devices have to be. */
+static unsigned window_size(uint64_t asked)
+{
+	unsigned mib = 2;
+
+	if (asked < 2 << 20)
+		return 0;
+	while ((uint64_t)mib << 21 <= asked)
+		mib *= 2;
+	return mib;
+}
+
+const char *share_device(const struct settings *set, const char *owner, char buf[SHARE_DEVICE_LEN])
+{
+	snprintf(buf, SHARE_DEVICE_LEN, "fs,tag=%s,dax=%u", SHARE_TAG, window_size(set->host_window));
+	return is_shared(set, owner) ? buf : NULL;
 }
 
 int share_path(const struct settings *set, const char *folder, char *ret, size_t cap, struct err *e)
@@ -184,7 +202,7 @@ struct share_server *share_new(struct loop *l, struct vm *vm, const struct setti
 	struct err e = {0};
 	int r = 0;
 
-	if (!share_device(set, owner))
+	if (!is_shared(set, owner))
 		return NULL;
 	s = calloc(1, sizeof(*s));
 	if (!s)

@@ -14,8 +14,9 @@
 
 struct share_server;
 
-/* What wslx-vmm has to be told for it to have the device; NULL: nothing is shared. */
-const char *share_device(const struct settings *set, const char *owner);
+/* What wslx-vmm has to be told for it to have the device, in buf; NULL: nothing is shared. */
+enum { SHARE_DEVICE_LEN = 64 };
+const char *share_device(const struct settings *set, const char *owner, char buf[SHARE_DEVICE_LEN]);
 
 /* What this host's folder is called below the share's root; ret may become "". */
 int share_path(

@@ -360,7 +360,8 @@ static int spawn(struct vm *vm, const struct vm_plan *plan, struct err *e)
 	snprintf(mem, sizeof(mem), "%llu", (unsigned long long)(plan->memory >> 20));
 	snprintf(cpus, sizeof(cpus), "%u", plan->processors);
 
-	const char *share = share_device(set, vm->env.owner);
+	char share_text[SHARE_DEVICE_LEN];
+	const char *share = share_device(set, vm->env.owner, share_text);
 	const char *argv[32] = {prog, "--kernel", plan->kernel, "--initrd", plan->initrd,
 		"--cmdline", cmdline, "--memory", mem, "--cpus", cpus, "--engine",
 		settings_engine_name(set->engine), "--serial", serial, "--vsock", vsock,

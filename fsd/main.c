@@ -35,7 +35,7 @@ static const char usage[] =
 	"      uid=N,gid=N   what belongs to this user belongs to these there\n"
 	"      metadata      owners and modes this user may not give are kept in an extended attribute\n"
 	"      umask=, fmask=, dmask=OCTAL   permissions nobody has there\n"
-	"      dax=auto|always|never   files that programs there map: those of a page or more, all, or none\n"
+	"      dax=auto|always|never   files that programs there map themselves: those of 32 KiB or more, all, or none\n"
 	"  --cache auto|none|always   how long the guest may believe what it knows: 1 s, not at all, or for good\n"
 	"  --state FILE      what another server needs to go on where this one ended; with it one that goes on\n"
 	"  --no-sandbox      do not enter the sandbox (for debugging)\n"

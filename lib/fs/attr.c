@@ -50,7 +50,7 @@ void map_learn(int fd, const struct statx *stx)
 
 static bool maps(const struct fs_share *sh, const struct statx *stx)
 {
-	enum { FROM = 4096 };
+	enum { FROM = 32 << 10 };
 	uint64_t dev = dev_number(stx);
 
 	if (!S_ISREG(stx->stx_mode) || sh->o.map == FS_MAP_NEVER ||

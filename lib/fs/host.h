@@ -11,7 +11,7 @@
 
 /* How files of a share look to who asks. */
 /*
- * A page or more, not executable; all; none. What is mapped for writing cannot be executed on the host meanwhile, and what is small is read
+ * 32 KiB or more, not executable; all; none. What is mapped for writing cannot be executed on the host meanwhile, and what is small is read
  * faster than it is mapped. Never those of network file systems, whose server could keep a whole virtual machine waiting.
  */
 enum fs_map { FS_MAP_AUTO, FS_MAP_ALWAYS, FS_MAP_NEVER };

@@ -158,6 +158,23 @@ static void request(struct fuse_server *s, const uint8_t *p, size_t n)
 	free(out);
 }
 
+static bool window_works(void *ctx)
+{
+	return true;
+}
+
+static int window_map(void *ctx, struct fs_handle *h, uint64_t at, uint64_t off, uint64_t len, bool writable)
+{
+	return fs_host_fd(h) < 0 ? -EBADF : 0;
+}
+
+static int window_unmap(void *ctx, uint64_t off, uint64_t len)
+{
+	return len ? 0 : -EINVAL;
+}
+
+static const struct fuse_window_ops window = {window_works, window_map, window_unmap};
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct fuse_opts opts = {
@@ -177,6 +194,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (fuse_server_new(&s, fs, &opts) < 0)
 		abort();
+	if (data[0] & 8)
+		fuse_server_set_window(s, &window, NULL);
 	data++;
 	size--;
 	for (unsigned i = 0; i < MAX_REQUESTS && size >= 5; i++) {

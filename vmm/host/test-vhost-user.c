@@ -4,16 +4,22 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include "lib/base/le.h"
 #include "lib/base/loop.h"
 #include "lib/base/test.h"
+#include "lib/os/window.h"
 #include "lib/vhost/backend.h"
 #include "lib/vhost/message.h"
 #include "vmm/virtio/fake-driver.h"
 
 enum { REQUEST = 1, FUSE_IN = 40 };
 #define GOOD (VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VU_F_PROTOCOL_FEATURES)
+
+#define WINDOW_GPA 0x4000000000ull
+enum { WINDOW = 4 * (2 << 20) };
 
 struct bench {
 	struct fake f;
@@ -22,15 +28,23 @@ struct bench {
 	int server; /* its end of the connection */
 };
 
-static void bench_init(struct bench *b)
+static void bench_init_window(struct bench *b, uint64_t window)
 {
-	struct vhost_config c = {.kind = VHOST_FS, .name = "fs0", .tag = "host", .requests = 1};
+	struct vhost_config c = {
+		.kind = VHOST_FS, .name = "fs0", .tag = "host", .requests = 1, .window = window};
 
 	*b = (struct bench){.server = -1};
 	fake_init(&b->f);
 	if (loop_new(&b->loop) < 0 || vhost_new(&b->vh, b->f.gm, b->loop, &c) < 0)
 		abort();
 	fake_attach(&b->f, vhost_dev(b->vh), b->loop);
+	if (window && vhost_place_window(b->vh, WINDOW_GPA) < 0)
+		abort();
+}
+
+static void bench_init(struct bench *b)
+{
+	bench_init_window(b, 0);
 }
 
 static void bench_done(struct bench *b)
@@ -101,7 +115,7 @@ static void echo_closed(void *ctx, int error)
 }
 
 static const struct vhost_dev_ops echo_ops = {
-	.n_queues = 2, .kick = echo_kick, .closed = echo_closed};
+	.n_queues = 2, .maps_files = true, .kick = echo_kick, .closed = echo_closed};
 
 static void *echo_run(void *ctx)
 {
@@ -302,6 +316,106 @@ TEST(a_server_that_never_stops_does_not_hold_up_the_reset_for_good)
 	}
 	CHECK(!vhost_connected(b.vh));
 	bench_done(&b);
+}
+
+/* What the server asks, on a thread of its own, while the front end's loop runs. */
+struct ask {
+	struct vhost_backend *b;
+	uint64_t off, len, at;
+	int fd; /* -1: take out */
+	bool writable;
+	int result;
+	_Atomic bool done;
+};
+
+static void *ask_run(void *ctx)
+{
+	struct ask *a = ctx;
+
+	a->result = a->fd < 0 ? vhost_unmap_file(a->b, a->off, a->len)
+			      : vhost_map_file(a->b, a->off, a->len, a->fd, a->at, a->writable);
+	a->done = true;
+	return NULL;
+}
+
+static int ask_for(struct bench *b, struct ask a)
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, ask_run, &a) != 0)
+		abort();
+	while (!a.done)
+		turn(b);
+	pthread_join(t, NULL);
+	return a.result;
+}
+
+TEST(a_server_maps_files_into_the_window_and_nowhere_else)
+{
+	enum { SLOT = 2 << 20 };
+	int file = memfd_create("file", MFD_CLOEXEC), ends[2];
+	struct err e = {0};
+	struct echo s;
+	struct bench b;
+	volatile char *p;
+	char byte;
+
+	REQUIRE(file >= 0 && ftruncate(file, 3 * SLOT) == 0 && pipe(ends) == 0);
+	bench_init_window(&b, WINDOW);
+	CHECK_EQ(vhost_user_attach(b.vh, b.loop, echo_start(&s), &e), 0);
+	fake_start(&b.f, FAKE_ALL);
+	ask(&b, "until the server knows what was agreed");
+	wait_used(&b);
+	p = gmem_ptr(b.f.gm, WINDOW_GPA, WINDOW);
+	REQUIRE(p != NULL);
+	CHECK_EQ(ask_for(&b, (struct ask){s.b, SLOT, SLOT, SLOT, file, true}), 0);
+	p[SLOT + 7] = 'g';
+	CHECK(pread(file, &byte, 1, SLOT + 7) == 1 && byte == 'g');
+	CHECK_EQ(ask_for(&b, (struct ask){s.b, WINDOW, SLOT, 0, file, true}), -EINVAL);
+	CHECK_EQ(ask_for(&b, (struct ask){s.b, 0, 2 * WINDOW, 0, file, true}), -EINVAL);
+	CHECK_EQ(ask_for(&b, (struct ask){s.b, -(uint64_t)SLOT, 2 * SLOT, 0, file, true}), -EINVAL);
+	CHECK_EQ(ask_for(&b, (struct ask){s.b, 0, SLOT, 0, ends[0], false}), -EACCES);
+	CHECK_EQ(ask_for(&b, (struct ask){s.b, 0, WINDOW + SLOT, 0, -1, false}), -EINVAL);
+	CHECK_EQ(os_window_mapped(vhost_window(b.vh)), 1);
+	CHECK_EQ(ask_for(&b, (struct ask){s.b, SLOT, SLOT, 0, -1, false}), 0);
+	CHECK_EQ(p[SLOT + 7], 0);
+	CHECK_EQ(ask_for(&b, (struct ask){s.b, 0, SLOT, SLOT, file, false}), 0);
+	CHECK_EQ(p[7], 'g');
+	/* A reset drops it. */
+	fake_reset(&b.f);
+	while (vhost_dev(b.vh)->resetting)
+		turn(&b);
+	CHECK_EQ(os_window_mapped(vhost_window(b.vh)), 0);
+	CHECK_EQ(p[7], 0);
+	bench_done(&b);
+	CHECK_EQ(echo_end(&s), 0);
+	close(file);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+TEST(what_is_mapped_stays_when_the_server_dies)
+{
+	int file = memfd_create("file", MFD_CLOEXEC);
+	struct err e = {0};
+	struct echo s[2];
+	struct bench b;
+	volatile char *p;
+
+	REQUIRE(file >= 0 && ftruncate(file, WINDOW) == 0 && pwrite(file, "x", 1, 0) == 1);
+	bench_init_window(&b, WINDOW);
+	CHECK_EQ(vhost_user_attach(b.vh, b.loop, echo_start(&s[0]), &e), 0);
+	fake_start(&b.f, FAKE_ALL);
+	ask(&b, "hello");
+	wait_used(&b);
+	CHECK_EQ(ask_for(&b, (struct ask){s[0].b, 0, WINDOW, 0, file, true}), 0);
+	p = gmem_ptr(b.f.gm, WINDOW_GPA, WINDOW);
+	CHECK_EQ(vhost_user_attach(b.vh, b.loop, echo_start(&s[1]), &e), 0);
+	CHECK_EQ(echo_end(&s[0]), 0);
+	CHECK_EQ(p[0], 'x');
+	bench_done(&b);
+	CHECK_EQ(echo_end(&s[1]), 0);
+	close(file);
 }
 
 TEST_MAIN()

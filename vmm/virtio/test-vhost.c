@@ -5,6 +5,7 @@
 #include "lib/base/loop.h"
 #include "lib/base/test.h"
 #include "lib/os/notifier.h"
+#include "lib/os/window.h"
 #include "vmm/virtio/fake-driver.h"
 #include "vmm/virtio/vhost.h"
 
@@ -239,6 +240,52 @@ TEST(requests_go_to_the_server_and_back)
 	CHECK(b.f.irqs[REQUEST] > 0);
 	bench_done(&b);
 	CHECK_EQ(b.freed, 1);
+}
+
+TEST(a_server_gets_a_copy_of_what_lies_in_a_window)
+{
+	enum { GPA = 1 << 30, LEN = 3000 };
+	struct fake_buf two[2] = {{GPA + 100, LEN, false}, {GPA + 8000, LEN, true}},
+			huge = {GPA, 4 << 20, false};
+	uint32_t head, len;
+	struct os_window *w;
+	struct bench b;
+	struct server *s;
+	uint8_t *p, got[LEN];
+
+	bench_init(&b, VHOST_FS);
+	REQUIRE(os_window_new(&w, 8 << 20) == 0 && gmem_add_window(b.f.gm, GPA, w) == 0);
+	p = os_window_base(w);
+	s = serve_bench(&b, GOOD);
+	REQUIRE(s && fake_start(&b.f, FAKE_ALL));
+	memset(p + 100, 'r', LEN);
+	memset(p + 8000, 'w', LEN);
+	for (unsigned i = 0; i < 2; i++)
+		fake_add(&b.f, REQUEST, two, 2, false);
+	fake_add(&b.f, REQUEST, &huge, 1, false);
+	fake_notify(&b.f, REQUEST);
+	for (unsigned i = 0; i < 2; i++) {
+		serve(s, REQUEST);
+		/* one at a time */
+		CHECK(!vring_has_work(&s->ring[REQUEST]));
+		for (unsigned k = 0; k < 2; k++)
+			CHECK(!gmem_in_window(b.f.gm, s->c.addr[k], s->c.iov[k].iov_len));
+		CHECK_EQ(vring_read(&s->c, 0, got, LEN), LEN);
+		CHECK(got[0] == 'r' && got[LEN - 1] == 'r');
+		vring_write(&s->c, 0, i ? "second" : "first", 6);
+		done(s, REQUEST, 6);
+		turn(&b);
+		REQUIRE(fake_used(&b.f, REQUEST, &head, &len));
+		CHECK_EQ(len, 6);
+		CHECK(memcmp(p + 8000, i ? "second" : "first", 6) == 0);
+		CHECK_EQ(p[8006], 'w');
+	}
+	/* More than any driver asks for: not done. */
+	turn(&b);
+	REQUIRE(fake_used(&b.f, REQUEST, &head, &len));
+	CHECK_EQ(len, 0);
+	bench_done(&b);
+	os_window_free(w);
 }
 
 TEST(what_the_server_wrote_is_told_to_the_translator)
