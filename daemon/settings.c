@@ -19,9 +19,9 @@
 #define GIB ((uint64_t)1 << 30)
 
 enum { MAX_PROCESSORS = 64, MAX_TIME_MS = INT32_MAX };
-#define MAX_SWAP     (1024 * GIB)
-#define MAX_DISK     (16 * 1024 * GIB)
-#define DEFAULT_DISK (1024 * GIB)
+#define MAX_SWAP       (1024 * GIB)
+#define MAX_DISK       (16 * 1024 * GIB)
+#define DEFAULT_DISK   (1024 * GIB)
 #define MAX_WINDOW     (16 * GIB)
 #define DEFAULT_WINDOW GIB
 

@@ -53,7 +53,8 @@ static unsigned window_size(uint64_t asked)
 
 const char *share_device(const struct settings *set, const char *owner, char buf[SHARE_DEVICE_LEN])
 {
-	snprintf(buf, SHARE_DEVICE_LEN, "fs,tag=%s,dax=%u", SHARE_TAG, window_size(set->host_window));
+	snprintf(buf, SHARE_DEVICE_LEN, "fs,tag=%s,dax=%u", SHARE_TAG,
+		window_size(set->host_window));
 	return is_shared(set, owner) ? buf : NULL;
 }
 

@@ -258,7 +258,8 @@ static bool window_works(void *ctx)
 	return vhost_maps_files(d->backend);
 }
 
-static int window_map(void *ctx, struct fs_handle *h, uint64_t at, uint64_t off, uint64_t len, bool writable)
+static int window_map(
+	void *ctx, struct fs_handle *h, uint64_t at, uint64_t off, uint64_t len, bool writable)
 {
 	struct fs_device *d = ctx;
 

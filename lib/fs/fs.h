@@ -35,7 +35,8 @@ struct fs_cred {
 /* fs_attr.flags */
 enum {
 	FS_ATTR_SUBMOUNT = 1, /* the root of another file system than its folder's */
-	FS_ATTR_MAP = 2,      /* who can map the file itself is to do that rather than to keep what is in it */
+	FS_ATTR_MAP =
+		2, /* who can map the file itself is to do that rather than to keep what is in it */
 };
 
 struct fs_attr {

@@ -57,8 +57,9 @@ static bool apply(struct fs_share_opts *o, const char *word, size_t len)
 		return number(v, n, 10, UINT32_MAX - 1, word[0] == 'u' ? &o->uid : &o->gid);
 	}
 	if (is(word, key, "dax")) {
-		static const char *const names[] = {
-			[FS_MAP_AUTO] = "auto", [FS_MAP_ALWAYS] = "always", [FS_MAP_NEVER] = "never"};
+		static const char *const names[] = {[FS_MAP_AUTO] = "auto",
+			[FS_MAP_ALWAYS] = "always",
+			[FS_MAP_NEVER] = "never"};
 
 		for (unsigned i = 0; i < ARRAY_LEN(names); i++)
 			if (is(v, n, names[i])) {

@@ -163,7 +163,8 @@ static bool window_works(void *ctx)
 	return true;
 }
 
-static int window_map(void *ctx, struct fs_handle *h, uint64_t at, uint64_t off, uint64_t len, bool writable)
+static int window_map(
+	void *ctx, struct fs_handle *h, uint64_t at, uint64_t off, uint64_t len, bool writable)
 {
 	return fs_host_fd(h) < 0 ? -EBADF : 0;
 }

@@ -15,7 +15,8 @@ ssize_t fuse_setupmapping(struct req *r)
 	bool writable;
 	int err;
 
-	if (!in || in->flags & ~(uint64_t)(FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE))
+	if (!in ||
+		in->flags & ~(uint64_t)(FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE))
 		return -EINVAL;
 	if (!server_maps(s))
 		return -ENOSYS;

@@ -447,8 +447,9 @@ static int ask(struct vhost_backend *b, uint32_t request, const struct vu_shmem 
 	if (!vhost_maps_files(b))
 		return -ENOTSUP;
 	pthread_mutex_lock(&b->channel_lock);
-	r = b->channel < 0 ? -ENOTSUP
-			   : vu_send(b->channel, request, VU_NEED_REPLY, s, sizeof(*s), &fd, fd >= 0);
+	r = b->channel < 0
+		    ? -ENOTSUP
+		    : vu_send(b->channel, request, VU_NEED_REPLY, s, sizeof(*s), &fd, fd >= 0);
 	if (r == 0)
 		r = answer(b, request);
 	if (r < 0 && b->channel >= 0)
@@ -465,7 +466,8 @@ bool vhost_maps_files(const struct vhost_backend *b)
 	return (b->protocol & all) == all;
 }
 
-int vhost_map_file(struct vhost_backend *b, uint64_t off, uint64_t len, int fd, uint64_t at, bool writable)
+int vhost_map_file(
+	struct vhost_backend *b, uint64_t off, uint64_t len, int fd, uint64_t at, bool writable)
 {
 	const struct vu_shmem s = {.shm_offset = off,
 		.len = len,

@@ -81,7 +81,8 @@ uint64_t vhost_features(const struct vhost_backend *b);
  * Has the front end put [at, at + len) of a file (fd: borrowed) to offset off of the device's shared memory region 0, and take out what is
  * there; waits for its answer. What may be asked is the front end's to say. -ENOTSUP: it cannot do that. Any thread.
  */
-int vhost_map_file(struct vhost_backend *b, uint64_t off, uint64_t len, int fd, uint64_t at, bool writable);
+int vhost_map_file(
+	struct vhost_backend *b, uint64_t off, uint64_t len, int fd, uint64_t at, bool writable);
 int vhost_unmap_file(struct vhost_backend *b, uint64_t off, uint64_t len);
 /* Did the front end say that it can? */
 bool vhost_maps_files(const struct vhost_backend *b);

@@ -214,7 +214,8 @@ static int place(struct pci_host *h, struct pci_bar *b)
 		if (b->size <= PCI_SMALL_BAR &&
 			take(&h->next_mem32, PLAT_PCI_MMIO32_END, b->size, &b->reset_addr) == 0)
 			return 0;
-		if (h->low64 && take(&h->next_low64, PLAT_PCI_LOW64_END, b->size, &b->reset_addr) == 0)
+		if (h->low64 &&
+			take(&h->next_low64, PLAT_PCI_LOW64_END, b->size, &b->reset_addr) == 0)
 			return 0;
 		return take(&h->next_mem64, PLAT_PCI_MMIO64_END, b->size, &b->reset_addr);
 	case PCI_BAR_MEM32:

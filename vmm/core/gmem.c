@@ -191,7 +191,8 @@ bool gmem_cut_windows(struct gmem *gm)
 bool gmem_in_window(const struct gmem *gm, gpa_t gpa, uint64_t len)
 {
 	for (unsigned i = 0; i < gm->nwindows; i++)
-		if (gpa < gm->windows[i].gpa + gm->windows[i].size && gm->windows[i].gpa < gpa + len)
+		if (gpa < gm->windows[i].gpa + gm->windows[i].size &&
+			gm->windows[i].gpa < gpa + len)
 			return true;
 	return false;
 }
@@ -316,7 +317,8 @@ static void window_wrote(struct gmem *gm, gpa_t gpa, uint64_t len)
 	last = (gpa - w->gpa + MIN(len, left) - 1) >> GMEM_PAGE_SHIFT;
 	atomic_thread_fence(memory_order_seq_cst);
 	for (uint64_t i = (gpa - w->gpa) >> GMEM_PAGE_SHIFT; i <= last; i++) {
-		if (i % WORD_BITS == 0 && !atomic_load_explicit(&code[i / WORD_BITS], memory_order_relaxed))
+		if (i % WORD_BITS == 0 &&
+			!atomic_load_explicit(&code[i / WORD_BITS], memory_order_relaxed))
 			i |= WORD_BITS - 1; /* none of these */
 		else if (test_bit(code, i) && gm->code_fn)
 			gm->code_fn(gm->code_ctx, w->gpa + (i << GMEM_PAGE_SHIFT));

@@ -36,8 +36,8 @@ int vhost_channel_do(struct vhost *vh, const struct vu_in *in)
 		return vhost_unmap(vh, s->shm_offset, s->len);
 	if (in->nfds != 1)
 		return -EBADF;
-	return vhost_map(vh, s->shm_offset, s->len, in->fds[0], s->fd_offset,
-		s->flags & VU_SHMEM_WRITABLE);
+	return vhost_map(
+		vh, s->shm_offset, s->len, in->fds[0], s->fd_offset, s->flags & VU_SHMEM_WRITABLE);
 }
 
 static void hang_up(struct vhost_channel *c)
@@ -60,10 +60,12 @@ static int one_message(struct vhost_channel *c)
 		return -EPROTO;
 	r = vhost_channel_do(c->vh, &c->in);
 	if (r < 0)
-		log_debug(vhost_name(c->vh), "the server's request %u: %s", h->request, strerror(-r));
+		log_debug(
+			vhost_name(c->vh), "the server's request %u: %s", h->request, strerror(-r));
 	answer = (uint64_t)-r;
-	r = h->flags & VU_NEED_REPLY ? vu_send(c->fd, h->request, VU_REPLY, &answer, sizeof(answer), NULL, 0)
-				     : 0;
+	r = h->flags & VU_NEED_REPLY
+		    ? vu_send(c->fd, h->request, VU_REPLY, &answer, sizeof(answer), NULL, 0)
+		    : 0;
 	vu_in_done(&c->in);
 	return r < 0 ? r : 1;
 }
@@ -91,8 +93,7 @@ int vhost_channel_fd(const struct vhost_channel *c)
 	return c ? c->fd : -1;
 }
 
-int vhost_channel_new(
-	struct vhost_channel **ret, struct vhost *vh, struct loop *loop, int *theirs)
+int vhost_channel_new(struct vhost_channel **ret, struct vhost *vh, struct loop *loop, int *theirs)
 {
 	struct vhost_channel *c = calloc(1, sizeof(*c));
 	int pair[2], r;

@@ -10,8 +10,7 @@ struct loop;
 struct vhost_channel;
 
 /* theirs: the server's end, for the caller to give away and close. Loop's thread, as all here. */
-int vhost_channel_new(
-	struct vhost_channel **ret, struct vhost *vh, struct loop *loop, int *theirs);
+int vhost_channel_new(struct vhost_channel **ret, struct vhost *vh, struct loop *loop, int *theirs);
 void vhost_channel_free(struct vhost_channel *c);
 /* Does what has been asked; the loop calls it too. c may be NULL. */
 void vhost_channel_serve(struct vhost_channel *c);

@@ -26,7 +26,7 @@ struct link {
 	int fd;
 	struct loop_src *src, *timer;
 	struct vhost_channel *channel; /* what the server asks; NULL: nothing */
-	uint64_t protocol; /* what was agreed */
+	uint64_t protocol;	       /* what was agreed */
 	bool has_protocol;
 	uint64_t running; /* queues that the server serves, one bit each */
 	uint64_t asked;	  /* those whose end was asked for and is not yet confirmed */
@@ -60,7 +60,8 @@ static int wait_message(struct link *k, uint64_t deadline)
 			return r < 0 ? r : 0;
 		if (now >= deadline)
 			return -ETIMEDOUT;
-		if (poll(p, ARRAY_LEN(p), (int)((deadline - now) / 1000000 + 1)) < 0 && errno != EINTR)
+		if (poll(p, ARRAY_LEN(p), (int)((deadline - now) / 1000000 + 1)) < 0 &&
+			errno != EINTR)
 			return -errno;
 	}
 }

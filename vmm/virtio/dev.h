@@ -112,7 +112,8 @@ struct virtio_dev {
 	uint64_t offered;  /* what the driver may choose from; a device may add bits before it is
 			      attached */
 	uint64_t features; /* what it chose; final from ready() on */
-	uint64_t shm_len;  /* of shared memory region 0 (§2.10), a power of two; 0: there is none. Before it is attached */
+	uint64_t
+		shm_len; /* of shared memory region 0 (§2.10), a power of two; 0: there is none. Before it is attached */
 
 	/* Transport side. */
 	const struct virtio_transport_ops *transport;

@@ -30,7 +30,8 @@ struct vhost_config {
 	unsigned requests; /* fs: request queues, besides the one of high priority */
 	uint8_t mac[6];	   /* net */
 	uint16_t mtu;	   /* net; 0: the guest's choice */
-	uint64_t window; /* fs: bytes of guest addresses where the server can map files (§5.11.5), a power of two; 0: none */
+	uint64_t
+		window; /* fs: bytes of guest addresses where the server can map files (§5.11.5), a power of two; 0: none */
 	bool direct; /* nothing needs to know what the server writes: the guest's own rings, if the kind allows that */
 };
 
