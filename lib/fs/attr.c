@@ -24,8 +24,8 @@ static uint32_t meant(uint32_t id, uint32_t own, uint32_t as)
 }
 
 /*
- * Which devices' files can be mapped, by device number: learnt from folders, looked up for what is in them. One that is not known can
- * not.
+ * Which devices' files can be mapped, by device number: found out where the first file of each is looked up. An overlay's files may be of
+ * another device than their folder.
  */
 enum { DEVICES = 64 };
 static _Atomic uint64_t devices[DEVICES]; /* number << 2 | known << 1 | can */
@@ -35,17 +35,18 @@ static uint64_t dev_number(const struct statx *stx)
 	return makedev(stx->stx_dev_major, stx->stx_dev_minor);
 }
 
-void map_learn(int fd, const struct statx *stx)
+void map_learn(int fd, const char *name, const struct statx *stx)
 {
 	uint64_t dev = dev_number(stx), old = devices[dev % DEVICES];
+	cleanup_close int own = -1;
 	struct statfs st;
-	struct stat is;
 
 	if (old >> 2 == dev && old & 2)
 		return;
-	if (fstat(fd, &is) < 0 || is.st_dev != dev || fstatfs(fd, &st) < 0)
-		return;
-	devices[dev % DEVICES] = dev << 2 | 2 | !is_remote((uint32_t)st.f_type);
+	if (name[0])
+		fd = own = sys_open_beneath(fd, name, O_PATH | O_NOFOLLOW, 0);
+	if (fd >= 0 && fstatfs(fd, &st) == 0)
+		devices[dev % DEVICES] = dev << 2 | 2 | !is_remote((uint32_t)st.f_type);
 }
 
 static bool maps(const struct fs_share *sh, const struct statx *stx)

@@ -128,7 +128,7 @@ static int enter_open(struct host *h, struct fs_node *dir, const char *name, int
 		return r;
 	if (!S_ISREG(stx.stx_mode))
 		return -EACCES;
-	map_learn(fd, &stx);
+	map_learn(fd, "", &stx);
 	if (dir->share->o.metadata)
 		meta = meta_apply(fd, "", &stx);
 	r = node_enter(h, dir, name, &stx, &ret->node);

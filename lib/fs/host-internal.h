@@ -157,8 +157,8 @@ bool meta_hides(const char *xattr);
 /* What a node is, as its share shows it. dir: the folder it was found in, or NULL. */
 void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct statx *stx,
 	bool from_meta, struct fs_attr *ret);
-/* Finds out whether files of that device can be mapped. fd: one of them, or a folder. */
-void map_learn(int fd, const struct statx *stx);
+/* Finds out whether files of that device can be mapped. The file is name in fd, or fd itself. */
+void map_learn(int fd, const char *name, const struct statx *stx);
 /* statfs(2)'s type: a server somewhere else may have to be asked. */
 bool is_remote(uint32_t type);
 /* When the node has any. */

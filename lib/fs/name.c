@@ -37,7 +37,7 @@ int entry_at(struct host *h, struct fs_node *dir, int dirfd, const char *name, s
 	if (r < 0)
 		return r;
 	if (S_ISREG(stx.stx_mode))
-		map_learn(dirfd, &stx);
+		map_learn(dirfd, name, &stx);
 	if (dir->share->o.metadata)
 		meta = meta_apply(dirfd, name, &stx);
 	r = node_enter(h, dir, name, &stx, &ret->node);

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 
 import pytest
-from conftest import end, real_only, rootfs, wait_for, world
+from conftest import SCALE, end, real_only, rootfs, wait_for, world
 
 pytestmark = real_only
 
@@ -197,7 +197,7 @@ class Mapper:
         assert self.line() == "mapped"
 
     def line(self):
-        assert select.select([self.p.stdout], [], [], 60)[0], "the guest does not answer"
+        assert select.select([self.p.stdout], [], [], 60 * SCALE)[0], "the guest does not answer"
         return self.p.stdout.readline().strip()
 
     def ask(self, line):

@@ -266,7 +266,7 @@ TEST(a_server_gets_a_copy_of_what_lies_in_a_window)
 	fake_notify(&b.f, REQUEST);
 	for (unsigned i = 0; i < 2; i++) {
 		serve(s, REQUEST);
-		/* one at a time */
+		/* one at a time: the others wait in the guest's ring */
 		CHECK(!vring_has_work(&s->ring[REQUEST]));
 		for (unsigned k = 0; k < 2; k++)
 			CHECK(!gmem_in_window(b.f.gm, s->c.addr[k], s->c.iov[k].iov_len));
@@ -279,11 +279,12 @@ TEST(a_server_gets_a_copy_of_what_lies_in_a_window)
 		CHECK_EQ(len, 6);
 		CHECK(memcmp(p + 8000, i ? "second" : "first", 6) == 0);
 		CHECK_EQ(p[8006], 'w');
+		/* What is more than any driver asks for is not done. */
+		if (i == 0) {
+			REQUIRE(fake_used(&b.f, REQUEST, &head, &len));
+			CHECK_EQ(len, 0);
+		}
 	}
-	/* More than any driver asks for: not done. */
-	turn(&b);
-	REQUIRE(fake_used(&b.f, REQUEST, &head, &len));
-	CHECK_EQ(len, 0);
 	bench_done(&b);
 	os_window_free(w);
 }
