@@ -87,7 +87,7 @@ void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct st
 		ret->uid = shown(ret->uid, sh->uid, sh->o.uid);
 		ret->gid = shown(ret->gid, sh->gid, sh->o.gid);
 	}
-	if (dir && S_ISDIR(mode) &&
+	if (dir && S_ISDIR(mode) && !n->closed &&
 		(n->ident.mnt != dir->ident.mnt || n->ident.dev != dir->ident.dev))
 		ret->flags |= FS_ATTR_SUBMOUNT;
 	if (maps(sh, stx))
@@ -120,7 +120,7 @@ static int stat_shown(
 	int r = hd ? sys_statx(hd->fd, "", stx) : node_stat(h, n, stx);
 
 	*ret_meta = false;
-	if (r == 0 && n->share->o.metadata) {
+	if (r == 0 && n->share->o.metadata && !n->closed) {
 		int fd = hd ? hd->fd : node_fd(h, n);
 
 		if (fd < 0)

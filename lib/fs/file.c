@@ -7,7 +7,10 @@
 #include <sys/statfs.h>
 
 /* Of what a peer asks for. Direct I/O is between it and its cache; where to append comes with each write. */
-enum { OPEN_FLAGS = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME, MAX_IOV = 1024 };
+enum {
+	OPEN_FLAGS = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME,
+	MAX_IOV = 1024,
+};
 
 int handle_new(struct host *h, struct fs_node *n, int fd, uint32_t flags, struct fs_handle **ret)
 {
@@ -105,7 +108,7 @@ int host_open(struct fs *fs, const struct fs_cred *c, struct fs_node *n, uint32_
 		r = S_ISDIR(n->mode) ? -EISDIR : -EACCES;
 	if (r < 0)
 		return r;
-	fd = node_open(h, n, flags & OPEN_FLAGS, &stx);
+	fd = node_open(h, n, flags & (OPEN_FLAGS | O_NONBLOCK), &stx);
 	if (fd < 0)
 		return fd;
 	r = handle_new(h, n, fd, flags, ret);
@@ -131,7 +134,7 @@ static int enter_open(struct host *h, struct fs_node *dir, const char *name, int
 	map_learn(fd, "", &stx);
 	if (dir->share->o.metadata)
 		meta = meta_apply(fd, "", &stx);
-	r = node_enter(h, dir, name, &stx, &ret->node);
+	r = node_enter(h, dir, name, &stx, false, &ret->node);
 	if (r < 0)
 		return r;
 	r = handle_new(h, ret->node, fd, flags, ret_h);

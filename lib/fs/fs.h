@@ -142,7 +142,7 @@ struct fs_ops {
 	int (*rename)(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, const char *name,
 		struct fs_node *new_dir, const char *new_name, uint32_t flags);
 
-	/* flags: O_... as open(2), of the machine that serves. */
+	/* flags: O_... as open(2), of the machine that serves. O_NONBLOCK: -EAGAIN rather than wait for who has a lease on it. */
 	int (*open)(struct fs *fs, const struct fs_cred *c, struct fs_node *n, uint32_t flags,
 		struct fs_handle **ret);
 	/* Opens what is there, or makes it (only makes it: O_EXCL). */

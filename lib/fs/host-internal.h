@@ -43,11 +43,12 @@ struct stamp {
 
 struct fs_node {
 	uint64_t id;
-	uint64_t lookups; /* references of peers */
-	uint32_t pins;	  /* ours: operations under way, handles, nodes whose place is here */
-	bool hashed;	  /* found by what it is */
-	bool keep_fd;	  /* has no place: its descriptor is all there is */
-	int fd;		  /* O_PATH; -1 */
+	uint64_t lookups;    /* references of peers */
+	uint32_t pins;	     /* ours: operations under way, handles, nodes whose place is here */
+	bool hashed;	     /* found by what it is */
+	bool keep_fd;	     /* has no place: its descriptor is all there is */
+	_Atomic bool closed; /* the root of a mount that is not entered: see closed.c */
+	int fd;		     /* O_PATH; -1 */
 	uint32_t fd_users;
 	struct fs_node *lru_prev, *lru_next; /* has a descriptor nobody uses */
 	_Atomic uint32_t mode;		     /* as last seen */
@@ -86,8 +87,9 @@ struct host {
 	struct fs fs;
 	pthread_mutex_t lock;
 	struct table t;
-	struct fs_node lru; /* head of a ring: least recently used first */
-	unsigned n_fds, max_fds;
+	struct fs_node lru;	 /* head of a ring: least recently used first */
+	unsigned n_fds, max_fds; /* of nodes */
+	unsigned n_kept;	 /* of these, those that cannot be found again */
 	_Atomic unsigned n_handles;
 	unsigned max_handles;
 	struct fs_node *root;
@@ -116,11 +118,13 @@ void nodes_free(struct host *h);
 struct fs_node *node_new_root(struct host *h, struct fs_share *sh, int fd, const struct statx *stx);
 /* The node of what name in dir is, with one more reference. */
 int node_enter(struct host *h, struct fs_node *dir, const char *name, const struct statx *stx,
-	struct fs_node **ret);
+	bool closed, struct fs_node **ret);
 struct fs_node *node_get(struct fs *fs, uint64_t id);
 void node_put(struct fs *fs, struct fs_node *n);
 void node_forget(struct fs *fs, struct fs_node *n, uint64_t count);
 void node_forget_all(struct fs *fs);
+/* It is not found by what it is any more: see lose_name(). With the lock held. */
+void ident_remove(struct host *h, struct fs_node *n);
 uint64_t node_id(const struct fs_node *n);
 /* Before a name goes: who knows the file by it gets hold of it by a descriptor. */
 void node_hold(struct host *h, struct fs_node *dir, const char *name);
@@ -141,6 +145,16 @@ enum { FD_PATH = 64 };
 /* A path that means what fd, even an O_PATH one, refers to; link: as it is, not to follow. */
 const char *fd_path(char buf[FD_PATH], int fd);
 bool ident_same(const struct ident *a, const struct statx *stx);
+static inline uint64_t ident_dev(const struct statx *stx)
+{
+	return (uint64_t)stx->stx_dev_major << 32 | stx->stx_dev_minor;
+}
+
+/* closed.c */
+bool fs_is_closed(int fd);
+/* What name in dir is, as statx just said: the root of such a mount. */
+bool entry_is_closed(
+	const struct fs_node *dir, int dirfd, const char *name, const struct statx *stx);
 
 /* cred.c: new files belong to c, made with its umask, until another calls this on the same thread. */
 void cred_init(struct host *h);

@@ -58,6 +58,8 @@ static int new_share(struct host *h, int fd, const struct fs_share_opts *opts,
 		return err_sys(e, r, "look at the folder to share");
 	if (!S_ISDIR(stx.stx_mode))
 		return err_set(e, -ENOTDIR, "what is to be shared is no folder");
+	if (fs_is_closed(fd))
+		return err_set(e, -EACCES, "what is to be shared is the kernel's own and no files");
 	sh = calloc(1, sizeof(*sh));
 	if (!sh)
 		return -ENOMEM;

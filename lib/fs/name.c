@@ -33,14 +33,15 @@ int entry_at(struct host *h, struct fs_node *dir, int dirfd, const char *name, s
 	struct statx stx;
 	bool meta = false;
 	int r = sys_statx(dirfd, name, &stx);
+	bool closed = r == 0 && entry_is_closed(dir, dirfd, name, &stx);
 
 	if (r < 0)
 		return r;
-	if (S_ISREG(stx.stx_mode))
+	if (S_ISREG(stx.stx_mode) && !closed)
 		map_learn(dirfd, name, &stx);
-	if (dir->share->o.metadata)
+	if (dir->share->o.metadata && !closed)
 		meta = meta_apply(dirfd, name, &stx);
-	r = node_enter(h, dir, name, &stx, &ret->node);
+	r = node_enter(h, dir, name, &stx, closed, &ret->node);
 	if (r == 0)
 		attr_of(dir, ret->node, &stx, meta, &ret->attr);
 	return r;

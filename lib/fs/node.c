@@ -34,7 +34,7 @@ static uint32_t place_hash(const struct fs_node *dir, const char *name)
 static void ident_from(struct ident *i, const struct statx *stx)
 {
 	*i = (struct ident){
-		.dev = (uint64_t)stx->stx_dev_major << 32 | stx->stx_dev_minor,
+		.dev = ident_dev(stx),
 		.ino = stx->stx_ino,
 		.mnt = stx->stx_mnt_id,
 	};
@@ -77,7 +77,7 @@ static void ident_add(struct host *h, struct fs_node *n)
 	n->hashed = true;
 }
 
-static void ident_remove(struct host *h, struct fs_node *n)
+void ident_remove(struct host *h, struct fs_node *n)
 {
 	struct fs_node **at = &h->t.ident[ident_hash(&n->ident) & h->t.mask];
 
@@ -245,6 +245,7 @@ static void unpin(struct host *h, struct fs_node *n, struct fs_node **dead)
 		lru_remove(h, n);
 		if (n->fd >= 0)
 			h->n_fds--;
+		h->n_kept -= n->keep_fd;
 		h->t.slots[i] = (struct slot){.gen = h->t.slots[i].gen + 1, .next_free = h->t.free};
 		h->t.free = i;
 		h->t.count--;
@@ -272,9 +273,12 @@ static void place_clear(struct host *h, struct fs_node *n, struct fs_node **dead
 {
 	struct fs_node *dir = place_remove(h, n);
 
-	n->keep_fd = n->fd >= 0;
-	if (n->keep_fd)
+	/* of too many, those that are used least are lost */
+	if (n->fd >= 0 && h->n_kept < h->max_fds) {
+		n->keep_fd = true;
+		h->n_kept++;
 		lru_remove(h, n);
+	}
 	if (dir) {
 		dir->pins--;
 		unpin(h, dir, dead);
@@ -305,6 +309,7 @@ static void place_set(struct host *h, struct fs_node *n, struct fs_node *dir, co
 		place_clear(h, old, dead);
 	if (n->name)
 		place_clear(h, n, dead);
+	h->n_kept -= n->keep_fd;
 	n->keep_fd = false;
 	if (n->fd >= 0 && n->fd_users == 0 && !n->lru_next) {
 		n->lru_next = &h->lru;
@@ -316,7 +321,7 @@ static void place_set(struct host *h, struct fs_node *n, struct fs_node *dir, co
 }
 
 int node_enter(struct host *h, struct fs_node *dir, const char *name, const struct statx *stx,
-	struct fs_node **ret)
+	bool closed, struct fs_node **ret)
 {
 	struct fs_node *dead = NULL, *n;
 	int r = 0;
@@ -333,6 +338,7 @@ int node_enter(struct host *h, struct fs_node *dir, const char *name, const stru
 	if (r == 0) {
 		n->lookups++;
 		n->mode = stx->stx_mode;
+		n->closed = closed;
 		if (name)
 			place_set(h, n, dir, name, &dead);
 		*ret = n;

@@ -32,6 +32,8 @@ static int lru_evict(struct host *h, struct fs_node *n)
 {
 	lru_out(n);
 	h->n_fds--;
+	if (!n->name && !n->handles)
+		ident_remove(h, n);
 	return take_fd(n->fd);
 }
 
@@ -111,7 +113,8 @@ static int keep(struct host *h, struct fs_node *n, int fd)
 	pthread_mutex_lock(&h->lock);
 	if (n->fd < 0) {
 		n->fd = fd;
-		n->keep_fd = !n->name;
+		n->keep_fd = !n->name && h->n_kept < h->max_fds;
+		h->n_kept += n->keep_fd;
 		h->n_fds++;
 	} else {
 		spare = fd;
@@ -146,6 +149,8 @@ static int reach(struct host *h, struct fs_node *n, unsigned depth)
 
 int node_fd(struct host *h, struct fs_node *n)
 {
+	if (n->closed)
+		return -EACCES;
 	return n->share ? reach(h, n, 0) : -EROFS;
 }
 
@@ -211,7 +216,7 @@ int node_stat(struct host *h, struct fs_node *n, struct statx *ret)
 		if (r == -ENOENT || r == -ENOTDIR || (r == 0 && !ident_same(&n->ident, ret)))
 			r = -ESTALE;
 	}
-	if (r == -ESTALE) {
+	if (r == -ESTALE && !n->closed) {
 		r = node_fd(h, n);
 		if (r >= 0) {
 			r = sys_statx(r, "", ret);
@@ -232,7 +237,7 @@ static int reopen(struct host *h, struct fs_node *n, uint32_t flags, struct stat
 	/* some of the kernel's own files have nothing to read for a while: nobody is to wait for that */
 	r = open(fd_path(path, fd), (int)flags | O_NONBLOCK | O_CLOEXEC);
 	/* but for who has a lease on it, and was told just now to give it back */
-	if (r < 0 && errno == EAGAIN)
+	if (r < 0 && errno == EAGAIN && !(flags & O_NONBLOCK))
 		r = open(fd_path(path, fd), (int)flags | O_CLOEXEC);
 	if (r < 0)
 		r = -errno;
@@ -258,6 +263,8 @@ int node_open(struct host *h, struct fs_node *n, uint32_t flags, struct statx *r
 		return -EACCES;
 	if (!n->share)
 		return -EROFS;
+	if (n->closed)
+		return -EACCES;
 	pthread_mutex_lock(&h->lock);
 	/* folders have a descriptor, or will need one */
 	if (h->privileged || n->fd >= 0 || !n->name || S_ISDIR(n->mode) || (flags & O_TRUNC)) {

@@ -431,7 +431,7 @@ TEST(a_name_longer_than_NAME_MAX_overruns_a_buffer)
 	REQUIRE(sys_statx(in, "f", &stx) == 0);
 	memset(name, 'x', sizeof(name) - 1);
 	name[sizeof(name) - 1] = '\0';
-	CHECK_EQ(node_enter(h, root, name, &stx, &n), -ENAMETOOLONG);
+	CHECK_EQ(node_enter(h, root, name, &stx, false, &n), -ENAMETOOLONG);
 	if (n)
 		node_stat(h, n, &stx);
 	/* there, as far as the kernel is asked, and not to be looked at */
@@ -508,6 +508,131 @@ TEST(the_host_cannot_unmount_what_a_peer_has_looked_at)
 		umount2(path, MNT_DETACH);
 	}
 	tear_down();
+}
+
+TEST(folders_that_are_gone_do_not_use_up_descriptors)
+{
+	const struct rlimit few = {240, 240};
+	struct fs_entry e[400], f;
+	struct fs_handle *hd;
+	struct rlimit old;
+
+	getrlimit(RLIMIT_NOFILE, &old);
+	setrlimit(RLIMIT_NOFILE, &(struct rlimit){few.rlim_cur, old.rlim_max});
+	set_up(NULL);
+	to_host(fs)->max_fds = 40;
+	put(in, "f", "text");
+	for (unsigned i = 0; i < ARRAY_LEN(e); i++) {
+		struct fs_entry x;
+
+		REQUIRE(fs->ops->mkdir(fs, &cred, fs->ops->root(fs), "d", 0700, &e[i]) == 0);
+		/* by each way that a folder can go */
+		CHECK_EQ(lookup(e[i].node, "nothing", &x), -ENOENT);
+		if (i % 2)
+			CHECK_EQ(fs->ops->rmdir(fs, &cred, fs->ops->root(fs), "d"), 0);
+		else
+			CHECK_EQ(unlinkat(in, "d", AT_REMOVEDIR), 0);
+	}
+	/* the first are there yet, the last may be lost; what is there is not in need */
+	CHECK_EQ(fs->ops->getattr(fs, &cred, e[1].node, NULL, &f.attr), 0);
+	CHECK(to_host(fs)->n_fds <= 2 * to_host(fs)->max_fds);
+	REQUIRE(lookup(fs->ops->root(fs), "f", &f) == 0);
+	CHECK_EQ(fs->ops->open(fs, &cred, f.node, O_RDWR, &hd), 0);
+	fs->ops->close(fs, hd);
+	for (unsigned i = 0; i < ARRAY_LEN(e); i++)
+		fs->ops->forget(fs, e[i].node, 1);
+	CHECK_EQ(to_host(fs)->n_kept, 0);
+	tear_down();
+	setrlimit(RLIMIT_NOFILE, &old);
+}
+
+static void *give_back(void *arg)
+{
+	usleep(300000);
+	CHECK_EQ(fcntl(*(int *)arg, F_SETLEASE, F_UNLCK), 0);
+	return NULL;
+}
+
+TEST(who_has_a_lease_is_waited_for_only_by_who_may_wait)
+{
+	struct fs_entry e;
+	struct fs_handle *hd;
+	pthread_t t;
+	int fd;
+
+	set_up(NULL);
+	put(in, "f", "text");
+	signal(SIGIO, SIG_IGN);
+	fd = openat(in, "f", O_RDONLY | O_CLOEXEC);
+	REQUIRE(fd >= 0 && lookup(fs->ops->root(fs), "f", &e) == 0);
+	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0) {
+		printf("# no leases on this file system\n");
+	} else {
+		CHECK_EQ(fs->ops->open(fs, &cred, e.node, O_RDWR | O_NONBLOCK, &hd), -EAGAIN);
+		pthread_create(&t, NULL, give_back, &fd);
+		CHECK_EQ(fs->ops->open(fs, &cred, e.node, O_RDWR, &hd), 0);
+		pthread_join(t, NULL);
+		fs->ops->close(fs, hd);
+	}
+	close(fd);
+	tear_down();
+}
+
+/* Through a share that holds it, root's server could write its own memory by /proc/self/mem. */
+TEST(the_kernels_own_file_systems_are_shown_and_not_entered)
+{
+	struct fs_entry m, d;
+	struct fs_handle *hd;
+	struct fs_attr a = {.mode = 0777};
+	const char *const types[] = {"proc", "sysfs", "devpts"};
+	char path[96], buf[64];
+
+	set_up(NULL);
+	mkdirat(in, "m", 0755);
+	put(in, "f", "text");
+	snprintf(path, sizeof(path), "%s/share/m", top);
+	for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+		/* a node that is known from before the mount is what is below it */
+		REQUIRE(lookup(fs->ops->root(fs), "m", &d) == 0);
+		if (mount(types[i], path, types[i], MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0) {
+			printf("# root is needed\n");
+			break;
+		}
+		CHECK_EQ(lookup(fs->ops->root(fs), "m", &m), 0);
+		CHECK(m.node != d.node);
+		CHECK(S_ISDIR(m.attr.mode));
+		CHECK_EQ(m.attr.flags, 0);
+		CHECK_EQ(fs->ops->getattr(fs, &cred, m.node, NULL, &a), 0);
+		CHECK_EQ(lookup(m.node, "self", &d), -EACCES);
+		CHECK_EQ(lookup(m.node, "kernel", &d), -EACCES);
+		CHECK_EQ(fs->ops->opendir(fs, &cred, m.node, &hd), -EACCES);
+		CHECK_EQ(fs->ops->mkdir(fs, &cred, m.node, "x", 0755, &d), -EACCES);
+		CHECK_EQ(fs->ops->setattr(fs, &cred, m.node, NULL, FS_SET_MODE, &a, NULL), -EACCES);
+		CHECK_EQ(fs->ops->getxattr(fs, m.node, "user.x", buf, sizeof(buf)), -EACCES);
+		CHECK_EQ(umount(path), 0);
+	}
+	/* a file of it that is mounted on a file */
+	snprintf(path, sizeof(path), "%s/share/f", top);
+	if (mount("/proc/self/comm", path, NULL, MS_BIND, NULL) == 0) {
+		CHECK_EQ(lookup(fs->ops->root(fs), "f", &m), 0);
+		CHECK_EQ(fs->ops->open(fs, &cred, m.node, O_RDWR, &hd), -EACCES);
+		CHECK_EQ(fs->ops->create(fs, &cred, fs->ops->root(fs), "f", 0600, O_RDWR, &d, &hd) <
+				 0,
+			true);
+		CHECK_EQ(umount(path), 0);
+	}
+	tear_down();
+}
+
+TEST(the_kernels_own_file_systems_are_not_shared)
+{
+	int fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct fs *other;
+	struct err e = {0};
+
+	CHECK_EQ(fs_host_new(&other, fd, NULL, &e), -EACCES);
+	CHECK(strstr(e.text, "the kernel's own"));
+	close(fd);
 }
 
 TEST(a_list_of_attributes_names_one_that_cannot_be_read)

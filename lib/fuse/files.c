@@ -57,7 +57,9 @@ ssize_t fuse_open(struct req *r)
 
 	if (!in)
 		return -EINVAL;
-	flags = in->flags & ~(uint32_t)(O_CREAT | O_EXCL);
+	/* who has a lease on the file is not waited for here */
+	flags = (in->flags & ~(uint32_t)(O_CREAT | O_EXCL | O_NONBLOCK)) |
+		(r->no_wait ? O_NONBLOCK : 0);
 	kill = in->open_flags & FUSE_OPEN_KILL_SUIDGID && flags & O_TRUNC;
 	err = fs->ops->open(fs, &r->cred, r->node,
 		open_flags(r, kill ? flags & ~(uint32_t)O_TRUNC : flags), &h);
@@ -71,6 +73,8 @@ ssize_t fuse_open(struct req *r)
 		if (err < 0)
 			fs->ops->close(fs, h);
 	}
+	if (err == -EAGAIN && r->no_wait)
+		return AGAIN;
 	return err < 0 ? err
 		       : reply_open(r, h, false, cache_flags(r, h) | flush_flags(r, h, flags));
 }

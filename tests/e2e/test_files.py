@@ -94,6 +94,14 @@ def test_the_host_can_unmount_what_a_distribution_has_looked_at(wslx, folder):
     assert wslx.sh(f"ls {there}/stick") == ""
 
 
+def test_the_hosts_kernel_is_not_reached_through_its_files(wslx):
+    """As root on the host, /mnt/host/proc/PID/mem of the server itself could be written."""
+    assert wslx.ok("-d", "deb", "-u", "root", "--", "ls -ld /mnt/host/proc /mnt/host/sys | wc -l") == "2\n"
+    for touch in ("cat /mnt/host/proc/self/mem", "cat /mnt/host/proc/sys/kernel/core_pattern", "ls /mnt/host/proc", "ls /mnt/host/sys"):
+        p = wslx.run("-d", "deb", "-u", "root", "--", touch)
+        assert p.returncode != 0 and p.stdout == "" and "Permission denied" in p.stderr, (touch, p)
+
+
 def test_the_server_outlives_the_service(wslx, folder):
     here, there = folder
     wslx.sh("true")

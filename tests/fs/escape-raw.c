@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,12 +106,29 @@ static ssize_t send_it(struct attacker *a)
 	return h.error ? -1 : n - (ssize_t)sizeof(h);
 }
 
-static void keep(struct attacker *a, _Atomic uint64_t *known, size_t off)
+/* In the place of another one, which is let go of: the server has a limit, and the attack is to go on. */
+static void keep(struct attacker *a, bool file, size_t off)
 {
-	uint64_t v;
+	_Atomic uint64_t *known = file ? at.files : at.nodes;
+	const struct fuse_forget_in forget = {.nlookup = 1u << 20};
+	struct fuse_release_in release = {0};
+	uint64_t v, old;
 
 	memcpy(&v, a->out + sizeof(struct fuse_out_header) + off, sizeof(v));
-	known[rnd(&a->r, NUMBERS)] = v;
+	old = atomic_exchange(&known[rnd(&a->r, NUMBERS)], v);
+	if (file) {
+		release.fh = old;
+		for (unsigned op = FUSE_RELEASE; op;
+			op = op == FUSE_RELEASE ? FUSE_RELEASEDIR : 0) {
+			begin(a, op, 1);
+			add(a, &release, sizeof(release));
+			send_it(a);
+		}
+	} else if (rnd(&a->r, 2)) {
+		begin(a, FUSE_FORGET, old);
+		add(a, &forget, sizeof(forget));
+		send_it(a);
+	}
 }
 
 static void hear(const struct attacker *a, ssize_t n, const char *what)
@@ -126,13 +144,17 @@ static void count(unsigned what, ssize_t n)
 
 static void entry(struct attacker *a, unsigned what)
 {
+	uint8_t reply[sizeof(struct fuse_out_header) + sizeof(struct fuse_entry_out) +
+		      sizeof(struct fuse_open_out)];
 	ssize_t n = send_it(a);
 
 	count(what, n);
+	memcpy(reply, a->out, sizeof(reply));
 	if (n >= (ssize_t)sizeof(struct fuse_entry_out))
-		keep(a, at.nodes, 0);
+		keep(a, false, 0);
+	memcpy(a->out, reply, sizeof(reply));
 	if (n >= (ssize_t)(sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out)))
-		keep(a, at.files, sizeof(struct fuse_entry_out));
+		keep(a, true, sizeof(struct fuse_entry_out));
 }
 
 static void make(struct attacker *a)
@@ -178,7 +200,7 @@ static void open_something(struct attacker *a)
 	n = send_it(a);
 	count(DID_OPEN, n);
 	if (n >= 8)
-		keep(a, at.files, 0);
+		keep(a, true, 0);
 }
 
 static void use(struct attacker *a)
