@@ -285,7 +285,7 @@ static void closed(void *ctx, int error)
 #define VHOST_OPS(which)                                                                           \
 	{                                                                                          \
 		.features = which, .n_queues = QUEUES, .get_config = get_config, .ready = ready,   \
-		.queue_ready = queue_ready, .kick = kick, .closed = closed,                        \
+		.queue_ready = queue_ready, .skips = true, .kick = kick, .closed = closed,         \
 	}
 static const struct vhost_dev_ops vhost_ops = VHOST_OPS(FEATURES);
 static const struct vhost_dev_ops raw_ops = VHOST_OPS(FEATURES | RAW_FEATURES);

@@ -367,8 +367,10 @@ int vhost_backend_new(struct vhost_backend **ret, struct loop *l, int fd,
 	b->fd = fd;
 	b->channel = -1;
 	pthread_mutex_init(&b->channel_lock, NULL);
-	for (unsigned i = 0; i < VHOST_MAX_QUEUES; i++)
+	for (unsigned i = 0; i < VHOST_MAX_QUEUES; i++) {
 		vhost_queue_init(b, i);
+		b->q[i].ring.skips = ops->skips;
+	}
 	r = io_set_nonblock(fd, true);
 	if (r == 0)
 		r = loop_io(l, fd, EPOLLIN, on_socket, b, &b->src);

@@ -40,6 +40,7 @@ struct vhost_dev_ops {
 	 * last chance. Optional. */
 	void (*queue_ready)(void *ctx, unsigned q, bool enabled);
 	bool maps_files; /* it uses vhost_map_file() */
+	bool skips; /* what is not in the memory that the front end gave is not done, and no error */
 
 	/* Queue q may have requests: pop until 0, push, flush. May be spurious. */
 	void (*kick)(void *ctx, unsigned q);

@@ -98,6 +98,9 @@ static const struct vhost_dev_ops echo_ops = {.features = FEATURE,
 	.load = echo_load,
 	.closed = echo_closed};
 
+static const struct vhost_dev_ops skipping_ops = {
+	.n_queues = 2, .skips = true, .kick = echo_kick, .closed = echo_closed};
+
 static void *serve(void *ctx)
 {
 	struct server *s = ctx;
@@ -107,18 +110,22 @@ static void *serve(void *ctx)
 	return NULL;
 }
 
-static struct server *start_server(void)
+static struct server *start_as(const struct vhost_dev_ops *ops)
 {
 	struct server *s = calloc(1, sizeof(*s));
 	int fd;
 
 	s->closed = 1;
 	front_init(&s->f, &fd);
-	if (loop_new(&s->loop) < 0 ||
-		vhost_backend_new(&s->b, s->loop, fd, &echo_ops, s, NULL) < 0 ||
+	if (loop_new(&s->loop) < 0 || vhost_backend_new(&s->b, s->loop, fd, ops, s, NULL) < 0 ||
 		pthread_create(&s->thread, NULL, serve, s) != 0)
 		abort();
 	return s;
+}
+
+static struct server *start_server(void)
+{
+	return start_as(&echo_ops);
 }
 
 /* How the connection ended, for the server; it ends here if it did not before. */
@@ -420,6 +427,22 @@ TEST(a_ring_that_breaks_is_reported_and_can_be_set_up_anew)
 	front_queue(&s->f, 0, 0);
 	CHECK(echoes(s, 0, FRONT_GPA + 0x100000, FRONT_GPA + 0x200000, 100));
 	close(err);
+	CHECK_EQ(end(s), 0);
+}
+
+TEST(what_is_not_in_memory_is_not_done_if_that_is_no_error)
+{
+	struct server *s = start_as(&skipping_ops);
+	struct front_buf b = {0x1234, 8, false};
+	uint32_t written = 1;
+	uint16_t head;
+
+	front_start(&s->f, 1);
+	head = front_add(&s->f, 0, &b, 1);
+	front_kick(&s->f, 0);
+	CHECK_EQ(front_wait(&s->f, 0, &written), head);
+	CHECK_EQ(written, 0);
+	CHECK(echoes(s, 0, FRONT_GPA + 0x100000, FRONT_GPA + 0x200000, 100));
 	CHECK_EQ(end(s), 0);
 }
 

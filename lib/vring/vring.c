@@ -106,6 +106,8 @@ static int chain_buffer(struct vring *r, struct vring_chain *c, const struct des
 		void *p = r->ops->map(r, addr, &len);
 		unsigned n = (unsigned)c->n_rd + c->n_wr;
 
+		if ((!p || !len) && r->skips)
+			return -EFAULT;
 		if (!p || !len)
 			return vring_break(r, "queue %u: buffer %#llx+%#x outside memory", r->index,
 				(unsigned long long)d->addr, d->len);
@@ -223,7 +225,8 @@ static int take(struct vring *r, struct vring_chain *c, uint16_t head)
 	return 1;
 }
 
-int vring_pop(struct vring *r, struct vring_chain *c)
+/* -EFAULT: the request has gone back. */
+static int pop_one(struct vring *r, struct vring_chain *c)
 {
 	uint16_t idx, ahead;
 	int e;
@@ -245,9 +248,23 @@ int vring_pop(struct vring *r, struct vring_chain *c)
 	e = take(r, c,
 		ring_get16(r->avail,
 			RING_ENTRIES + (size_t)(r->last_avail & (r->size - 1)) * AVAIL_ENTRY));
-	if (e > 0)
+	if (e > 0 || e == -EFAULT)
 		r->last_avail++;
+	if (e == -EFAULT) {
+		r->inflight++;
+		vring_push(r, c, 0);
+	}
 	return e;
+}
+
+int vring_pop(struct vring *r, struct vring_chain *c)
+{
+	int e = -EFAULT;
+
+	for (unsigned n = 0; n <= r->size && e == -EFAULT; n++)
+		e = pop_one(r, c);
+	/* A driver that goes on adding them is not waited for. */
+	return e == -EFAULT ? vring_break(r, "queue %u: no buffer is in memory", r->index) : e;
 }
 
 int vring_pop_again(struct vring *r, struct vring_chain *c, uint16_t head)
@@ -353,6 +370,7 @@ void vring_reset(struct vring *r)
 		.index = r->index,
 		.max_size = r->max_size,
 		.size = r->max_size,
+		.skips = r->skips,
 		.gen = r->gen + 1};
 }
 

@@ -83,6 +83,7 @@ struct vring {
 	/* The owner's to set before vring_start(), frozen afterwards. */
 	uint16_t max_size, size;
 	uint64_t features; /* agreed; only the ring's own bits matter here */
+	bool skips; /* a request with a buffer that is no memory goes back undone; otherwise it breaks the ring */
 	uint64_t desc_addr, avail_addr, used_addr; /* of the guest; used_addr is for ops->wrote() */
 
 	/* Private to vring.c, except for reading. */
