@@ -55,13 +55,15 @@ def test_ctrl_c_interrupts_the_program_not_us(shell):
 
 
 def test_ctrl_z_and_job_control(shell):
-    sleeper(shell)
+    # It says so itself when it goes on: what fg prints it prints before the terminal is the job's, and a key then is the shell's.
+    shell.sendline("sh -c 'trap \"echo \\$0 on\" CONT; echo run''ning; while :; do sleep 0.2; done' goes")
+    shell.expect("running\r\n")
     shell.sendcontrol("z")
     shell.expect("Stopped")
     shell.expect("ready> ")
     line(shell, "jobs", r"\[1\]\+? +Stopped +sh -c")
     shell.sendline("fg")
-    shell.expect("sh -c 'echo")
+    shell.expect("goes on\r\n")
     shell.sendintr()
     shell.expect("ready> ")
     line(shell, "echo st''atus $?", "status 130")
