@@ -44,14 +44,7 @@ static void to_guest(void *ctx, const uint8_t *frame, size_t len)
 	memcpy(s->out, frame, len);
 	redirect_in(&s->redirect, s->out, len);
 	device_send(s->device, s->out, len);
-}
-
-static void flush(void *ctx)
-{
-	struct serve *s = ctx;
-
-	if (s->device)
-		device_flush(s->device);
+	device_flush(s->device);
 }
 
 static void settled(void *ctx)
@@ -189,7 +182,7 @@ int serve_new(struct serve **ret, struct loop *l, int control, const struct stac
 	if (r == 0)
 		r = dns_new(&s->dns, l, &net->host, net->ipv6 ? &net->host6 : NULL, &ports);
 	if (r == 0)
-		r = stack_new(&s->stack, l, net, to_guest, flush, s);
+		r = stack_new(&s->stack, l, net, to_guest, s);
 	if (r == 0)
 		r = ctl_server_new(l, control, methods, ARRAY_LEN(methods), s, &s->ctl);
 	if (r < 0) {

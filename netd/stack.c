@@ -28,7 +28,6 @@ struct stack {
 	struct loop *loop;
 	Slirp *slirp;
 	stack_output_fn output;
-	loop_fn flush;
 	void *ctx;
 	int epfd;
 	struct loop_src *src, *timer;
@@ -159,7 +158,6 @@ static void prepare(struct stack *s)
 		else
 			forget(s, s->active[i]);
 	loop_timer_arm(s->timer, timeout == UINT32_MAX ? 0 : loop_now() + timeout * 1000000ull + 1);
-	s->flush(s->ctx);
 }
 
 static void on_ready(void *ctx, int fd, uint32_t revents)
@@ -310,7 +308,7 @@ static const SlirpCb callbacks = {
 };
 
 int stack_new(struct stack **ret, struct loop *l, const struct stack_config *cfg,
-	stack_output_fn output, loop_fn flush, void *ctx)
+	stack_output_fn output, void *ctx)
 {
 	const SlirpConfig sc = {.version = 4,
 		.in_enabled = true,
@@ -332,7 +330,7 @@ int stack_new(struct stack **ret, struct loop *l, const struct stack_config *cfg
 
 	if (!s)
 		return -ENOMEM;
-	*s = (struct stack){.loop = l, .output = output, .flush = flush, .ctx = ctx};
+	*s = (struct stack){.loop = l, .output = output, .ctx = ctx};
 	s->epfd = epoll_create1(EPOLL_CLOEXEC);
 	r = s->epfd < 0 ? -errno : loop_io(l, s->epfd, EPOLLIN, on_ready, s, &s->src);
 	if (r == 0)

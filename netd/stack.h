@@ -37,9 +37,8 @@ int stack_config_parse(const char *net4, const char *net6, struct stack_config *
 /* A frame for the guest, borrowed. */
 typedef void (*stack_output_fn)(void *ctx, const uint8_t *frame, size_t len);
 
-/* flush: no more frames for the guest for now. */
 int stack_new(struct stack **ret, struct loop *l, const struct stack_config *cfg,
-	stack_output_fn output, loop_fn flush, void *ctx);
+	stack_output_fn output, void *ctx);
 void stack_free(struct stack *s);
 DEFINE_CLEANUP(struct stack, stack_free)
 
