@@ -90,10 +90,14 @@ TEST(a_short_file_is_found_without_a_signal)
 
 	set_up(&r, SLOT);
 	REQUIRE(os_window_map(r.w, 0, SLOT, r.fd, 0, true) == 0);
-	CHECK(!os_window_cut(r.w));
+	CHECK(!os_window_cut(r.w, false));
 	REQUIRE(ftruncate(r.fd, 100) == 0);
-	CHECK(os_window_cut(r.w));
-	CHECK(!os_window_cut(r.w));
+	CHECK(os_window_cut(r.w, false));
+	CHECK(!os_window_cut(r.w, false));
+	/* One that was short from the start is none that has become shorter. */
+	REQUIRE(os_window_map(r.w, 0, SLOT, r.fd, 0, true) == 0);
+	CHECK(!os_window_cut(r.w, false));
+	CHECK(os_window_cut(r.w, true));
 	CHECK_EQ(r.p[4096], 0);
 	tear_down(&r);
 }

@@ -27,6 +27,7 @@ struct slot {
 	int fd; /* -1: nothing */
 	bool writable;
 	uint64_t at;	      /* in the file */
+	uint32_t end;	      /* the first page behind the file, when it was mapped */
 	_Atomic uint32_t cut; /* the page where zeroes begin; WHOLE: none */
 };
 
@@ -116,6 +117,7 @@ static int put(struct os_window *w, uint64_t i)
 
 	/* Before the mapping is there: whoever finds its end short is not to be forgotten. */
 	atomic_store(&s->cut, WHOLE);
+	s->end = end_of(s);
 	p = mmap(w->base + i * OS_WINDOW_SLOT, OS_WINDOW_SLOT,
 		PROT_READ | (s->writable ? PROT_WRITE : 0), MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
 		s->fd, (off_t)s->at);
@@ -140,7 +142,7 @@ bool os_window_mend(struct os_window *w)
 	return left;
 }
 
-bool os_window_cut(struct os_window *w)
+bool os_window_cut(struct os_window *w, bool all)
 {
 	OS_GUARD(&w->lock);
 	bool any = false;
@@ -149,7 +151,7 @@ bool os_window_cut(struct os_window *w)
 		struct slot *s = &w->slot[i];
 		uint32_t end = s->fd < 0 ? WHOLE : end_of(s);
 
-		if (end >= atomic_load(&s->cut))
+		if (end >= atomic_load(&s->cut) || (!all && end >= s->end))
 			continue;
 		cut_slot(w, i * OS_WINDOW_SLOT + (uint64_t)end * PAGE);
 		any = true;

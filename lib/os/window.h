@@ -45,8 +45,10 @@ unsigned os_window_mapped(struct os_window *w);
  */
 void os_window_notify(struct os_window *w, struct os_notifier *n);
 bool os_window_mend(struct os_window *w);
-/* Looks for files that have become shorter: for those who reach the window by way of a system call and are told no more than that it
- * failed. True: there was one. */
-bool os_window_cut(struct os_window *w);
+/*
+ * Looks for files that are shorter than when they were mapped, or, all, than what is mapped of them: for those who reach the window by way
+ * of a system call and are told no more than that it failed. True: there was one.
+ */
+bool os_window_cut(struct os_window *w, bool all);
 
 #endif

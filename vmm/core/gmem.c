@@ -179,12 +179,12 @@ size_t gmem_windows(const struct gmem *gm, const struct gmem_region **ret)
 	return gm->nwindows;
 }
 
-bool gmem_cut_windows(struct gmem *gm)
+bool gmem_cut_windows(struct gmem *gm, bool all)
 {
 	bool any = false;
 
 	for (unsigned i = 0; i < gm->nwindows; i++)
-		any |= os_window_cut(gm->window[i]);
+		any |= os_window_cut(gm->window[i], all);
 	return any;
 }
 

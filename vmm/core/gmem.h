@@ -59,7 +59,7 @@ struct os_window;
 int gmem_add_window(struct gmem *gm, gpa_t gpa, struct os_window *w);
 size_t gmem_windows(const struct gmem *gm, const struct gmem_region **ret);
 /* os_window_cut() of all of them. */
-bool gmem_cut_windows(struct gmem *gm);
+bool gmem_cut_windows(struct gmem *gm, bool all);
 /* Does [gpa, gpa+len) touch a window? */
 bool gmem_in_window(const struct gmem *gm, gpa_t gpa, uint64_t len);
 struct os_memobj *gmem_object(const struct gmem *gm);

@@ -214,12 +214,13 @@ static enum cpu_exit exit_fail(struct cpu_vcpu *v, struct err *e)
  */
 static bool try_again(struct cpu_vcpu *v, unsigned *failed)
 {
-	enum { TRIES = 64 };
+	enum { TRIES = 64, GENTLY = 8 };
 	const struct gmem_region *w;
 
 	if (!gmem_windows(v->vm->gm, &w) || (*failed)++ == TRIES)
 		return false;
-	gmem_cut_windows(v->vm->gm);
+	/* What is cut is zeroes for a moment, even if its file grows at once: no more than has to. */
+	gmem_cut_windows(v->vm->gm, *failed > GENTLY);
 	return true;
 }
 
