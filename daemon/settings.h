@@ -44,6 +44,7 @@ struct settings {
 	int engine;			  /* enum settings_engine */
 	bool host_files;		  /* the host's files are in the guest */
 	uint64_t host_window;		  /* of addresses for files of it, bytes; 0: none */
+	bool virtio_9p;			  /* by virtio-9p, not virtio-fs */
 	char *host_folder, *host_options; /* the folder of them, and how; owned, NULL: not set */
 	bool interop, wsl_compat;	  /* [interop] */
 	int reclaim;			  /* enum settings_reclaim */

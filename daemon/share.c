@@ -27,7 +27,7 @@ struct share_server {
 	char pid_path[PATH_MAX], state_path[PATH_MAX];
 	pid_t pid;
 	int pidfd, front; /* front: the end that wslx-vmm is to get; negative: it has it */
-	bool child;
+	bool child, p9;
 	uint64_t began;
 	unsigned pause_ms;
 	struct loop_src *exit_src, *again;
@@ -53,8 +53,11 @@ static unsigned window_size(uint64_t asked)
 
 const char *share_device(const struct settings *set, const char *owner, char buf[SHARE_DEVICE_LEN])
 {
-	snprintf(buf, SHARE_DEVICE_LEN, "fs,tag=%s,dax=%u", SHARE_TAG,
-		window_size(set->host_window));
+	if (set->virtio_9p)
+		snprintf(buf, SHARE_DEVICE_LEN, "9p,tag=%s", SHARE_TAG);
+	else
+		snprintf(buf, SHARE_DEVICE_LEN, "fs,tag=%s,dax=%u", SHARE_TAG,
+			window_size(set->host_window));
 	return is_shared(set, owner) ? buf : NULL;
 }
 
@@ -90,8 +93,8 @@ static void attach(struct share_server *s)
 	if (s->front < 0 || vm_state(s->vm) != VM_UP)
 		return;
 	f.fd[0] = take_fd(s->front);
-	vm_call(s->vm, "vhost-user-attach", js_set_str(js_object(), "device", SHARE_DEVICE), &f,
-		attached, NULL);
+	vm_call(s->vm, "vhost-user-attach",
+		js_set_str(js_object(), "device", s->p9 ? "9p0" : "fs0"), &f, attached, NULL);
 }
 
 void share_up(struct share_server *s)
@@ -138,7 +141,8 @@ static int start(struct share_server *s, struct err *e)
 {
 	char prog[PATH_MAX], text[64];
 	cleanup_close int back = -EBADF;
-	const char *argv[] = {prog, "--fd", "3", "--state", s->state_path, "--share", s->arg, NULL};
+	const char *argv[] = {prog, "--fd", "3", "--state", s->state_path, "--share", s->arg,
+		s->p9 ? "--9p" : NULL, NULL};
 	struct proc_spawn p = {.argv = argv, .std = {-1, -1, STDERR_FILENO}, .detach = true};
 	int r = proc_find("wslx-fsd", "fsd", "WSLX_FSD", prog, sizeof(prog), e), pair[2];
 
@@ -208,8 +212,12 @@ struct share_server *share_new(struct loop *l, struct vm *vm, const struct setti
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		abort();
-	*s = (struct share_server){
-		.loop = l, .vm = vm, .pidfd = -EBADF, .front = -EBADF, .pause_ms = AGAIN_MS};
+	*s = (struct share_server){.loop = l,
+		.vm = vm,
+		.p9 = set->virtio_9p,
+		.pidfd = -EBADF,
+		.front = -EBADF,
+		.pause_ms = AGAIN_MS};
 	snprintf(s->pid_path, sizeof(s->pid_path), "%s/fsd", dir);
 	snprintf(s->state_path, sizeof(s->state_path), "%s/fsd.state", dir);
 	if (strchr(folder, ','))

@@ -8,9 +8,8 @@
 
 #include "daemon/vm.h"
 
-#define SHARE_TAG    "wslx" /* of the device */
-#define SHARE_DEVICE "fs0"  /* as wslx-vmm calls it */
-#define SHARE_NAME   "host" /* of the one share there is */
+#define SHARE_TAG  "wslx" /* of the device */
+#define SHARE_NAME "host" /* of the one share there is */
 
 struct share_server;
 

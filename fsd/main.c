@@ -15,10 +15,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "fsd/device.h"
+#include "fsd/p9-device.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/fs/host.h"
 #include "lib/fuse/fuse.h"
+#include "lib/p9/server.h"
 #include "lib/sandbox/sandbox.h"
 
 enum { MAX_SHARES = 32 };
@@ -38,6 +40,7 @@ static const char usage[] =
 	"      dax=auto|always|never   files that programs there map themselves: those of 32 KiB or more, all, or none\n"
 	"  --cache auto|none|always   how long the guest may believe what it knows: 1 s, not at all, or for good\n"
 	"  --state FILE      what another server needs to go on where this one ended; with it one that goes on\n"
+	"  --9p              a virtio-9p device (9P2000.L) instead of virtio-fs\n"
 	"  --no-sandbox      do not enter the sandbox (for debugging)\n"
 	"  -v, --verbose     debug messages\n";
 
@@ -53,7 +56,7 @@ struct options {
 	int fd;
 	const char *socket, *state;
 	struct fuse_opts fuse;
-	bool no_sandbox;
+	bool no_sandbox, p9;
 };
 
 static int share(struct options *o, char *text, struct err *e)
@@ -107,6 +110,7 @@ static int parse(struct options *o, int argc, char **argv, struct err *e)
 		{"state", required_argument, NULL, 't'},
 		{"cache", required_argument, NULL, 'c'},
 		{"no-sandbox", no_argument, NULL, 'n'},
+		{"9p", no_argument, NULL, '9'},
 		{"verbose", no_argument, NULL, 'v'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
@@ -128,6 +132,7 @@ static int parse(struct options *o, int argc, char **argv, struct err *e)
 		case 't': o->state = optarg; break;
 		case 'c': r = cache(o, optarg, e); break;
 		case 'n': o->no_sandbox = true; break;
+		case '9': o->p9 = true; break;
 		case 'v': log_set_level(LOG_LVL_DEBUG); break;
 		case 'h': return 'h';
 		default:
@@ -194,14 +199,52 @@ static int confine(const struct options *o, struct err *e)
 	return 0;
 }
 
+static int serve_fuse(struct options *o, struct loop *loop, struct fs *fs, struct err *e)
+{
+	struct fuse_server *server = NULL;
+	struct fs_device *dev = NULL;
+	int r = fuse_server_new(&server, fs, &o->fuse), fd;
+
+	if (r < 0)
+		return err_sys(e, r, "make the server");
+	fd = front_end(o, e);
+	r = fd < 0 ? fd : confine(o, e);
+	if (r == 0)
+		r = fs_device_new(&dev, loop, fd, server, fs, e);
+	if (r == 0)
+		r = loop_run(loop);
+	fs_device_free(dev);
+	fuse_server_free(server);
+	return r;
+}
+
+static int serve_p9(struct options *o, struct loop *loop, struct fs *fs, struct err *e)
+{
+	const struct fs_cred cred = {.uid = geteuid(), .gid = getegid()};
+	cleanup(p9_server_freep) struct p9_server *server = NULL;
+	struct p9_device *dev = NULL;
+	int r = p9_server_new(&server, fs, &cred, fs_host_fd), fd;
+
+	if (r < 0)
+		return err_sys(e, r, "make the server");
+	/* the guest's kernel says for whom it asks, as it does in FUSE's requests */
+	p9_server_trust_ids(server);
+	fd = front_end(o, e);
+	r = fd < 0 ? fd : confine(o, e);
+	if (r == 0)
+		r = p9_device_new(&dev, loop, fd, server, fs, e);
+	if (r == 0)
+		r = loop_run(loop);
+	p9_device_free(dev);
+	return r;
+}
+
 static int serve(struct options *o, struct err *e)
 {
 	cleanup(loop_freep) struct loop *loop = NULL;
-	struct fuse_server *server = NULL;
-	struct fs_device *dev = NULL;
 	struct fs *fs = NULL;
 	cleanup_close int state = -1;
-	int fd, r;
+	int r;
 
 	umask(0);
 	r = fs_host_new_set(&fs, e);
@@ -219,19 +262,8 @@ static int serve(struct options *o, struct err *e)
 	}
 	if (r == 0 && (r = loop_new(&loop)) < 0)
 		err_sys(e, r, "create the event loop");
-	if (r == 0 && (r = fuse_server_new(&server, fs, &o->fuse)) < 0)
-		err_sys(e, r, "make the server");
-	fd = r == 0 ? front_end(o, e) : r;
-	r = MIN(fd, 0);
 	if (r == 0)
-		r = confine(o, e);
-	if (r == 0)
-		r = fs_device_new(&dev, loop, fd, server, fs, e);
-	if (r == 0)
-		r = loop_run(loop);
-	fs_device_free(dev);
-	if (server)
-		fuse_server_free(server);
+		r = o->p9 ? serve_p9(o, loop, fs, e) : serve_fuse(o, loop, fs, e);
 	if (fs)
 		fs->ops->free(fs);
 	return r;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "guest/share.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
@@ -44,13 +45,31 @@ static void add_options(char *buf, size_t cap, const char *options)
 	}
 }
 
+/* Which of the two kinds of devices is there? */
+static bool is_9p(void)
+{
+	DIR *d = opendir("/sys/bus/virtio/drivers/9pnet_virtio");
+	bool found = false;
+
+	for (struct dirent *de; d && (de = readdir(d));)
+		found |= strncmp(de->d_name, "virtio", 6) == 0;
+	if (d)
+		closedir(d);
+	return found;
+}
+
+/* By 9P every user has an attach of his own, and rights are checked here; mmap(2) needs cached pages. */
+#define OPTIONS_9P "trans=virtio,version=9p2000.L,msize=512000,access=client,cache=mmap,posixacl"
+
 int share_set_up(struct err *e)
 {
 	static bool mounted;
+	bool p9 = is_9p();
 	int r = 0;
 
 	if (!mounted)
-		r = mount_at(TAG, VM_BASE, "virtiofs", MS_NOSUID | MS_NODEV, NULL, e);
+		r = mount_at(TAG, VM_BASE, p9 ? "9p" : "virtiofs", MS_NOSUID | MS_NODEV,
+			p9 ? OPTIONS_9P : NULL, e);
 	mounted = r == 0;
 	return r;
 }

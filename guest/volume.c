@@ -273,7 +273,7 @@ static bool is_folder(const char *at)
 {
 	struct statfs f;
 
-	return statfs(at, &f) == 0 && f.f_type == FUSE_SUPER_MAGIC;
+	return statfs(at, &f) == 0 && (f.f_type == FUSE_SUPER_MAGIC || f.f_type == V9FS_MAGIC);
 }
 
 /* 0 when nothing is mounted there any more. */

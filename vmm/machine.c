@@ -218,6 +218,12 @@ static bool has_died(int r)
 
 static int add_vhost(struct machine *m, const struct opt_vhost *o, struct err *e)
 {
+	static const struct {
+		const char *name;
+		unsigned id;
+	} kinds[] = {[VHOST_FS] = {"fs", VIRTIO_ID_FS},
+		[VHOST_NET] = {"net", VIRTIO_ID_NET},
+		[VHOST_9P] = {"9p", VIRTIO_ID_9P}};
 	struct vhost_config conf = o->conf;
 	char name[16];
 	struct vhost *vh;
@@ -226,9 +232,8 @@ static int add_vhost(struct machine *m, const struct opt_vhost *o, struct err *e
 	int fd = o->fd, r;
 
 	for (unsigned i = 0; i < m->nvhost; i++)
-		n += vhost_dev(m->vhost[i])->ops->id ==
-		     (conf.kind == VHOST_FS ? VIRTIO_ID_FS : VIRTIO_ID_NET);
-	snprintf(name, sizeof(name), "%s%u", conf.kind == VHOST_FS ? "fs" : "net", n);
+		n += vhost_dev(m->vhost[i])->ops->id == kinds[conf.kind].id;
+	snprintf(name, sizeof(name), "%s%u", kinds[conf.kind].name, n);
 	conf.name = name;
 	/* KVM's guests see what is written without being told. */
 	conf.direct = vm_cpu_ops(m->vm)->ioevent != NULL;

@@ -77,8 +77,9 @@ const char *options_usage(void)
 	       "  --serial stdio|null|file:PATH   first serial port (null)\n"
 	       "  --disk PATH[,ro][,vhdx]   a disk, raw or in a VHDX file; repeatable, in LUN order\n"
 	       "  --vhost-user fs,tag=TAG[,queues=N][,dax=MIB][,socket=PATH|,fd=N]\n"
+	       "  --vhost-user 9p,tag=TAG[,socket=PATH|,fd=N]\n"
 	       "  --vhost-user net[,mac=MAC][,mtu=N][,socket=PATH|,fd=N]\n"
-	       "                         a virtio-fs or virtio-net device that another process serves; without socket\n"
+	       "                         a virtio-fs, virtio-9p or virtio-net device that another process serves; without socket\n"
 	       "                         and fd its server comes later (control call vhost-user-attach); repeatable;\n"
 	       "                         dax: addresses into which the server can map files, a power of two\n"
 	       "  --vsock PATH           unix socket for vsock; the guest's CID is 3\n"
@@ -153,7 +154,7 @@ static int mac(const char *text, uint8_t *ret, struct err *e)
 
 static int vhost_value(struct opt_vhost *v, const char *key, char *value, struct err *e)
 {
-	bool fs = v->conf.kind == VHOST_FS;
+	bool fs = v->conf.kind == VHOST_FS, net = v->conf.kind == VHOST_NET;
 	unsigned n;
 	int r;
 
@@ -168,7 +169,7 @@ static int vhost_value(struct opt_vhost *v, const char *key, char *value, struct
 		v->fd = r < 0 ? -1 : (int)n;
 		return r;
 	}
-	if (fs && strcmp(key, "tag") == 0) {
+	if (!net && strcmp(key, "tag") == 0) {
 		if (strlen(value) > VHOST_TAG_MAX)
 			return err_set(e, -EINVAL, "--vhost-user: tag=%s has more than %d bytes",
 				value, VHOST_TAG_MAX);
@@ -187,9 +188,9 @@ static int vhost_value(struct opt_vhost *v, const char *key, char *value, struct
 		v->conf.window = r < 0 ? 0 : (uint64_t)n << 20;
 		return r;
 	}
-	if (!fs && strcmp(key, "mac") == 0)
+	if (net && strcmp(key, "mac") == 0)
 		return mac(value, v->conf.mac, e);
-	if (!fs && strcmp(key, "mtu") == 0) {
+	if (net && strcmp(key, "mtu") == 0) {
 		r = number("vhost-user mtu", value, 68, UINT16_MAX, &n, e);
 		v->conf.mtu = r < 0 ? 0 : (uint16_t)n;
 		return r;
@@ -214,16 +215,18 @@ static int vhost(struct options *o, char *text, struct err *e)
 		v->conf.kind = VHOST_FS;
 	else if (strcmp(kind, "net") == 0)
 		v->conf.kind = VHOST_NET;
+	else if (strcmp(kind, "9p") == 0)
+		v->conf.kind = VHOST_9P;
 	else
-		return err_set(e, -EINVAL, "--vhost-user %s: fs or net is needed", kind);
+		return err_set(e, -EINVAL, "--vhost-user %s: fs, 9p or net is needed", kind);
 	while (r == 0 && (key = strsep(&text, ","))) {
 		char *value = key;
 
 		strsep(&value, "=");
 		r = vhost_value(v, key, value, e);
 	}
-	if (r == 0 && v->conf.kind == VHOST_FS && !v->conf.tag)
-		r = err_set(e, -EINVAL, "--vhost-user fs: tag= is needed");
+	if (r == 0 && v->conf.kind != VHOST_NET && !v->conf.tag)
+		r = err_set(e, -EINVAL, "--vhost-user %s: tag= is needed", kind);
 	if (r == 0 && v->socket && v->fd >= 0)
 		r = err_set(e, -EINVAL, "--vhost-user: socket= or fd=, not both");
 	return r;

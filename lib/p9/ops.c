@@ -218,6 +218,7 @@ OP(op_read)
 OP(op_write)
 {
 	struct iovec iov = {(void *)(uintptr_t)m->data, m->count};
+	uint32_t how = f->append ? FS_APPEND : 0;
 	ssize_t n;
 
 	if (f->xattr)
@@ -226,7 +227,10 @@ OP(op_write)
 		return -EBADF;
 	if (m->offset > (uint64_t)INT64_MAX - m->count)
 		return -EFBIG;
-	n = FS(write, f->h, &iov, 1, m->offset, f->append ? FS_APPEND : 0);
+	/* this server may keep set-uid bits, but who asks may not */
+	if (s->trust_ids && s->cred.uid != 0)
+		how |= FS_KILL_SUIDGID;
+	n = FS(write, f->h, &iov, 1, m->offset, how);
 	if (n < 0)
 		return (int)n;
 	r->count = (uint32_t)n;

@@ -27,6 +27,7 @@ struct p9_xattr {
 struct p9_fid {
 	struct p9_fid *next;
 	uint32_t fid;
+	uint32_t uid; /* on behalf of whom */
 	struct p9_node *node;
 	struct fs_handle *h; /* NULL: not open */
 	bool append;
@@ -39,7 +40,7 @@ struct p9_server {
 	p9_handle_fd handle_fd;
 	uint64_t root_dev;
 	uint32_t msize; /* 0: no Tversion yet */
-	bool wslx;
+	bool wslx, trust_ids;
 	unsigned n_fids;
 	struct p9_fid *fids[FID_BUCKETS];
 	unsigned n_owners;

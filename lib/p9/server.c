@@ -24,6 +24,11 @@ int p9_server_new(
 	return 0;
 }
 
+void p9_server_trust_ids(struct p9_server *s)
+{
+	s->trust_ids = true;
+}
+
 /* --- nodes and fids --- */
 
 struct p9_node *p9_node_new(struct p9_server *s, const struct fs_entry *e)
@@ -79,7 +84,8 @@ int p9_fid_new(struct p9_server *s, uint32_t fid, struct p9_node *node, struct p
 		p9_node_unref(s, node);
 		return r;
 	}
-	*f = (struct p9_fid){.next = s->fids[fid % FID_BUCKETS], .fid = fid, .node = node};
+	*f = (struct p9_fid){
+		.next = s->fids[fid % FID_BUCKETS], .fid = fid, .uid = s->cred.uid, .node = node};
 	s->fids[fid % FID_BUCKETS] = f;
 	s->n_fids++;
 	*ret = f;
@@ -162,6 +168,8 @@ static int attach(struct p9_server *s, const struct p9_msg *m, struct p9_msg *r)
 	*n = (struct p9_node){
 		.node = e.node, .root = true, .refs = 1, .qid = p9_qid_of(s, &e.attr)};
 	r->qid = n->qid;
+	if (s->trust_ids && m->uid != P9_NO_UID)
+		s->cred.uid = m->uid;
 	return p9_fid_new(s, m->fid, n, &f);
 }
 
@@ -187,6 +195,12 @@ static int dispatch(struct p9_server *s, const struct p9_msg *m, struct p9_msg *
 	f = p9_fid_find(s, m->fid);
 	if (!f)
 		return -EBADF;
+	if (s->trust_ids) {
+		s->cred.uid = f->uid;
+		if (m->type == P9_TLCREATE || m->type == P9_TMKDIR || m->type == P9_TMKNOD ||
+			m->type == P9_TSYMLINK)
+			s->cred.gid = m->gid;
+	}
 	if (m->type == P9_TCLUNK)
 		return fid_end(s, f);
 	if (m->type == P9_TREMOVE) {

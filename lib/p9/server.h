@@ -22,6 +22,8 @@ typedef int (*p9_handle_fd)(const struct fs_handle *h);
 int p9_server_new(
 	struct p9_server **ret, struct fs *fs, const struct fs_cred *cred, p9_handle_fd handle_fd);
 void p9_server_free(struct p9_server *s);
+/* For a peer that is a kernel: requests are on behalf of the user that the attach of their fid names, new files of the group they name. */
+void p9_server_trust_ids(struct p9_server *s);
 DEFINE_CLEANUP(struct p9_server, p9_server_free)
 
 /*

@@ -721,12 +721,18 @@ def the_file_system_itself():
     assert libc.syncfs(fd) == 0
 
 
+def too_long(_signal, _frame):
+    raise TimeoutError("it takes too long")
+
+
 def main():
     global ONLY_USER_XATTRS
     top = os.path.abspath(sys.argv[1])
     words = sys.argv[2:]
     ONLY_USER_XATTRS = "WSLX_ONLY_USER_XATTRS" in os.environ
     os.umask(0)
+    seconds = int(os.environ.get("WSLX_CASE_SECONDS", "120"))
+    signal.signal(signal.SIGALRM, too_long)
     bad = n = 0
     for fn in CASES:
         if words and not any(w in fn.__name__ for w in words):
@@ -735,7 +741,7 @@ def main():
         where = f"{top}/case-{fn.__name__[:60]}"
         os.mkdir(where)
         os.chdir(where)
-        signal.alarm(120)
+        signal.alarm(seconds)
         try:
             fn()
             print(f"ok {n} - {fn.__name__}", flush=True)

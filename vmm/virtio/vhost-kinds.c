@@ -47,6 +47,45 @@ const struct vhost_kind_ops vhost_fs_kind = {
 	.orphan = fs_orphan,
 };
 
+/* --- file systems by 9P: the tag, with its length before it, and one queue of requests --- */
+
+#define P9_F_MOUNT_TAG BIT(0)
+enum { P9_TAG_LEN = 0, P9_TAG = 2 };
+/* size[4] type[1] tag[2], and Rlerror's ecode[4] */
+enum { P9_HEAD = 7, P9_TYPE = 4, P9_RLERROR = 7, P9_ERROR_LEN = 11 };
+
+static size_t p9_config(const struct vhost_config *c, bool up, uint8_t *buf)
+{
+	size_t n = MIN(strlen(c->tag), (size_t)VHOST_TAG_MAX);
+
+	le16_put(buf + P9_TAG_LEN, (uint16_t)n);
+	memcpy(buf + P9_TAG, c->tag, n);
+	return P9_TAG + n;
+}
+
+static bool p9_orphan(const struct vhost_config *c, unsigned q, const struct vring_chain *chain,
+	uint32_t *written)
+{
+	uint8_t msg[P9_ERROR_LEN];
+
+	*written = 0;
+	if (chain->wr_len < sizeof(msg) || vring_read(chain, 0, msg, P9_HEAD) < P9_HEAD)
+		return true;
+	le32_put(msg, P9_ERROR_LEN);
+	msg[P9_TYPE] = P9_RLERROR;
+	le32_put(msg + P9_HEAD, GUEST_ENOTCONN);
+	*written = (uint32_t)vring_write(chain, 0, msg, sizeof(msg));
+	return true;
+}
+
+const struct vhost_kind_ops vhost_p9_kind = {
+	.own = P9_F_MOUNT_TAG,
+	.queue_size = VQ_MAX_SIZE,
+	.keeps_state = true,
+	.config = p9_config,
+	.orphan = p9_orphan,
+};
+
 /* --- networks --- */
 
 #define NET_F_CSUM	 BIT(0)

@@ -26,6 +26,6 @@ struct vhost_kind_ops {
 
 enum { VHOST_CONFIG_SPACE = 64 };
 
-extern const struct vhost_kind_ops vhost_fs_kind, vhost_net_kind;
+extern const struct vhost_kind_ops vhost_fs_kind, vhost_net_kind, vhost_p9_kind;
 
 #endif

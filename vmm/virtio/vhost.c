@@ -645,6 +645,7 @@ static const struct {
 } kinds[] = {
 	[VHOST_FS] = {OPS("virtio-fs", VIRTIO_ID_FS), &vhost_fs_kind},
 	[VHOST_NET] = {OPS("virtio-net", VIRTIO_ID_NET), &vhost_net_kind},
+	[VHOST_9P] = {OPS("virtio-9p", VIRTIO_ID_9P), &vhost_p9_kind},
 };
 
 static int queue_new(struct vhost *vh, unsigned i, struct loop *loop)
@@ -695,7 +696,7 @@ static int set_up(struct vhost *vh, struct loop *loop)
 int vhost_new(struct vhost **ret, struct gmem *gm, struct loop *loop, const struct vhost_config *c)
 {
 	struct vhost *vh = calloc(1, sizeof(*vh));
-	unsigned n = c->kind == VHOST_FS ? 1 + c->requests : 2;
+	unsigned n = c->kind == VHOST_FS ? 1 + c->requests : c->kind == VHOST_NET ? 2 : 1;
 	int r;
 
 	if (!vh)

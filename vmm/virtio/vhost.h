@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A virtio device whose queues another process serves: a file server (virtio-fs, virtio 1.2 §5.11) or a network (virtio-net,
- * §5.1). The monitor keeps what the guest's driver sees of it: features, configuration, reset. The server is reached through
+ * A virtio device whose queues another process serves: a file server (virtio-fs, virtio 1.2 §5.11, or virtio-9p) or a network
+ * (virtio-net, §5.1). The monitor keeps what the guest's driver sees of it: features, configuration, reset. The server is reached through
  * a link (vmm/host/vhost-user.h), which may be missing, break, and come back; the device stays.
  *
  * Each queue has a shadow (shadow.h) that the server works on; or, where guests' notifications can go past the monitor, and for
@@ -20,13 +20,13 @@ struct os_window;
 struct vhost;
 struct vhost_link;
 
-enum vhost_kind { VHOST_FS, VHOST_NET };
+enum vhost_kind { VHOST_FS, VHOST_NET, VHOST_9P };
 enum { VHOST_TAG_MAX = 36, VHOST_DEV_QUEUES = 8 };
 
 struct vhost_config {
 	enum vhost_kind kind;
 	const char *name;  /* of the device: "fs0"; copied */
-	const char *tag;   /* fs: what the guest mounts; copied */
+	const char *tag;   /* fs, 9p: what the guest mounts; copied */
 	unsigned requests; /* fs: request queues, besides the one of high priority */
 	uint8_t mac[6];	   /* net */
 	uint16_t mtu;	   /* net; 0: the guest's choice */

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""Files of the host by virtio-9p ([wsl2] virtio9p): what test_files.py shows of virtio-fs."""
+import os
+import pathlib
+
+import pytest
+from conftest import end, real_only, rootfs, world
+
+pytestmark = real_only
+
+
+@pytest.fixture(scope="module")
+def deb():
+    w = world()
+    try:
+        w.configure(wsl2_virtio9p="true")
+        w.import_deb(archive=rootfs("WSLX_TEST_WORK_ROOTFS"))
+        yield w
+    finally:
+        end(w, False)
+
+
+def test_the_device_is_of_that_kind(deb):
+    assert deb.sh("grep -c ' /mnt/host 9p ' /proc/mounts; grep -c virtiofs /proc/mounts; true") == "1\n0\n"
+
+
+def test_a_file_of_the_host_is_read_and_written(deb, tmp_path):
+    there = f"/mnt/host{tmp_path}"
+    (tmp_path / "from-host").write_text("hello\n")
+    assert deb.sh(f"cat {there}/from-host; echo back >{there}/from-guest; mkdir {there}/d; ln -s d {there}/l; ls -1 {there}") == \
+        "hello\nd\nfrom-guest\nfrom-host\nl\n"
+    assert (tmp_path / "from-guest").read_text() == "back\n"
+    assert os.readlink(tmp_path / "l") == "d"
+    (tmp_path / "from-host").write_text("changed\n")
+    assert deb.sh(f"cat {there}/from-host") == "changed\n"
+
+
+def test_options(deb, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/f").write_text("x\n")
+    deb.ok("-d", "deb", "-u", "root", "--", f"mkdir -p /opt/x && mount -t drvfs {tmp_path}/d /opt/x -o ro,fmask=077")
+    assert deb.ok("-d", "deb", "-u", "root", "--", "stat -c %a /opt/x/f; touch /opt/x/g 2>&1; umount /opt/x").splitlines() == \
+        ["600", "touch: cannot touch '/opt/x/g': Read-only file system"]
+
+
+def test_a_folder_beside(deb, tmp_path):
+    (tmp_path / "f").write_text("1\n")
+    deb.ok("--mount", tmp_path, "-n", "x")
+    assert deb.sh("cat /mnt/wsl/x/f") == "1\n"
+    deb.ok("--unmount", tmp_path)
+    assert deb.sh("ls /mnt/wsl") == ""
+
+
+# What 9P2000.L, or Linux's client of it, does not do, whatever the server; docs/differences.md has them, too.
+SECONDS = "times that are set are of whole seconds"
+LESS = {
+    "links_keep_their_text": SECONDS,
+    "an_open_file_outlives_its_name": SECONDS,
+    "times_change_when_they_should": SECONDS,
+    "a_file_without_a_name_gets_one": "no O_TMPFILE",
+    "holes_are_holes": "no SEEK_HOLE",
+    "fallocate_makes_and_punches": "no fallocate(2)",
+    "mmap_and_write_agree": "read(2) goes past what mmap(2) has cached",
+    "extended_attributes": "an attribute without a value is one that is removed",
+    "locks_of_both_kinds": "flock(2) is a lock of POSIX, which another one of the same process excludes",
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files of other users need root")
+def test_what_posix_promises(deb, tmp_path):
+    tests = pathlib.Path(__file__).resolve().parents[1] / "fs"
+    p = deb.run("-d", "deb", "-u", "root", "--", f"WSLX_ONLY_USER_XATTRS=1 WSLX_CASE_SECONDS=45 python3 /mnt/host{tests}/posix.py /mnt/host{tmp_path}", timeout=200)
+    lines = [line for line in p.stdout.splitlines() if line.startswith("not ok")]
+    bad = {line.split(" - ")[1].split(":")[0] for line in lines}
+    print("\n".join(lines))
+    assert p.stdout.splitlines()[-1] == "1..42" and bad == set(LESS), (p.stdout, p.stderr)
+
+
+def test_random_load_is_as_a_model_says(deb, tmp_path):
+    tests = pathlib.Path(__file__).resolve().parents[1] / "fs"
+    assert "no difference" in deb.ok("-d", "deb", "--", f"python3 /mnt/host{tests}/fsx.py /mnt/host{tmp_path} 600 5", timeout=200)
