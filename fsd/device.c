@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include "lib/base/log.h"
 #include "lib/fs/host.h"
 #include "lib/fuse/fuse.h"
@@ -42,8 +43,9 @@ struct fs_device {
 	struct loop *loop;
 	struct fuse_server *server;
 	struct fs *fs;
-	struct loop_src *let_go;
+	struct loop_src *let_go, *news;
 	bool let_go_armed;
+	struct request *parked; /* waits for changes of files */
 	struct vhost_backend *backend;
 	struct request pool[MAX_WAITING + 1];
 	struct request *spare;
@@ -95,6 +97,28 @@ static void put(struct fs_device *d, struct request *r)
 	d->spare = r;
 }
 
+/* On the loop. Answers the request that waits for changes, if there are any or it is to wait no longer. */
+static void unpark(struct fs_device *d, uint32_t flags)
+{
+	struct request *r = d->parked;
+	ssize_t written = r ? handle(d, r, flags) : -EBUSY;
+
+	if (written == -EBUSY)
+		return;
+	d->parked = NULL;
+	vhost_push(d->backend, r->queue, &r->c, (uint32_t)written);
+	vhost_flush(d->backend, r->queue);
+	put(d, r);
+}
+
+static void on_news(void *ctx, int fd, uint32_t revents)
+{
+	struct fs_device *d = ctx;
+
+	fs_host_look(d->fs);
+	unpark(d, 0);
+}
+
 /* On the loop: what workers have done goes back to the guest. */
 static void finish(void *ctx)
 {
@@ -129,7 +153,7 @@ static void *worker(void *ctx)
 		if (!r)
 			break;
 		pthread_mutex_unlock(&d->lock);
-		r->written = (uint32_t)handle(d, r, 0);
+		r->written = (uint32_t)handle(d, r, FUSE_HANDLE_NO_PARK);
 		pthread_mutex_lock(&d->lock);
 		list_add(&d->done, r);
 		if (--d->n_busy == 0)
@@ -191,8 +215,15 @@ static void serve(struct fs_device *d, unsigned q)
 		if (vhost_pop(d->backend, q, &r->c) <= 0)
 			break;
 		/* the last one is never given away: the queue goes on */
-		written = handle(d, r, r->next ? FUSE_HANDLE_NO_WAIT : 0);
+		written = handle(d, r, r->next ? FUSE_HANDLE_NO_WAIT : FUSE_HANDLE_NO_PARK);
 		n++;
+		if (written == -EBUSY) {
+			d->spare = r->next;
+			unpark(d, FUSE_HANDLE_NO_PARK);
+			r->queue = q;
+			d->parked = r;
+			continue;
+		}
 		if (written == -EAGAIN) {
 			struct request *rest = r->next;
 
@@ -201,13 +232,15 @@ static void serve(struct fs_device *d, unsigned q)
 				d->spare = rest;
 				continue;
 			}
-			written = handle(d, r, 0);
+			written = handle(d, r, FUSE_HANDLE_NO_PARK);
 		}
 		vhost_push(d->backend, q, &r->c, (uint32_t)written);
 		if (n % BATCH == 0)
 			vhost_flush(d->backend, q);
 	}
 	vhost_flush(d->backend, q);
+	/* what a request did can be news for who waits */
+	unpark(d, 0);
 }
 
 static void serve_again(void *ctx)
@@ -231,6 +264,7 @@ static void drain(struct fs_device *d)
 		pthread_cond_wait(&d->idle, &d->lock);
 	pthread_mutex_unlock(&d->lock);
 	finish(d);
+	unpark(d, FUSE_HANDLE_NO_PARK);
 }
 
 static void queue_ready(void *ctx, unsigned q, bool enabled)
@@ -311,8 +345,14 @@ int fs_device_new(struct fs_device **ret, struct loop *l, int fd, struct fuse_se
 		free(d);
 		return err_sys(e, r, "make the device");
 	}
+	r = fs_host_enable_watches(fs);
+	if (r >= 0)
+		r = loop_io(l, r, EPOLLIN, on_news, d, &d->news);
+	if (r < 0)
+		log_warn("fs", "the guest does not hear of changes: %s", strerror(-r));
 	r = vhost_backend_new(&d->backend, l, fd, &ops, d, e);
 	if (r < 0) {
+		loop_src_free(d->news);
 		loop_src_free(d->let_go);
 		free(d);
 		return r;
@@ -335,6 +375,7 @@ void fs_device_free(struct fs_device *d)
 		pthread_join(d->workers[i], NULL);
 	vhost_backend_free(d->backend);
 	loop_src_free(d->let_go);
+	loop_src_free(d->news);
 	pthread_cond_destroy(&d->idle);
 	pthread_cond_destroy(&d->work);
 	pthread_mutex_destroy(&d->lock);

@@ -207,6 +207,8 @@ static int serve_fuse(struct options *o, struct loop *loop, struct fs *fs, struc
 
 	if (r < 0)
 		return err_sys(e, r, "make the server");
+	/* without, the guest does not hear of what the host changes */
+	fs_host_enable_watches(fs);
 	fd = front_end(o, e);
 	r = fd < 0 ? fd : confine(o, e);
 	if (r == 0)

@@ -22,7 +22,7 @@ static pthread_t thread;
 static uint16_t buf_head;
 static uint64_t buf;
 static atomic_uint handled;
-static atomic_bool endless, slow, no_threads;
+static atomic_bool endless, slow, no_threads, waits;
 static sem_t begun, asked;
 
 int __real_pthread_create(
@@ -58,6 +58,10 @@ ssize_t fuse_server_handle(struct fuse_server *s, const struct iovec *in, unsign
 {
 	if (slow && flags & FUSE_HANDLE_NO_WAIT)
 		return -EAGAIN;
+	if (waits && !(flags & FUSE_HANDLE_NO_PARK)) {
+		sem_post(&begun);
+		return -EBUSY;
+	}
 	if (handled++ == 0 && endless) {
 		sem_post(&begun);
 		sem_wait(&asked);
@@ -72,6 +76,15 @@ ssize_t fuse_server_handle(struct fuse_server *s, const struct iovec *in, unsign
 }
 
 void fs_host_let_go(struct fs *fs)
+{
+}
+
+int fs_host_enable_watches(struct fs *fs)
+{
+	return -EOPNOTSUPP;
+}
+
+void fs_host_look(struct fs *fs)
 {
 }
 
@@ -141,6 +154,49 @@ TEST(a_request_that_waits_is_lost_when_there_can_be_no_thread)
 	CHECK_EQ(front_wait(&front, Q, &written), buf_head);
 	tear_down();
 	slow = false;
+}
+
+static void restart_queue(void)
+{
+	struct vu_msg m;
+
+	front_send(&front, VU_GET_VRING_BASE, 0, &(uint32_t[2]){Q, 0}, 8, NULL, 0);
+	CHECK(front_answer(&front, &m));
+}
+
+TEST(a_request_that_waits_for_changes_ends_with_its_queue)
+{
+	uint32_t written;
+
+	waits = true;
+	set_up();
+	add_request();
+	front_kick(&front, Q);
+	sem_wait(&begun);
+	restart_queue();
+	CHECK_EQ(front_wait(&front, Q, &written), buf_head);
+	CHECK_EQ(written, LEN);
+	tear_down();
+	waits = false;
+}
+
+TEST(there_is_one_request_that_waits_for_changes)
+{
+	uint32_t written;
+	uint16_t first;
+
+	waits = true;
+	set_up();
+	add_request();
+	first = buf_head;
+	front_kick(&front, Q);
+	sem_wait(&begun);
+	add_request();
+	front_kick(&front, Q);
+	/* it makes room for the second */
+	CHECK_EQ(front_wait(&front, Q, &written), first);
+	tear_down();
+	waits = false;
 }
 
 TEST_MAIN()

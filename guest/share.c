@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "guest/guest.h"
 #include "guest/tools.h"
+#include "guest/watch.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
@@ -70,6 +71,9 @@ int share_set_up(struct err *e)
 	if (!mounted)
 		r = mount_at(TAG, VM_BASE, p9 ? "9p" : "virtiofs", MS_NOSUID | MS_NODEV,
 			p9 ? OPTIONS_9P : NULL, e);
+	/* 9P has no way to tell of changes */
+	if (r == 0 && !mounted && !p9 && watch_start(VM_BASE) < 0)
+		log_warn("init", "no process to watch files of the host with");
 	mounted = r == 0;
 	return r;
 }

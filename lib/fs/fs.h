@@ -97,6 +97,35 @@ struct fs_stat {
 	uint32_t bsize, frsize, namelen;
 };
 
+/* What others than peers changed; see next_change. */
+enum fs_change_kind {
+	FS_CHANGE_CREATE = 1,
+	FS_CHANGE_DELETE,
+	FS_CHANGE_MOVE,
+	FS_CHANGE_MOVED_FROM,
+	FS_CHANGE_MOVED_TO,
+	FS_CHANGE_MODIFY,
+	FS_CHANGE_ATTRIB,
+	FS_CHANGE_CLOSE_WRITE,
+	FS_CHANGE_DELETE_SELF,
+	FS_CHANGE_MOVE_SELF,
+	FS_CHANGE_LOST, /* some; of any node that is watched */
+};
+
+struct fs_change {
+	uint32_t kind;
+	bool dir;	   /* it is a folder that was changed */
+	uint64_t node, to; /* to: where MOVE went */
+	char name[256];	   /* in node; "": node itself */
+	char to_name[256];
+};
+
+/* A name in a folder, or without a name a file. */
+struct fs_touch {
+	struct fs_node *node;
+	const char *name;
+};
+
 struct fs_ops {
 	/* The tree's root; not counted, never to be forgotten. */
 	struct fs_node *(*root)(struct fs *fs);
@@ -107,7 +136,7 @@ struct fs_ops {
 	/* Gives references back; more than there are, count as all. */
 	void (*forget)(struct fs *fs, struct fs_node *n, uint64_t count);
 	/*
-	 * For peers that name nodes by numbers. The root's is 1; another's is not used again while a peer could mistake
+	 * For peers that name nodes by numbers, without bit 31. The root's is 1; another's is not used again while a peer could mistake
 	 * one for the other. get: NULL, or the node, which stays until put() whatever is forgotten meanwhile.
 	 */
 	uint64_t (*id)(const struct fs_node *n);
@@ -194,6 +223,30 @@ struct fs_ops {
 
 	int (*statfs)(struct fs *fs, struct fs_node *n, struct fs_stat *ret);
 	int (*syncfs)(struct fs *fs, struct fs_node *n);
+
+	/*
+	 * Changes that others than peers make. All NULL: not offered.
+	 *
+	 * watch: from now on these events (IN_... of inotify(7)) of the node, or of what is in it, count; 0: none. peers: how
+	 * many inodes the peers have of it; with more than one, what a peer changes is news for another. node NULL: nothing
+	 * is watched any more.
+	 */
+	int (*watch)(struct fs *fs, struct fs_node *n, uint32_t events, unsigned peers);
+	bool (*has_change)(struct fs *fs);
+	bool (*next_change)(struct fs *fs, struct fs_change *ret);
+	/*
+	 * Around an operation that changes up to three files or names: what it does is no news. False: nobody watches them,
+	 * and touched() is not to be called.
+	 */
+	bool (*touch)(struct fs *fs, const struct fs_touch *t, unsigned n);
+	void (*touched)(struct fs *fs, bool done);
+	/*
+	 * What peers know by this name that is not there any more, or without a name the node itself, with one reference.
+	 * -ENOENT: nothing.
+	 */
+	int (*departed)(struct fs *fs, struct fs_node *dir, const char *name, struct fs_entry *ret);
+	/* The folder a node was found in. */
+	int (*parent)(struct fs *fs, struct fs_node *n, struct fs_entry *ret);
 };
 
 /* Embedded first in a back end's own structure. */

@@ -59,6 +59,7 @@ struct fs_node {
 	struct fs_node *parent; /* with name: its place; pinned */
 	char *name;
 	struct fs_handle *handles;
+	struct watch *_Atomic watch; /* changed under both locks */
 };
 
 struct fs_handle {
@@ -83,8 +84,30 @@ struct table {
 	uint32_t mask, count; /* of both hashes */
 };
 
+/* What an operation of a peer's is about to change. */
+struct own {
+	uint64_t dir, file; /* numbers; 0: none */
+	char name[NAME_MAX + 1];
+};
+
+enum { MAX_OWN = 3, WATCH_BUCKETS = 1 << 12 };
+
+/* watch.c */
+struct watches {
+	int fd;		      /* of inotify(7); -1 */
+	pthread_mutex_t lock; /* taken before the table's */
+	struct watch *by_wd[WATCH_BUCKETS];
+	_Atomic unsigned n;
+	struct change *first, **last, *moved; /* moved: the last that went from somewhere */
+	unsigned n_queued, max_queued;
+	bool lost;
+	struct own own[MAX_OWN];
+	unsigned n_own;
+};
+
 struct host {
 	struct fs fs;
+	struct watches w;
 	pthread_mutex_t lock;
 	struct table t;
 	struct fs_node lru;	 /* head of a ring: least recently used first */
@@ -135,9 +158,29 @@ void node_renamed(struct host *h, struct fs_node *dir, const char *name, struct 
 void node_add_handle(struct host *h, struct fs_node *n, struct fs_handle *hd);
 void node_drop_handle(struct host *h, struct fs_handle *hd);
 
+/* What is known by a name in dir, pinned; NULL. */
+struct fs_node *node_at(struct host *h, struct fs_node *dir, const char *name);
+/* The node's folder and, if name is not NULL, the node's name in it; pinned. NULL: it has none. */
+struct fs_node *node_place(struct host *h, struct fs_node *n, char name[NAME_MAX + 1]);
+/* One more reference of peers. */
+void node_again(struct host *h, struct fs_node *n);
+
+/* watch.c */
+void watches_init(struct watches *w);
+void watches_free(struct host *h);
+int host_watch(struct fs *fs, struct fs_node *n, uint32_t events, unsigned peers);
+bool host_has_change(struct fs *fs);
+bool host_next_change(struct fs *fs, struct fs_change *ret);
+bool host_touch(struct fs *fs, const struct fs_touch *t, unsigned n);
+void host_touched(struct fs *fs, bool done);
+int host_departed(struct fs *fs, struct fs_node *dir, const char *name, struct fs_entry *ret);
+int host_parent(struct fs *fs, struct fs_node *n, struct fs_entry *ret);
+
 /* reach.c: a node's O_PATH descriptor, until node_fd_put(). */
 int node_fd(struct host *h, struct fs_node *n);
 void node_fd_put(struct host *h, struct fs_node *n);
+/* Closes it, if nobody uses it and the node can be found again by its place. */
+void node_let_go(struct host *h, struct fs_node *n);
 int node_stat(struct host *h, struct fs_node *n, struct statx *ret);
 /* Opens what the node is, and says how it is now. */
 int node_open(struct host *h, struct fs_node *n, uint32_t flags, struct statx *ret);

@@ -38,6 +38,7 @@ static int new_host(struct host **ret, struct err *e)
 	}
 	h->fs.ops = &host_ops;
 	h->views_fd = -1;
+	watches_init(&h->w);
 	pthread_mutex_init(&h->lock, NULL);
 	pthread_mutex_init(&h->views_lock, NULL);
 	set_limits(h);
@@ -87,6 +88,7 @@ static void host_free(struct fs *fs)
 		h->shares = sh->next;
 		free(sh);
 	}
+	watches_free(h);
 	nodes_free(h);
 	pthread_mutex_destroy(&h->lock);
 	pthread_mutex_destroy(&h->views_lock);
@@ -338,4 +340,11 @@ const struct fs_ops host_ops = {
 	.removexattr = host_removexattr,
 	.statfs = host_statfs,
 	.syncfs = host_syncfs,
+	.watch = host_watch,
+	.has_change = host_has_change,
+	.next_change = host_next_change,
+	.touch = host_touch,
+	.touched = host_touched,
+	.departed = host_departed,
+	.parent = host_parent,
 };

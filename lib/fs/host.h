@@ -56,8 +56,8 @@ int fs_host_add(
 void fs_host_keep_removed(struct fs *fs);
 
 /*
- * Lets go of what other mounts than the shares' own are kept in use by without need, so that the host can unmount them. To be
- * called some time after peers were busy.
+ * Lets go of what other mounts than the shares' own are kept in use by without need, so that the host can unmount them, and of what
+ * is watched, so that its end is noticed. To be called some time after peers were busy.
  */
 void fs_host_let_go(struct fs *fs);
 
@@ -66,6 +66,13 @@ void fs_host_let_go(struct fs *fs);
  * shares are added, and before serving starts.
  */
 void fs_host_keep_views(struct fs *fs, int fd);
+
+/*
+ * Watches of what others change can be had. Before the sandbox is entered. The descriptor, borrowed, which can be read when there
+ * may be news; fs_host_look() then takes them in.
+ */
+int fs_host_enable_watches(struct fs *fs);
+void fs_host_look(struct fs *fs);
 
 /* The descriptor of an open file, borrowed. */
 int fs_host_fd(const struct fs_handle *h);

@@ -8,6 +8,8 @@
 
 enum { FIRST_SIZE = 1 << 10, MAX_NODES = 1 << 22, FIRST_SLOT = 128 };
 
+_Static_assert(MAX_NODES < 1u << 31, "numbers of nodes have bit 31 clear");
+
 static uint64_t mix(uint64_t v)
 {
 	v ^= v >> 33;
@@ -387,12 +389,22 @@ void node_forget(struct fs *fs, struct fs_node *n, uint64_t count)
 {
 	struct host *h = to_host(fs);
 	struct fs_node *dead = NULL;
+	bool watched;
 
 	pthread_mutex_lock(&h->lock);
 	n->lookups -= MIN(count, n->lookups);
-	unpin(h, n, &dead);
+	/* who forgets a file does not watch it any more */
+	watched = !n->lookups && n->watch;
+	if (watched)
+		n->pins++;
+	else
+		unpin(h, n, &dead);
 	pthread_mutex_unlock(&h->lock);
 	bury(dead);
+	if (watched) {
+		host_watch(fs, n, 0, 0);
+		node_put(fs, n);
+	}
 }
 
 void node_forget_all(struct fs *fs)
@@ -400,6 +412,7 @@ void node_forget_all(struct fs *fs)
 	struct host *h = to_host(fs);
 	struct fs_node *dead = NULL;
 
+	host_watch(fs, NULL, 0, 0);
 	pthread_mutex_lock(&h->lock);
 	for (uint32_t i = 0; i < h->t.n_slots; i++) {
 		struct fs_node *n = h->t.slots[i].node;
@@ -481,6 +494,40 @@ void node_renamed(struct host *h, struct fs_node *dir, const char *name, struct 
 	}
 	pthread_mutex_unlock(&h->lock);
 	bury(dead);
+}
+
+struct fs_node *node_at(struct host *h, struct fs_node *dir, const char *name)
+{
+	struct fs_node *n;
+
+	pthread_mutex_lock(&h->lock);
+	n = place_find(h, dir, name);
+	if (n)
+		n->pins++;
+	pthread_mutex_unlock(&h->lock);
+	return n;
+}
+
+struct fs_node *node_place(struct host *h, struct fs_node *n, char name[NAME_MAX + 1])
+{
+	struct fs_node *dir;
+
+	pthread_mutex_lock(&h->lock);
+	dir = n->parent;
+	if (dir) {
+		dir->pins++;
+		if (name)
+			memcpy(name, n->name, strlen(n->name) + 1);
+	}
+	pthread_mutex_unlock(&h->lock);
+	return dir;
+}
+
+void node_again(struct host *h, struct fs_node *n)
+{
+	pthread_mutex_lock(&h->lock);
+	n->lookups++;
+	pthread_mutex_unlock(&h->lock);
 }
 
 void node_add_handle(struct host *h, struct fs_node *n, struct fs_handle *hd)

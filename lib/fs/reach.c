@@ -171,6 +171,18 @@ void node_fd_put(struct host *h, struct fs_node *n)
 		close(old);
 }
 
+void node_let_go(struct host *h, struct fs_node *n)
+{
+	int old = -1;
+
+	pthread_mutex_lock(&h->lock);
+	if (n->lru_next)
+		old = lru_evict(h, n);
+	pthread_mutex_unlock(&h->lock);
+	if (old >= 0)
+		close(old);
+}
+
 /* Folders not in use are found again by their place. */
 void fs_host_let_go(struct fs *fs)
 {
@@ -183,7 +195,8 @@ void fs_host_let_go(struct fs *fs)
 		pthread_mutex_lock(&h->lock);
 		for (struct fs_node *n = h->lru.lru_next, *next; n != &h->lru; n = next) {
 			next = n->lru_next;
-			if (n->ident.mnt != n->share->root->ident.mnt && n_fds < ARRAY_LEN(fds))
+			if ((n->watch || n->ident.mnt != n->share->root->ident.mnt) &&
+				n_fds < ARRAY_LEN(fds))
 				fds[n_fds++] = lru_evict(h, n);
 		}
 		pthread_mutex_unlock(&h->lock);

@@ -46,11 +46,12 @@ void fuse_server_set_window(struct fuse_server *s, const struct fuse_window_ops 
 /* The peer is gone, and with it all it had open or looked up; the next begins with FUSE_INIT. No request may be under way. */
 void fuse_server_reset(struct fuse_server *s);
 
-enum { FUSE_HANDLE_NO_WAIT = 1 };
+enum { FUSE_HANDLE_NO_WAIT = 1, FUSE_HANDLE_NO_PARK = 2 };
 
 /*
  * Does one request. How much was written to out; 0: there is no reply to this request. With FUSE_HANDLE_NO_WAIT, -EAGAIN:
- * it may have to wait for a disk, nothing was done, and it is to be handed over again, to a thread that can wait.
+ * it may have to wait for a disk, nothing was done, and it is to be handed over again, to a thread that can wait. -EBUSY: it
+ * waits for changes of files; to be handed over again when there may be some, or with FUSE_HANDLE_NO_PARK for an answer at once.
  * Several threads may call this at once.
  */
 ssize_t fuse_server_handle(struct fuse_server *s, const struct iovec *in, unsigned n_in,

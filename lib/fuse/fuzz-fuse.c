@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <wslx/abi/watch.h>
 #include "lib/base/attr.h"
 #include "lib/base/le.h"
 #include "lib/fs/host.h"
@@ -117,6 +118,23 @@ static void learn(const struct fuse_in_header *h, const uint8_t *out, size_t len
 	}
 }
 
+static struct fs *shared;
+
+/* Something else than the guest changes files. */
+static void host_changes(uint8_t how)
+{
+	static const char *const names[] = {"a", "b", "f", "d"};
+	const char *name = names[how >> 2 & 3];
+
+	switch (how & 3) {
+	case 0: close(openat(root, name, O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600)); break;
+	case 1: unlinkat(root, name, 0); break;
+	case 2: mkdirat(root, name, 0700); break;
+	default: renameat(root, name, root, names[how >> 4 & 3]); break;
+	}
+	fs_host_look(shared);
+}
+
 static void request(struct fuse_server *s, const uint8_t *p, size_t n)
 {
 	uint8_t *in = malloc(sizeof(struct fuse_in_header) + n);
@@ -125,6 +143,8 @@ static void request(struct fuse_server *s, const uint8_t *p, size_t n)
 	struct fuse_in_header h = {.len = (uint32_t)(sizeof(h) + n - 3),
 		.opcode = p[0] & 63,
 		.unique = 7,
+		/* one process of the guest's may have changes in hand */
+		.pid = p[2] & 4 ? 77 : 78,
 		.nodeid = p[1] < 64 ? nodes[p[1] & 7] : p[1],
 		.total_extlen = 0};
 	ssize_t r;
@@ -139,12 +159,19 @@ static void request(struct fuse_server *s, const uint8_t *p, size_t n)
 	if (p[2] & 2 && n - 3 >= 8)
 		le64_put(in + sizeof(h), files[p[3] & 7]);
 	memset(out + cap, 0x5a, GUARD);
+	/* and the nodes that are to be watched come last */
+	if (p[2] & 8 && n - 3 >= sizeof(struct wslx_watch))
+		le64_put(in + sizeof(h) + n - 3 - sizeof(struct wslx_watch), nodes[p[3] & 7]);
 	/* in two pieces, as a driver may */
 	size_t total = sizeof(h) + n - 3, cut = MIN(total, 24 + (size_t)p[2]);
 	const struct iovec iin[2] = {{in, cut}, {in + cut, total - cut}};
 	const struct iovec iout[2] = {{out, cap / 2}, {out + cap / 2, cap - cap / 2}};
 
 	r = fuse_server_handle(s, iin, 2, iout, 2, FUSE_HANDLE_NO_WAIT);
+	if (r == -EBUSY) {
+		fs_host_look(shared);
+		r = fuse_server_handle(s, iin, 2, iout, 2, FUSE_HANDLE_NO_PARK);
+	}
 	if (r == -EAGAIN)
 		r = fuse_server_handle(s, iin, 2, iout, 2, 0);
 	if (r > (ssize_t)cap || (r > 0 && le32_get(out) != (uint32_t)r))
@@ -193,6 +220,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (size == 0 || fs_host_new(&fs, root, &so, NULL) < 0)
 		return 0;
+	shared = fs;
+	fs_host_enable_watches(fs);
 	if (fuse_server_new(&s, fs, &opts) < 0)
 		abort();
 	if (data[0] & 8)
@@ -204,6 +233,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		if (n >= 3)
 			request(s, data + 2, n);
+		if (n == 4)
+			host_changes(data[5]);
 		data += 2 + n;
 		size -= 2 + n;
 	}

@@ -26,8 +26,18 @@ struct open_file {
 	bool dir, closing;
 };
 
+/* raise.c: the change that somebody makes the guest's kernel tell. */
+struct raise {
+	pthread_mutex_t lock;
+	_Atomic uint32_t pid; /* who has it in hand; 0: nobody */
+	struct fs_change c;
+	uint64_t n; /* numbers nodes that are not there */
+	_Atomic bool watching;
+};
+
 struct fuse_server {
 	struct fs *fs;
+	struct raise raise;
 	struct fuse_opts o;
 	const struct fuse_window_ops *window; /* NULL: none */
 	void *window_ctx;
@@ -48,13 +58,13 @@ struct req {
 	const struct iovec *in, *out;
 	unsigned n_in, n_out;
 	size_t in_size, out_size;
-	bool no_wait;
+	bool no_wait, no_park;
 	struct fs_cred cred;
 	struct fs_node *node; /* of h.nodeid, for operations that need it */
 };
 
 /* Of handlers: how long the reply is, or a negative errno that becomes the reply. */
-enum { NO_REPLY = 0, AGAIN = -(1 << 20) };
+enum { NO_REPLY = 0, AGAIN = -(1 << 20), LATER = -(2 << 20) };
 typedef ssize_t (*handler)(struct req *r);
 
 /* The peer maps files, and asks for it as we say. */
@@ -64,6 +74,9 @@ ssize_t reply(struct req *r, const void *body, size_t len);
 ssize_t reply_header(struct req *r, int error, size_t body);
 /* The handle becomes the peer's, or is closed. */
 ssize_t reply_open(struct req *r, struct fs_handle *h, bool dir, uint32_t flags);
+/* The entry goes to the peer, or is forgotten. */
+ssize_t reply_entry(struct req *r, int error, const struct fs_entry *e);
+ssize_t reply_attr(struct req *r, int error, const struct fs_attr *a);
 static inline ssize_t done(struct req *r, int error)
 {
 	return error < 0 ? error : reply_header(r, 0, 0);
@@ -78,6 +91,18 @@ const char *string_at(const struct req *r, size_t *off);
 void fill_entry(const struct req *r, const struct fs_entry *e, struct fuse_entry_out *ret);
 void fill_attr(const struct req *r, const struct fs_attr *a, struct fuse_attr *ret);
 void fill_time(uint32_t ms, uint64_t *sec, uint32_t *nsec);
+
+/*
+ * raise.c. True: the request is part of a change that is being raised, and *ret its answer. The extended attributes are those of
+ * <wslx/abi/watch.h>.
+ */
+bool raise_request(struct req *r, ssize_t *ret);
+bool raise_is_xattr(const char *name);
+ssize_t raise_set_xattr(struct req *r, const char *name, const uint8_t *val, size_t len);
+ssize_t raise_get_xattr(struct req *r, const char *name, size_t cap);
+void raise_reset(struct fuse_server *s);
+/* touch.c: around a request; see fs.h. */
+bool touch_begin(struct req *r);
 
 /* handles.c */
 int files_add(struct fuse_server *s, struct fs_handle *h, bool dir, uint64_t *ret);

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static ssize_t reply_entry(struct req *r, int error, const struct fs_entry *e)
+ssize_t reply_entry(struct req *r, int error, const struct fs_entry *e)
 {
 	struct fuse_entry_out out;
 	ssize_t n;
@@ -28,6 +28,11 @@ ssize_t fuse_lookup(struct req *r)
 
 	if (!name)
 		return -EINVAL;
+	/* what the peer holds by a handle and has no name for any more (FUSE_EXPORT_SUPPORT) */
+	if (strcmp(name, ".") == 0 && s->fs->ops->departed)
+		return reply_entry(r, s->fs->ops->departed(s->fs, r->node, NULL, &e), &e);
+	if (strcmp(name, "..") == 0 && s->fs->ops->parent)
+		return reply_entry(r, s->fs->ops->parent(s->fs, r->node, &e), &e);
 	err = s->fs->ops->lookup(s->fs, &r->cred, r->node, name, &e);
 	if (err == -ENOENT && s->o.negative_ms) {
 		struct fuse_entry_out out = {0};
@@ -71,7 +76,7 @@ ssize_t fuse_batch_forget(struct req *r)
 	return NO_REPLY;
 }
 
-static ssize_t reply_attr(struct req *r, int error, const struct fs_attr *a)
+ssize_t reply_attr(struct req *r, int error, const struct fs_attr *a)
 {
 	struct fuse_attr_out out = {0};
 

@@ -20,6 +20,9 @@ static uint64_t agree(const struct fuse_server *s, uint64_t offered)
 {
 	uint64_t flags = wanted;
 
+	/* what is watched is found again by its number */
+	if (s->fs->ops->parent)
+		flags |= FUSE_EXPORT_SUPPORT;
 	if (s->o.posix_acl)
 		flags |= FUSE_POSIX_ACL;
 	/* A peer that is alone has nobody to agree with. */
@@ -40,10 +43,12 @@ int fuse_server_new(struct fuse_server **ret, struct fs *fs, const struct fuse_o
 	s->o = *opts;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->reset_lock, NULL);
+	pthread_mutex_init(&s->raise.lock, NULL);
 	/* numbers of open files differ from those of a server before us */
 	while (s->first_gen == 0)
 		if (getrandom(&s->first_gen, sizeof(s->first_gen), 0) < 0)
 			s->first_gen = (uint32_t)time(NULL);
+	s->raise.n = s->first_gen;
 	if (s->o.resume) {
 		s->flags = agree(s, UINT64_MAX);
 		s->minor = FUSE_KERNEL_MINOR_VERSION;
@@ -89,6 +94,7 @@ static void reset_if_alone(struct fuse_server *s)
 void fuse_server_reset(struct fuse_server *s)
 {
 	files_close_all(s);
+	raise_reset(s);
 	s->fs->ops->forget_all(s->fs);
 	s->minor = 0;
 	s->flags = 0;
@@ -105,6 +111,7 @@ void fuse_server_free(struct fuse_server *s)
 	fuse_server_reset(s);
 	pthread_mutex_destroy(&s->lock);
 	pthread_mutex_destroy(&s->reset_lock);
+	pthread_mutex_destroy(&s->raise.lock);
 	free(s);
 }
 
@@ -310,6 +317,7 @@ static ssize_t dispatch(struct req *r)
 {
 	struct fuse_server *s = r->s;
 	const uint32_t op = r->h.opcode;
+	bool touches;
 	ssize_t n;
 
 	if (op == FUSE_INTERRUPT) /* everything ends soon by itself */
@@ -320,13 +328,19 @@ static ssize_t dispatch(struct req *r)
 		return op == FUSE_FORGET || op == FUSE_BATCH_FORGET ? NO_REPLY : -EIO;
 	if (r->no_wait && ops[op].waits)
 		return AGAIN;
-	if (!ops[op].node)
-		return ops[op].fn(r);
-	r->node = s->fs->ops->get(s->fs, r->h.nodeid);
-	if (!r->node)
-		return -ESTALE;
+	if (s->raise.pid && raise_request(r, &n))
+		return n;
+	if (ops[op].node) {
+		r->node = s->fs->ops->get(s->fs, r->h.nodeid);
+		if (!r->node)
+			return -ESTALE;
+	}
+	touches = s->raise.watching && touch_begin(r);
 	n = ops[op].fn(r);
-	s->fs->ops->put(s->fs, r->node);
+	if (touches)
+		s->fs->ops->touched(s->fs, n >= 0);
+	if (r->node)
+		s->fs->ops->put(s->fs, r->node);
 	return n;
 }
 
@@ -343,6 +357,7 @@ ssize_t fuse_server_handle(struct fuse_server *s, const struct iovec *in, unsign
 		.in_size = iov_size(in, n_in),
 		.out_size = iov_size(out, n_out),
 		.no_wait = flags & FUSE_HANDLE_NO_WAIT,
+		.no_park = flags & FUSE_HANDLE_NO_PARK,
 		.arg = copy,
 	};
 	size_t want;
@@ -372,6 +387,8 @@ ssize_t fuse_server_handle(struct fuse_server *s, const struct iovec *in, unsign
 	s->under_way--;
 	if (n == AGAIN)
 		return -EAGAIN;
+	if (n == LATER)
+		return -EBUSY;
 	if (n < 0)
 		n = reply_header(&r, (int)n, 0);
 	return MAX(n, 0);

@@ -15,6 +15,8 @@ ssize_t fuse_setxattr(struct req *r)
 
 	if (!name || in->size > r->len - off)
 		return -EINVAL;
+	if (raise_is_xattr(name))
+		return raise_set_xattr(r, name, r->arg + off, in->size);
 	err = fs->ops->setxattr(
 		fs, &r->cred, r->node, name, r->arg + off, in->size, (int)in->flags);
 	/* an ACL changed by who is not of the file's group: see FUSE_SETXATTR_ACL_KILL_SGID */
@@ -52,6 +54,8 @@ ssize_t fuse_getxattr(struct req *r)
 
 	if (!name)
 		return -EINVAL;
+	if (raise_is_xattr(name))
+		return raise_get_xattr(r, name, in->size);
 	return reply_sized(r,
 		fs->ops->getxattr(fs, r->node, name, value, MIN(in->size, sizeof(value))), in->size,
 		value);

@@ -297,6 +297,9 @@ static const struct sandbox_rule fsd_rules[] = {
 	ALLOW("pwritev2"),
 	ALLOW("copy_file_range"),
 	ALLOW("syncfs"),
+	/* changes of files that the guest watches; Landlock does not look at these, but who cannot read a file cannot watch it */
+	ALLOW("inotify_add_watch"),
+	ALLOW("inotify_rm_watch"),
 	ALLOW("umask"),
 	ALLOW("setfsuid"),
 	ALLOW("setfsgid"),
