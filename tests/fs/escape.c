@@ -128,7 +128,7 @@ void attack_host(const char *share, const char *beside, const char *outside, boo
 	while (!time_is_up(end)) {
 		for (unsigned i = 0; i < 64; i++)
 			done[DID_SWAP] += swap(&a, outside);
-		if (mounts && rnd(&a.r, 8) == 0)
+		if (mounts && rnd(&a.r, 2) == 0)
 			done[DID_MOUNT] += mount_something(&a);
 	}
 	close(a.share);
