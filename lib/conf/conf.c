@@ -350,7 +350,6 @@ bool conf_set(const struct conf_key *k, void *target, const char *value)
 		return true;
 	case CONF_PATH: return set_path(at, value);
 	case CONF_CHOICE: return set_choice(k, value, at);
-	case CONF_UNSUPPORTED:
 	case CONF_IGNORED:
 	case CONF_ELSEWHERE: return true;
 	}
@@ -371,10 +370,7 @@ static void apply_one(
 			return;
 		if (strcasecmp(k->section, section) || strcasecmp(k->key, key))
 			continue;
-		if (k->kind == CONF_UNSUPPORTED)
-			snprintf(text, sizeof(text), "%s.%s is not supported yet and ignored",
-				k->section, k->key);
-		else if (!conf_set(k, a->target, value))
+		if (!conf_set(k, a->target, value))
 			snprintf(text, sizeof(text), "bad value for %s.%s: '%.80s'", k->section,
 				k->key, value);
 		else

@@ -37,8 +37,7 @@ enum conf_kind {
 	CONF_STR,
 	CONF_PATH, /* absolute; "~/..." becomes that */
 	CONF_CHOICE,
-	CONF_UNSUPPORTED, /* to come: reported */
-	CONF_IGNORED,	  /* has no meaning here, and never will: accepted */
+	CONF_IGNORED, /* has no meaning here, and never will: accepted */
 	/* section is a prefix, key unused: somebody else reads what stands there */
 	CONF_ELSEWHERE,
 };

@@ -117,10 +117,9 @@ TEST(a_table_takes_settings_and_reports_the_rest)
 		{"a", "size", CONF_SIZE, offsetof(struct target, size)},
 		{"a", "name", CONF_STR, offsetof(struct target, name)},
 		{"a", "mode", CONF_CHOICE, offsetof(struct target, mode), .choices = modes},
-		{"a", "later", CONF_UNSUPPORTED},
 	};
 	static const char text[] = "[A]\nON=true\nn=7\nn=11\nsize=1K\nname=x\nname=y\nmode=Soft\n"
-				   "mode=what\nlater=1\nother=1\n[b]\nn=1\n";
+				   "mode=what\nother=1\n[b]\nn=1\n";
 	struct target t = {0};
 
 	out[0] = '\0';
@@ -131,8 +130,8 @@ TEST(a_table_takes_settings_and_reports_the_rest)
 	CHECK_STR(t.name, "y");
 	CHECK_EQ(t.mode, 2);
 	CHECK_STR(out, "4!bad value for a.n: '11';9!bad value for a.mode: 'what';"
-		       "10!a.later is not supported yet and ignored;11!unknown key 'A.other';"
-		       "13!unknown key 'b.n';");
+		       "10!unknown key 'A.other';"
+		       "12!unknown key 'b.n';");
 	free(t.name);
 }
 

@@ -94,7 +94,7 @@ def test_output_that_cannot_be_written(wslx):
 
 def test_warnings_name_file_and_line_and_change_nothing_else(fresh):
     fresh.configure()
-    fresh.conf.write_text(fresh.conf.read_text() + "[wsl2]\nbogusKey=1\nvmIdleTimeout=soon\nautoProxy=true\nvmSwitch=x\n")
+    fresh.conf.write_text(fresh.conf.read_text() + "[wsl2]\nbogusKey=1\nvmIdleTimeout=soon\nautoProxy=1000\nvmSwitch=x\n")
     lines = len(fresh.conf.read_text().splitlines())
     p = fresh.run("-d", "deb", "--", "echo", "hi")
     assert (p.returncode, p.stdout) == (0, "hi\n")
@@ -102,7 +102,7 @@ def test_warnings_name_file_and_line_and_change_nothing_else(fresh):
     assert len(err) == 3 and all(e.startswith(f"wslx: warning: {fresh.conf}:") for e in err), p.stderr
     assert f":{lines - 3}: unknown key 'wsl2.bogusKey'" in err[0]
     assert f":{lines - 2}: bad value for wsl2.vmIdleTimeout: 'soon'" in err[1]
-    assert f":{lines - 1}: wsl2.autoProxy is not supported yet" in err[2]
+    assert f":{lines - 1}: bad value for wsl2.autoProxy: '1000'" in err[2]
     assert fresh.run("-d", "deb", "--", "true").stderr == ""  # said once, when it took effect
 
 
@@ -112,18 +112,15 @@ BAD = {
              "kernelModules": "modules.img", "isolateDistroCgroup": "perhaps", "safeMode": "on fire", "debugConsole": "loud",
              "debugConsoleLogFile": "log", "earlyBootLogging": "early", "defaultVhdSize": "1PB", "crashDumpFolder": "C:/dumps",
              "maxCrashDumpCount": "-2", "vmIdleTimeout": "1h", "kernelBootTimeout": "0", "distributionStartTimeout": "0",
-             "mountDeviceTimeout": "-1", "networkingMode": "wireless", "localhostForwarding": "maybe"},
+             "mountDeviceTimeout": "-1", "networkingMode": "wireless", "localhostForwarding": "maybe",
+             "hostFileSystemAccess": "some", "virtio9p": "9", "dhcp": "later", "dhcpTimeout": "0", "ipv6": "6", "autoProxy": "manual"},
     "general": {"distributionInstallPath": "here", "instanceIdleTimeout": "-2"},
-    "experimental": {"autoMemoryReclaim": "sometimes"},
-    "wslx": {"engine": "diesel", "serviceIdleTimeout": "never", "clockCheckInterval": "1.5"},
+    "experimental": {"autoMemoryReclaim": "sometimes", "autoProxy": "manual"},
+    "wslx": {"engine": "diesel", "hostFolder": "relative", "hostMappingWindow": "wide", "serviceIdleTimeout": "never", "clockCheckInterval": "1.5"},
     "interop": {"enabled": "maybe", "wslCompatibility": "11"},
     "distribution.deb": {"isolation": "splendid", "keepAlive": "forever", "autostart": "later", "memory": "half", "swap": "some",
                          "processors": "0.001", "tasks": "0", "ioReadBytes": "fast", "ioWriteBytes": "-5", "ioReadOps": "0",
                          "ioWriteOps": "9999999999", "interop": "ask"},
-}
-UNSUPPORTED = {
-    "wsl2": ["autoProxy"],
-    "experimental": ["autoProxy", "initialAutoProxyTimeout"],
 }
 
 
@@ -133,14 +130,13 @@ MALFORMED = [("[nonsense]", None), ("key = 1", "unknown key 'nonsense.key'"), ("
              ("colour = red", "unknown key 'wsl2.colour'")]
 
 
-@pytest.mark.parametrize("what", ["bad values", "unsupported", "malformed"])
+@pytest.mark.parametrize("what", ["bad values", "malformed"])
 def test_everything_wrong_in_the_configuration_is_told_with_its_line(fresh, what):
     fresh.configure()
     lines = fresh.conf.read_text().splitlines()
-    first, rows = len(lines) + 1, {"malformed": MALFORMED}.get(what) or [
-        row for section, keys in (BAD if what == "bad values" else UNSUPPORTED).items() for row in [(f"[{section}]", None)] + [
-            (f"{key} = {keys[key]}", f"bad value for {section}.{key}: '{keys[key]}'") if what == "bad values" else
-            (f"{key} = true", f"{section}.{key} is not supported yet") for key in keys]]
+    first, rows = len(lines) + 1, MALFORMED if what == "malformed" else [
+        row for section, keys in BAD.items() for row in [(f"[{section}]", None)] + [
+            (f"{key} = {value}", f"bad value for {section}.{key}: '{value}'") for key, value in keys.items()]]
     fresh.conf.write_text("\n".join(lines + [text for text, _ in rows]) + "\n")
     p = fresh.run("-d", "deb", "--", "echo", "hi")
     assert (p.returncode, p.stdout) == (0, "hi\n")
