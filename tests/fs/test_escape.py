@@ -97,6 +97,8 @@ def field(tmp_path):
         for line in reversed(f.readlines()):
             if line.split()[4].startswith(f"{tmp_path}/"):
                 subprocess.run(["umount", "-l", line.split()[4]], check=False, capture_output=True)
+    # deeper than pytest can remove: folders were moved into each other
+    subprocess.run(["rm", "-rf", share, beside], check=True)
 
 
 def furnish(share):
