@@ -500,7 +500,7 @@ static bool at_lock(struct soft_vcpu *c)
 }
 
 /*
- * With one vCPU nobody else sees memory, and the translator leaves out what LOCK costs, some five times an addition: what mostly does that
+ * With one vCPU the translator leaves out LOCK in programs (jit/trans.c), which costs some five times an addition: what mostly does that
  * is the translator's.
  */
 static void look_for_locks(struct soft_vcpu *c, struct soft_direct *d)

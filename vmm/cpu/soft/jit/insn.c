@@ -107,7 +107,7 @@ static void alu_store(struct trans *t, const struct insn *i, struct alu a)
 	unsigned opc = alu_opcode(a.op, i->size), reg;
 	struct flag_val b = a.imm ? fv_imm(i->imm) : fv_slot(i->r);
 
-	if (i->flags & INSN_LOCK && t->smp) {
+	if (i->flags & INSN_LOCK && t->locks) {
 		reg = a.imm ? 0 : t_get(t, i->r, S1);
 		e_u8(&t->e, 0xf0);
 		if (a.imm)
@@ -258,7 +258,7 @@ static bool one(struct trans *t, const struct insn *i, unsigned opc, unsigned ex
 			fl_load(t, S1);
 		else if (!is_not)
 			fl_discard(t);
-		if (i->flags & INSN_LOCK && t->smp) {
+		if (i->flags & INSN_LOCK && t->locks) {
 			e_u8(&t->e, 0xf0);
 			e_rm(&t->e, i->size, opc, ext, HERE);
 		} else {

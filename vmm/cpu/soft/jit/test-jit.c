@@ -129,6 +129,57 @@ TEST(jit_call_through_the_stack)
 	rig_free(r);
 }
 
+/*
+ * The network stood still: a driver says how far it has looked, executes a locked operation, and looks at how far the device is. The
+ * device does the same the other way round, and one of the two has to see the other. (Where both share one processor, they always do.)
+ */
+enum { ORDER_X = RIG_DATA, ORDER_Y = RIG_DATA + 64, ORDER_SEEN = 0x100000, ORDER_ROUNDS = 200000 };
+CODE(order,
+	"mov $1, %ecx; 1: mov %ecx, 0x20000; lock; addl $0, -4(%rsp); mov 0x20040, %eax; mov %eax, 0x100000(, %rcx, 4); "
+	"2: cmp %ecx, 0x20040; jb 2b; inc %ecx; cmp $200000, %ecx; jb 1b; hlt")
+
+struct order_device {
+	struct rig *r;
+	uint32_t rounds, seen[ORDER_ROUNDS];
+};
+
+static void order_device(void *ctx)
+{
+	struct order_device *d = ctx;
+	uint32_t *x = rig_ptr(d->r, ORDER_X), *y = rig_ptr(d->r, ORDER_Y);
+	uint64_t end = os_now() + 2000000000, i = 1;
+
+	for (; i < ORDER_ROUNDS && os_now() < end; i++) {
+		__atomic_store_n(y, (uint32_t)i, __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		d->seen[i] = __atomic_load_n(x, __ATOMIC_RELAXED);
+		while (__atomic_load_n(x, __ATOMIC_RELAXED) < i && os_now() < end)
+			;
+	}
+	d->rounds = (uint32_t)i;
+	__atomic_store_n(y, ORDER_ROUNDS, __ATOMIC_RELEASE);
+}
+
+TEST(jit_kernel_of_one_vcpu_and_a_device_do_not_miss_each_other)
+{
+	static struct order_device d;
+	struct os_thread *t;
+	const uint32_t *seen;
+	unsigned missed = 0;
+
+	d.r = jit_rig();
+	seen = rig_ptr(d.r, ORDER_SEEN);
+	RIG_LOAD(d.r, order);
+	CHECK_EQ(os_thread_start(&t, "device", order_device, &d), 0);
+	CHECK_EQ(rig_run(d.r), CPU_EXIT_HALT);
+	os_thread_join(t);
+	/* what the last round saw can be of after it ended */
+	for (uint32_t i = 1; i + 1 < d.rounds; i++)
+		missed += seen[i] < i && d.seen[i] < i;
+	CHECK_EQ(missed, 0);
+	rig_free(d.r);
+}
+
 /* Many functions, all called, over and over: more code than there is room for. */
 enum { FUNCTIONS = 30000, FUNCTION_SIZE = 32, FUNCTIONS_AT = 0x100000, ROUNDS = 5 };
 CODE(one, "add $1, %eax; add %rax, 0x20000; ret")

@@ -567,7 +567,11 @@ static void make(struct soft_vcpu *c, const struct block *k)
 	t->c = c;
 	t->j = j;
 	t->cpl3 = c->cpl == 3;
-	t->smp = c->vm->nvcpus > 1;
+	/*
+	 * What programs of one vCPU have in memory nobody else sees, and LOCK costs some five times an addition. The kernel's rings
+	 * devices see, which other threads and processes serve: it orders its accesses to them by locked operations.
+	 */
+	t->locks = c->vm->nvcpus > 1 || !t->cpl3;
 	t->head[0] = (struct trans_head){k, 0};
 	t->nheads = 1;
 	for (unsigned n = 0; n < t->nheads && !is_full(j); n++) {

@@ -102,7 +102,8 @@ struct trans {
 	unsigned idx;		  /* of the instruction being translated */
 	const struct jit_op *op;  /* the same one's */
 	struct flags fl;
-	bool cpl3, smp;
+	bool cpl3;
+	bool locks;	 /* LOCK is needed: others see this memory */
 	bool sse;	 /* the XMM registers are live */
 	struct maddr at; /* the memory operand, on the host */
 	struct near { /* S0 holds the TLB's addend for the page of base + disp, where such an access was done */
@@ -146,7 +147,7 @@ static inline bool t_regs_ok(const struct insn *i)
 
 static inline void t_lock(struct trans *t)
 {
-	if (t->smp)
+	if (t->locks)
 		e_u8(&t->e, 0xf0);
 }
 
