@@ -95,7 +95,7 @@ suite_unit()
 suite_unit-clang()
 {
 	built unit-clang "$ROOT/build-clang" CC=clang-14 || return 0
-	meson_suite unit-clang "$ROOT/build-clang" --no-suite lab --no-suite e2e
+	meson_suite unit-clang "$ROOT/build-clang" --no-suite lab --no-suite e2e --no-suite service
 }
 
 suite_unit-asan()
