@@ -150,7 +150,7 @@ mount -t virtiofs host /mnt && sums /mnt
 
 
 @pytest.mark.parametrize("option, said", [
-    ("blk", "fs or net is needed"),
+    ("blk", "fs, 9p or net is needed"),
     ("fs", "tag= is needed"),
     ("fs,tag=" + "x" * 37, "more than 36 bytes"),
     ("fs,tag=x,queues=0", "a number from 1 to"),
