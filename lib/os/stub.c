@@ -438,17 +438,23 @@ void stub_map(struct stub *s, uint64_t va, uint64_t len, unsigned prot, uint64_t
 		       .va = va, .len = len, .off = off, .prot = (uint16_t)p, .mappings = 1});
 }
 
+/* Where programs' addresses end: a page before the lower half does. munmap(2) refuses what reaches beyond. */
+#define USER_END 0x7ffffffff000ull
+
 void stub_unmap(struct stub *s, uint64_t va, uint64_t len, unsigned mappings)
 {
-	add(s, (struct change){
-		       .va = va, .len = len, .mappings = (uint16_t)MIN(mappings, UINT16_MAX)});
+	if (va >= USER_END)
+		return;
+	add(s, (struct change){.va = va,
+		       .len = MIN(len, USER_END - va),
+		       .mappings = (uint16_t)MIN(mappings, UINT16_MAX)});
 }
 
 void stub_unmap_all(struct stub *s)
 {
 	s->done = s->queued = 0; /* whatever it was */
 	stub_unmap(s, 0, base, UINT16_MAX);
-	stub_unmap(s, base + STUB_LEN, 0x7ffffffff000 - (base + STUB_LEN), UINT16_MAX);
+	stub_unmap(s, base + STUB_LEN, USER_END - (base + STUB_LEN), UINT16_MAX);
 }
 
 uint8_t *stub_fx(struct stub *s)

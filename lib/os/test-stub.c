@@ -141,6 +141,23 @@ TEST(missing_pages_fault_until_they_are_mapped)
 	teardown(&g);
 }
 
+/* Programs died now and then: those whose stub had held one with a stack in the last 2 MiB of the lower half. */
+TEST(the_last_mappings_of_the_lower_half_end)
+{
+	const uint64_t last = 0x7fffffe00000;
+	struct rig g = setup();
+
+	stub_map(g.s, last + PAGE, PAGE, OS_PROT_R | OS_PROT_W, 0);
+	CHECK_EQ(stub_apply(g.s), 0);
+	stub_unmap(g.s, last, 2ull << 20, 1);
+	CHECK_EQ(stub_apply(g.s), 0);
+	CODE(&g, "\x48\x8b\x07\xcc"); /* mov (%rdi), %rax; int3 */
+	g.r.gpr[7] = last + PAGE;
+	CHECK_EQ(stub_run(g.s, &g.r, &g.x), 0);
+	CHECK_EQ(g.x.cr2, last + PAGE);
+	teardown(&g);
+}
+
 /* Or an interrupt would wait for all of them. */
 TEST(many_mappings_are_unmapped_in_parts)
 {
