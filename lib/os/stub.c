@@ -531,14 +531,20 @@ static int kind_of(int signo)
 int stub_run(struct stub *s, struct stub_regs *r, struct stub_exit *x)
 {
 	struct seccomp_notif n;
+	uint64_t start;
+	int e;
 
+	x->ticks = 0;
 	if (stub_apply(s) < 0)
 		return s->error;
 	put_regs(s, r);
-	x->ticks = __builtin_ia32_rdtsc();
-	if (unpark(s, s->program, s->program_id) < 0 || wait_parked(s, s->program, &n) < 0)
+	start = __builtin_ia32_rdtsc();
+	if (unpark(s, s->program, s->program_id) < 0)
 		return s->error;
-	x->ticks = __builtin_ia32_rdtsc() - x->ticks;
+	e = wait_parked(s, s->program, &n);
+	x->ticks = __builtin_ia32_rdtsc() - start;
+	if (e < 0)
+		return e;
 	s->program_id = n.id;
 	atomic_store(&s->interrupted, 0);
 	x->kind = kind_of((int)n.data.args[0]);

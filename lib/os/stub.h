@@ -65,7 +65,10 @@ struct stub_exit {
 
 /* The first STUB_FX_LEN bytes of the FXSAVE64 image: to be read and written in place. */
 uint8_t *stub_fx(struct stub *s);
-/* Executes the program with these registers until a signal; they are replaced. -errno: the stub died or misbehaved, and r is as it was. */
+/*
+ * Executes the program with these registers until a signal; they are replaced. -errno: the stub died or misbehaved, and r is as it was;
+ * x->ticks is 0 if it had not begun with the program.
+ */
 int stub_run(struct stub *s, struct stub_regs *r, struct stub_exit *x) MUST_CHECK;
 /* Why it is of no use any more: -errno; 0: it is. */
 int stub_error(const struct stub *s);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A guest program for direct execution of user code: a child computes until it is ended; prints by which signal.
+ * A guest program for direct execution of user code: a child computes until it is ended; prints by which signal. With an argument
+ * it computes, waits for a line of its input, and computes again.
  */
 #include <signal.h>
 #include <stdint.h>
@@ -27,7 +28,22 @@ static void compute(double seconds)
 	} while ((double)t.tv_sec + (double)t.tv_nsec / 1e9 < end);
 }
 
-int main(void)
+/* Waits in the kernel for a line between two computations. */
+static int wait_between(void)
+{
+	compute(2);
+	printf("DIRECT-WAITS\n");
+	fflush(stdout);
+	if (getchar() == EOF) {
+		printf("DIRECT-ERROR no line\n");
+		return 1;
+	}
+	compute(0.5);
+	printf("DIRECT-WENT-ON\n");
+	return 0;
+}
+
+static int spin(void)
 {
 	pid_t pid = fork();
 	int status;
@@ -45,4 +61,10 @@ int main(void)
 	compute(0.1);
 	printf("DIRECT-ENDED %d\n", WTERMSIG(status));
 	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	(void)argv;
+	return argc > 1 ? wait_between() : spin();
 }

@@ -322,18 +322,6 @@ static enum direct_exit general_protection(struct soft_vcpu *c)
 	return DIRECT_AGAIN;
 }
 
-/*
- * A program that spoiled its signal stack, or a host without memory. Its registers are lost: what it did since it was last seen cannot
- * be undone nor gone on with, so it gets an exception that it cannot expect.
- */
-static enum direct_exit broken(struct soft_vcpu *c, struct hosted *h)
-{
-	log_warn(NULL, "vCPU %u: a process for user code ended: %s", c->index,
-		strerror(-stub_error(h->stub)));
-	h->broken = true;
-	return general_protection(c);
-}
-
 /* The stub of the address space, as the guest's page tables want it. NULL: it cannot have one now, or this is the first time it is seen. */
 static struct hosted *get_hosted(struct soft_direct *d, struct soft_vcpu *c)
 {
@@ -523,32 +511,39 @@ static unsigned access_of(uint64_t err)
 	return (err & 2 ? ACC_W : 0) | (err & 16 ? ACC_X : 0);
 }
 
-/* x->ticks is 0 when there was an event, and nothing ran. false: the stub is broken. */
+/*
+ * x->ticks is 0 when nothing ran: there was an event, or the stub did not get as far, and the registers are as they were. false: the
+ * stub broke with the program in it, and its registers are lost.
+ */
 static bool run_stub(struct soft_vcpu *c, struct soft_direct *d, struct hosted *h,
 	struct stub_regs *r, struct stub_exit *x)
 {
 	int e;
 
 	d->current = h;
+	x->ticks = 0;
 	/* Tens of thousands of mappings take as many microseconds: interrupts do not wait for all of them. */
 	do
 		e = stub_apply_part(h->stub);
 	while (e > 0 && !atomic_load(&c->events));
-	if (e < 0)
-		return false;
-	atomic_store(&d->s.running, true);
-	/* Pairs with soft_post(), which sets the event first. */
-	if (atomic_load(&c->events)) {
+	if (e >= 0) {
+		atomic_store(&d->s.running, true);
+		/* Pairs with soft_post(), which sets the event first. */
+		if (!atomic_load(&c->events))
+			e = stub_run(h->stub, r, x);
 		atomic_store(&d->s.running, false);
-		x->kind = STUB_INTERRUPTED;
-		x->ticks = 0;
-		r->cs = USER_CS;
-		r->ss = USER_SS;
-		return true;
 	}
-	e = stub_run(h->stub, r, x);
-	atomic_store(&d->s.running, false);
-	return e == 0;
+	if (e < 0) {
+		log_warn(NULL, "vCPU %u: a process for user code ended: %s", c->index,
+			strerror(-stub_error(h->stub)));
+		h->broken = true;
+	}
+	if (x->ticks)
+		return e >= 0;
+	x->kind = STUB_INTERRUPTED;
+	r->cs = USER_CS;
+	r->ss = USER_SS;
+	return true;
 }
 
 enum direct_exit soft_direct_run(struct soft_vcpu *c)
@@ -582,8 +577,12 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 		enum space_result got;
 
 		if (!run_stub(c, d, h, &r, &x)) {
+			/*
+			 * A program that spoiled its signal stack, or a host without memory. What it did since it was last seen can be
+			 * neither undone nor gone on with: an exception that it cannot expect.
+			 */
 			soft_simd_enter(c);
-			return broken(c, h);
+			return general_protection(c);
 		}
 		if (x.ticks) {
 			native += without_trip(d, x.ticks);
