@@ -37,6 +37,12 @@ def share(folder):
     return path
 
 
+def listens(path):
+    """A socket has its name before it listens, and a connection made to look would be the one that virtiofsd serves."""
+    with open("/proc/net/unix", encoding="utf-8") as f:
+        return any(fields[3] == "00010000" and fields[-1] == path for fields in map(str.split, f))
+
+
 @pytest.fixture
 def server(folder):
     """server(ARGV): a server that listens at the path it is given for "SOCKET"; process and path."""
@@ -47,7 +53,7 @@ def server(folder):
         p = subprocess.Popen([a.replace("SOCKET", path) for a in argv])
         servers.append(p)
         end = time.monotonic() + LIMIT
-        while not os.path.exists(path):
+        while not listens(path):
             assert p.poll() is None and time.monotonic() < end, "the server did not start"
             time.sleep(0.02)
         return p, path
