@@ -169,7 +169,7 @@ static int set_up(struct service *s, struct err *e)
 	if (r < 0)
 		return err_sys(e, r, "serve clients");
 	(void)take_fd(fd);
-	ctl_server_on_change(s->srv, idle_check);
+	ctl_server_on_change(s->srv, idle_check, s);
 	return 0;
 }
 

@@ -5,20 +5,15 @@
  * the event says.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <unistd.h>
-#include "guest/guest.h"
 #include "guest/ports.h"
+#include "guest/trace.h"
 #include "lib/base/log.h"
 
-#define TRACEFS	 "/sys/kernel/tracing"
-#define INSTANCE TRACEFS "/instances/wslx"
+#define BUFFER	 "wslx"
 #define UDP_BIND "udp_bind"
 /* The one in hand is looked at at once, again when the socket is certainly in the tables, and later still on a slow machine. */
 enum { AGAIN = 2 };
@@ -81,57 +76,32 @@ static void on_event(void *ctx, int fd, uint32_t revents)
 	on_timer(v);
 }
 
-static int trace(const char *event, const char *filter)
-{
-	char path[160];
-	int r;
-
-	snprintf(path, sizeof(path), INSTANCE "/events/%s/filter", event);
-	r = filter ? write_text(path, filter) : 0;
-	snprintf(path, sizeof(path), INSTANCE "/events/%s/enable", event);
-	return r < 0 ? r : write_text(path, "1");
-}
-
-static int append(const char *path, const char *text)
-{
-	cleanup_close int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
-
-	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
-}
-
 /* A kernel that cannot do this has no events for UDP: its sockets are seen when something else happens. */
 static void trace_udp(void)
 {
-	static const char probes[] = TRACEFS "/kprobe_events";
-	int r = append(probes, "p:wslx/" UDP_BIND " udp_lib_get_port port=%si:u16\n");
+	int r = trace_probe("p:wslx/" UDP_BIND " udp_lib_get_port port=%si:u16\n");
 
-	if (r == 0 || r == -EEXIST)
-		r = trace("wslx/" UDP_BIND, "port != 0");
-	if (r == 0) {
-		r = append(probes, "p:wslx/udp_gone udp_lib_unhash\n");
-		if (r == 0 || r == -EEXIST)
-			r = trace("wslx/udp_gone", NULL);
-	}
+	if (r == 0)
+		r = trace_event(BUFFER, "wslx/" UDP_BIND, "port != 0");
+	if (r == 0)
+		r = trace_probe("p:wslx/udp_gone udp_lib_unhash\n");
+	if (r == 0)
+		r = trace_event(BUFFER, "wslx/udp_gone", NULL);
 	if (r < 0)
 		log_debug("net", "no events of UDP sockets: %s", strerror(-r));
 }
 
-static int open_pipe(void)
+static int open_events(void)
 {
-	int fd, r;
+	int r = trace_buffer(BUFFER, 16);
 
-	if (mount("tracefs", TRACEFS, "tracefs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0 &&
-		errno != EBUSY)
-		return -errno;
-	if (mkdir(INSTANCE, 0700) < 0 && errno != EEXIST)
-		return -errno;
-	write_text(INSTANCE "/buffer_size_kb", "16");
-	r = trace("sock/inet_sock_set_state", "newstate == 10 || oldstate == 10");
+	if (r == 0)
+		r = trace_event(
+			BUFFER, "sock/inet_sock_set_state", "newstate == 10 || oldstate == 10");
 	if (r < 0)
 		return r;
 	trace_udp();
-	fd = open(INSTANCE "/trace_pipe", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return trace_read(BUFFER);
 }
 
 int listen_events_new(struct listen_events **ret, struct loop *l, loop_fn fn, void *ctx)
@@ -147,7 +117,7 @@ int listen_events_new(struct listen_events **ret, struct loop *l, loop_fn fn, vo
 		free(v);
 		return r;
 	}
-	fd = open_pipe();
+	fd = open_events();
 	r = fd < 0 ? fd : loop_io(l, fd, EPOLLIN, on_event, v, &v->pipe);
 	if (r < 0) {
 		log_warn("net", "no events of listening sockets, looking every second: %s",

@@ -3,30 +3,23 @@
  * Who begins and ceases to watch, by probes of the kernel's functions. What is watched, an event does not say; the process's
  * descriptor does.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <unistd.h>
-#include "guest/guest.h"
+#include "guest/trace.h"
 #include "guest/watch.h"
 #include "lib/base/log.h"
 
-#define TRACEFS	 "/sys/kernel/tracing"
-#define INSTANCE TRACEFS "/instances/wslx-watch"
+#define BUFFER "wslx-watch"
 
 static const struct {
-	const char *name, *probe;
+	const char *event, *probe;
 } probes[] = {
 	/* its argument is the registers of the system call; the first has the descriptor */
-	{"watch_add", "p:wslx/watch_add __x64_sys_inotify_add_watch fd=+112(%di):s32\n"},
-	{"watch_added", "r:wslx/watch_added __x64_sys_inotify_add_watch ret=$retval:s32\n"},
-	{"watch_removed", "r:wslx/watch_removed __x64_sys_inotify_rm_watch\n"},
-	{"watch_closed", "r:wslx/watch_closed inotify_release\n"},
+	{"wslx/watch_add", "p:wslx/watch_add __x64_sys_inotify_add_watch fd=+112(%di):s32\n"},
+	{"wslx/watch_added", "r:wslx/watch_added __x64_sys_inotify_add_watch ret=$retval:s32\n"},
+	{"wslx/watch_removed", "r:wslx/watch_removed __x64_sys_inotify_rm_watch\n"},
+	{"wslx/watch_closed", "r:wslx/watch_closed inotify_release\n"},
 };
 
 static struct {
@@ -90,41 +83,23 @@ static void on_event(void *ctx, int fd, uint32_t revents)
 	}
 }
 
-static int append(const char *path, const char *text)
+static int open_events(void)
 {
-	cleanup_close int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	int r = trace_buffer(BUFFER, 64);
 
-	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
-}
-
-static int open_pipe(void)
-{
-	char path[160];
-	int fd, r;
-
-	if (mount("tracefs", TRACEFS, "tracefs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0 &&
-		errno != EBUSY)
-		return -errno;
-	if (mkdir(INSTANCE, 0700) < 0 && errno != EEXIST)
-		return -errno;
-	write_text(INSTANCE "/buffer_size_kb", "64");
-	for (size_t i = 0; i < ARRAY_LEN(probes); i++) {
-		r = append(TRACEFS "/kprobe_events", probes[i].probe);
-		snprintf(path, sizeof(path), INSTANCE "/events/wslx/%s/enable", probes[i].name);
-		if (r == 0 || r == -EEXIST)
-			r = write_text(path, "1");
-		if (r < 0) {
-			log_warn("files", "probe %s: %s", probes[i].name, strerror(-r));
-			return r;
-		}
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(probes); i++) {
+		r = trace_probe(probes[i].probe);
+		if (r == 0)
+			r = trace_event(BUFFER, probes[i].event, NULL);
+		if (r < 0)
+			log_warn("files", "probe %s: %s", probes[i].event, strerror(-r));
 	}
-	fd = open(INSTANCE "/trace_pipe", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return r < 0 ? r : trace_read(BUFFER);
 }
 
 int watch_events_new(struct loop *l, const struct watch_event_fns *fns)
 {
-	int fd = open_pipe();
+	int fd = open_events();
 
 	ev.fns = fns;
 	return fd < 0 ? fd : loop_io(l, fd, EPOLLIN, on_event, NULL, &ev.pipe);

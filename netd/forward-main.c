@@ -104,7 +104,7 @@ static int set_up(const char *folder, struct err *e)
 		r = ctl_server_new(me.loop, CONTROL, methods, ARRAY_LEN(methods), NULL, &me.ctl);
 	if (r < 0)
 		return err_sys(e, r, "forward ports");
-	ctl_server_on_change(me.ctl, look);
+	ctl_server_on_change(me.ctl, look, NULL);
 	loop_timer_arm(me.timer, loop_now() + LOOK_MS * 1000000ull);
 	return sandbox_enter(&sandbox_forward, &opts, e);
 }

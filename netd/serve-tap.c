@@ -9,22 +9,18 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 #include "lib/base/log.h"
-#include "lib/ctl/server.h"
 #include "netd/dhcp.h"
-#include "netd/serve.h"
+#include "netd/link.h"
 #include "netd/stack.h"
 #include "netd/tap.h"
 
-enum { PATIENCE_MS = 10000, BATCH = 64 };
+enum { BATCH = 64 };
 
 struct serve_tap {
-	struct loop *loop;
-	struct device_config dev;
-	struct ctl_server *ctl;
+	struct link link;
 	int tap;
-	struct loop_src *src, *idle;
-	struct device *device; /* NULL: no monitor is connected */
-	struct dhcp *dhcp;     /* NULL: not asked for */
+	struct loop_src *src;
+	struct dhcp *dhcp; /* NULL: not asked for */
 	struct lease lease;
 	bool has;
 	unsigned changes;	  /* of the lease */
@@ -53,14 +49,14 @@ static void from_tap(void *ctx, int fd, uint32_t revents)
 		if (s->dhcp &&
 			dhcp_input(s->dhcp, s->buf + DEVICE_HEADER, (size_t)n - DEVICE_HEADER))
 			continue;
-		if (s->device)
-			device_send(s->device, s->buf, (size_t)n);
+		if (s->link.device)
+			device_send(s->link.device, s->buf, (size_t)n);
 	}
-	if (s->device)
-		device_flush(s->device);
+	if (s->link.device)
+		device_flush(s->link.device);
 	if (n < 0 && errno != EAGAIN && errno != EINTR && errno != EIO /* it is down */) {
 		log_warn("net", "the tap device: %s", strerror(errno));
-		loop_quit(s->loop, -errno);
+		loop_quit(s->link.loop, -errno);
 	}
 }
 
@@ -149,33 +145,11 @@ static void lease_changed(void *ctx, const struct lease *l)
 
 static const struct dhcp_ops dhcp_ops = {to_tap, lease_changed};
 
-/* --- who is connected --- */
-
-static void on_idle(void *ctx)
-{
-	struct serve_tap *s = ctx;
-
-	if (!s->device && ctl_server_connections(s->ctl) == 0)
-		loop_quit(s->loop, 0);
-}
-
-static void look(void *ctx)
-{
-	struct serve_tap *s = ctx;
-
-	loop_timer_arm(s->idle, loop_now() + PATIENCE_MS * 1000000ull);
-}
-
 static void monitor_gone(void *ctx, int error)
 {
 	struct serve_tap *s = ctx;
 
-	if (error)
-		log_warn("net", "the connection of the virtual machine: %s", strerror(-error));
-	s->device = device_free(s->device);
-	congested(s, false);
-	look(s);
-	on_idle(s);
+	link_closed(&s->link, error);
 }
 
 static const struct device_ops device_ops = {
@@ -191,18 +165,8 @@ static const struct device_ops device_ops = {
 static void m_device(void *ctx, struct ctl_call *call, struct json_object *params)
 {
 	struct serve_tap *s = ctx;
-	int fd = ctl_call_take_fd(call, 0);
-	struct err e = {0};
 
-	/* It is the machine's only network device: the connection before this one is over. */
-	s->device = device_free(s->device);
-	congested(s, false);
-	if (device_new(&s->device, s->loop, fd, &s->dev, &device_ops, s, &e) < 0) {
-		s->device = NULL;
-		ctl_fail(call, &e);
-	} else {
-		ctl_reply(call, NULL, NULL);
-	}
+	link_device(&s->link, call);
 }
 
 static void nobody_waits(void *ctx)
@@ -228,7 +192,7 @@ static void m_status(void *ctx, struct ctl_call *call, struct json_object *param
 {
 	struct serve_tap *s = ctx;
 
-	ctl_reply(call, serve_counters(s->device), NULL);
+	link_status(&s->link, call);
 }
 
 static const struct js_field f_lease[] = {{"seen", JS_U64, .max = UINT32_MAX}};
@@ -245,24 +209,20 @@ int serve_tap_new(struct serve_tap **ret, struct loop *l, int control, int tap, 
 	int r = s ? 0 : -ENOMEM;
 
 	if (!s) {
+		close(control);
 		close(tap);
 	} else {
-		*s = (struct serve_tap){.loop = l, .dev = *dev, .tap = tap};
-		r = loop_timer(l, on_idle, s, &s->idle);
+		*s = (struct serve_tap){.link = {.cfg = *dev, .ops = &device_ops}, .tap = tap};
+		r = link_begin(&s->link, l, control, methods, ARRAY_LEN(methods), s);
 	}
 	if (r == 0)
 		r = loop_io(l, tap, EPOLLIN, from_tap, s, &s->src);
 	if (r == 0 && dhcp)
 		r = dhcp_new(&s->dhcp, l, dev->mac, &dhcp_ops, s);
-	if (r == 0)
-		r = ctl_server_new(l, control, methods, ARRAY_LEN(methods), s, &s->ctl);
 	if (r < 0) {
-		close(control);
 		serve_tap_free(s);
 		return err_sys(e, r, "set the network up");
 	}
-	ctl_server_on_change(s->ctl, look);
-	look(s);
 	*ret = s;
 	return 0;
 }
@@ -273,10 +233,8 @@ void serve_tap_free(struct serve_tap *s)
 		return;
 	if (s->waiting)
 		answer(s);
-	loop_src_free(s->idle);
 	loop_src_free(s->src);
-	ctl_server_free(s->ctl);
-	device_free(s->device);
+	link_end(&s->link);
 	dhcp_free(s->dhcp);
 	close(s->tap);
 	free(s);

@@ -7,21 +7,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "lib/base/log.h"
-#include "lib/ctl/server.h"
 #include "netd/dns.h"
+#include "netd/link.h"
 #include "netd/redirect.h"
 
-enum { PATIENCE_MS = 10000 };
-
 struct serve {
-	struct loop *loop;
-	struct device_config dev;
-	struct ctl_server *ctl;
+	struct link link;
 	struct stack *stack;
 	struct dns *dns;
 	struct redirect redirect;
-	struct device *device; /* NULL: no monitor is connected */
-	struct loop_src *idle;
 	uint8_t out[STACK_FRAME_MAX];
 };
 
@@ -39,12 +33,12 @@ static void to_guest(void *ctx, const uint8_t *frame, size_t len)
 {
 	struct serve *s = ctx;
 
-	if (!s->device || len > sizeof(s->out))
+	if (!s->link.device || len > sizeof(s->out))
 		return;
 	memcpy(s->out, frame, len);
 	redirect_in(&s->redirect, s->out, len);
-	device_send(s->device, s->out, len);
-	device_flush(s->device);
+	device_send(s->link.device, s->out, len);
+	device_flush(s->link.device);
 }
 
 static void settled(void *ctx)
@@ -61,35 +55,11 @@ static void congested(void *ctx, bool yes)
 	stack_pause(s->stack, yes);
 }
 
-/* --- who is connected --- */
-
-static void on_idle(void *ctx)
-{
-	struct serve *s = ctx;
-
-	if (!s->device && ctl_server_connections(s->ctl) == 0)
-		loop_quit(s->loop, 0);
-}
-
-/* A service that is started anew, a monitor that connects again: they have some time. */
-static void look(void *ctx)
-{
-	struct serve *s = ctx;
-
-	loop_timer_arm(s->idle, loop_now() + PATIENCE_MS * 1000000ull);
-}
-
 static void monitor_gone(void *ctx, int error)
 {
 	struct serve *s = ctx;
 
-	if (error)
-		log_warn("net", "the connection of the virtual machine: %s", strerror(-error));
-	s->device = device_free(s->device);
-	stack_pause(s->stack, false);
-	look(s);
-	if (ctl_server_connections(s->ctl) == 0)
-		on_idle(s);
+	link_closed(&s->link, error);
 }
 
 static const struct device_ops device_ops = {
@@ -104,18 +74,8 @@ static const struct device_ops device_ops = {
 static void m_device(void *ctx, struct ctl_call *call, struct json_object *params)
 {
 	struct serve *s = ctx;
-	int fd = ctl_call_take_fd(call, 0);
-	struct err e = {0};
 
-	/* It is the machine's only network device: the connection before this one is over. */
-	s->device = device_free(s->device);
-	stack_pause(s->stack, false);
-	if (device_new(&s->device, s->loop, fd, &s->dev, &device_ops, s, &e) < 0) {
-		s->device = NULL;
-		ctl_fail(call, &e);
-	} else {
-		ctl_reply(call, NULL, NULL);
-	}
+	link_device(&s->link, call);
 }
 
 static void m_nameservers(void *ctx, struct ctl_call *call, struct json_object *params)
@@ -137,27 +97,11 @@ static void m_nameservers(void *ctx, struct ctl_call *call, struct json_object *
 	ctl_reply(call, js_set_u64(js_object(), "servers", n), NULL);
 }
 
-struct json_object *serve_counters(const struct device *d)
-{
-	struct json_object *o = js_set_bool(js_object(), "connected", d != NULL);
-	const struct device_counters *c = d ? device_counters(d) : NULL;
-
-	if (c) {
-		js_set_u64(o, "rx_frames", c->rx_frames);
-		js_set_u64(o, "rx_bytes", c->rx_bytes);
-		js_set_u64(o, "tx_frames", c->tx_frames);
-		js_set_u64(o, "tx_bytes", c->tx_bytes);
-		js_set_u64(o, "dropped", c->dropped);
-		js_set_u64(o, "bad", c->bad);
-	}
-	return o;
-}
-
 static void m_status(void *ctx, struct ctl_call *call, struct json_object *params)
 {
 	struct serve *s = ctx;
 
-	ctl_reply(call, serve_counters(s->device), NULL);
+	link_status(&s->link, call);
 }
 
 static const struct js_field f_servers[] = {
@@ -175,18 +119,17 @@ int serve_new(struct serve **ret, struct loop *l, int control, const struct stac
 	struct dns_ports ports = {0};
 	int r = s ? 0 : -ENOMEM;
 
-	if (s) {
-		*s = (struct serve){.loop = l, .dev = *dev};
-		r = loop_timer(l, on_idle, s, &s->idle);
+	if (!s) {
+		close(control);
+	} else {
+		s->link = (struct link){.cfg = *dev, .ops = &device_ops};
+		r = link_begin(&s->link, l, control, methods, ARRAY_LEN(methods), s);
 	}
 	if (r == 0)
 		r = dns_new(&s->dns, l, &net->host, net->ipv6 ? &net->host6 : NULL, &ports);
 	if (r == 0)
 		r = stack_new(&s->stack, l, net, to_guest, s);
-	if (r == 0)
-		r = ctl_server_new(l, control, methods, ARRAY_LEN(methods), s, &s->ctl);
 	if (r < 0) {
-		close(control);
 		serve_free(s);
 		return err_sys(e, r, "set the network up");
 	}
@@ -198,8 +141,6 @@ int serve_new(struct serve **ret, struct loop *l, int control, const struct stac
 		.tcp4 = ports.tcp4,
 		.udp6 = ports.udp6,
 		.tcp6 = ports.tcp6};
-	ctl_server_on_change(s->ctl, look);
-	look(s);
 	*ret = s;
 	return 0;
 }
@@ -208,9 +149,7 @@ void serve_free(struct serve *s)
 {
 	if (!s)
 		return;
-	loop_src_free(s->idle);
-	ctl_server_free(s->ctl);
-	device_free(s->device);
+	link_end(&s->link);
 	stack_free(s->stack);
 	dns_free(s->dns);
 	free(s);

@@ -23,7 +23,4 @@ int serve_new(struct serve **ret, struct loop *l, int control, const struct stac
 	const struct device_config *dev, struct err *e);
 void serve_free(struct serve *s);
 
-/* For the method status; d may be NULL. */
-struct json_object *serve_counters(const struct device *d);
-
 #endif

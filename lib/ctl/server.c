@@ -56,6 +56,7 @@ struct ctl_server {
 	struct conn *conns;
 	unsigned nconns;
 	loop_fn on_change;
+	void *on_change_ctx;
 };
 
 static void conn_events(struct conn *c)
@@ -216,7 +217,7 @@ static void conn_ready(void *ctx, int fd, uint32_t revents)
 	}
 	if (c->broken || r < 0 || n == 0 || (n < 0 && n != -EAGAIN)) {
 		loop_fn changed = s->on_change;
-		void *changed_ctx = s->ctx;
+		void *changed_ctx = s->on_change_ctx;
 
 		conn_close(c);
 		if (changed)
@@ -251,7 +252,7 @@ int ctl_server_add(struct ctl_server *s, int fd)
 	s->conns = c;
 	s->nconns++;
 	if (s->on_change)
-		s->on_change(s->ctx);
+		s->on_change(s->on_change_ctx);
 	return 0;
 }
 
@@ -305,9 +306,10 @@ unsigned ctl_server_connections(const struct ctl_server *s)
 	return s->nconns;
 }
 
-void ctl_server_on_change(struct ctl_server *s, loop_fn fn)
+void ctl_server_on_change(struct ctl_server *s, loop_fn fn, void *ctx)
 {
 	s->on_change = fn;
+	s->on_change_ctx = ctx;
 }
 
 int ctl_call_take_fd(struct ctl_call *c, unsigned i)

@@ -37,8 +37,8 @@ DEFINE_CLEANUP(struct ctl_server, ctl_server_free)
 /* Serves one connection that is open already; takes fd over, also when it fails. */
 int ctl_server_add(struct ctl_server *s, int fd);
 unsigned ctl_server_connections(const struct ctl_server *s);
-/* Called whenever the number of connections has changed. */
-void ctl_server_on_change(struct ctl_server *s, loop_fn fn);
+/* Calls fn(ctx) whenever the number of connections has changed. */
+void ctl_server_on_change(struct ctl_server *s, loop_fn fn, void *ctx);
 
 /* Takes descriptor i of the call over; -EBADF when there is none left there. */
 int ctl_call_take_fd(struct ctl_call *c, unsigned i);

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+#include "netd/link.h"
+
+#include <string.h>
+#include <unistd.h>
+#include "lib/base/log.h"
+
+enum { PATIENCE_MS = 10000 };
+
+static void on_idle(void *ctx)
+{
+	struct link *k = ctx;
+
+	if (!k->device && ctl_server_connections(k->ctl) == 0)
+		loop_quit(k->loop, 0);
+}
+
+/* A service that is started anew, a monitor that connects again: they have some time. */
+static void changed(void *ctx)
+{
+	struct link *k = ctx;
+
+	loop_timer_arm(k->idle, loop_now() + PATIENCE_MS * 1000000ull);
+}
+
+int link_begin(struct link *k, struct loop *l, int control, const struct ctl_method *methods,
+	unsigned nmethods, void *ctx)
+{
+	int r = loop_timer(l, on_idle, k, &k->idle);
+
+	k->loop = l;
+	k->ctx = ctx;
+	if (r == 0)
+		r = ctl_server_new(l, control, methods, nmethods, ctx, &k->ctl);
+	if (r < 0) {
+		close(control);
+		return r;
+	}
+	ctl_server_on_change(k->ctl, changed, k);
+	changed(k);
+	return 0;
+}
+
+void link_end(struct link *k)
+{
+	loop_src_free(k->idle);
+	ctl_server_free(k->ctl);
+	device_free(k->device);
+}
+
+static void disconnect(struct link *k)
+{
+	k->device = device_free(k->device);
+	k->ops->congested(k->ctx, false);
+}
+
+void link_closed(struct link *k, int error)
+{
+	if (error)
+		log_warn("net", "the connection of the virtual machine: %s", strerror(-error));
+	disconnect(k);
+	changed(k);
+	on_idle(k);
+}
+
+void link_device(struct link *k, struct ctl_call *call)
+{
+	int fd = ctl_call_take_fd(call, 0);
+	struct err e = {0};
+
+	/* It is the machine's only network device: the connection before this one is over. */
+	disconnect(k);
+	if (device_new(&k->device, k->loop, fd, &k->cfg, k->ops, k->ctx, &e) < 0) {
+		k->device = NULL;
+		ctl_fail(call, &e);
+	} else {
+		ctl_reply(call, NULL, NULL);
+	}
+}
+
+void link_status(const struct link *k, struct ctl_call *call)
+{
+	struct json_object *o = js_set_bool(js_object(), "connected", k->device != NULL);
+	const struct device_counters *c = k->device ? device_counters(k->device) : NULL;
+
+	if (c) {
+		js_set_u64(o, "rx_frames", c->rx_frames);
+		js_set_u64(o, "rx_bytes", c->rx_bytes);
+		js_set_u64(o, "tx_frames", c->tx_frames);
+		js_set_u64(o, "tx_bytes", c->tx_bytes);
+		js_set_u64(o, "dropped", c->dropped);
+		js_set_u64(o, "bad", c->bad);
+	}
+	ctl_reply(call, o, NULL);
+}
