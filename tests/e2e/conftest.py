@@ -270,6 +270,17 @@ def fresh(request):
 
 
 @pytest.fixture(scope="module")
+def work():
+    """A distribution with Python, shared by a module's tests."""
+    w = world()
+    try:
+        w.import_deb(archive=rootfs("WSLX_TEST_WORK_ROOTFS"))
+        yield w
+    finally:
+        end(w, False)
+
+
+@pytest.fixture(scope="module")
 def wslx(request):
     """A distribution shared by a module's tests, which leave it in order."""
     w = world()

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 
 import pytest
-from conftest import ENGINE, SCALE, end, real_only, rootfs, wait_for, world
+from conftest import ENGINE, SCALE, real_only, wait_for
 
 pytestmark = real_only
 
@@ -151,17 +151,6 @@ def test_two_distributions_see_the_same_files(fresh, tmp_path):
     assert fresh.sh(f"cat {there}/g") == "3\n"
     sleeper.kill()
     sleeper.wait()
-
-
-@pytest.fixture(scope="module")
-def work():
-    """A distribution with Python."""
-    w = world()
-    try:
-        w.import_deb(archive=rootfs("WSLX_TEST_WORK_ROOTFS"))
-        yield w
-    finally:
-        end(w, False)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="files of other users need root")

@@ -161,28 +161,35 @@ def test_the_hosts_ipv6_loopback_services(wslx):
         assert wslx.sh(http_get(HOST6, port, "/six")) == "from the host: /six\n"
 
 
-def test_much_data_arrives_as_it_was_sent(wslx):
-    size = 40 << 20
+BLOCK = bytes(range(256)) * 4096
 
-    class Blob(socketserver.BaseRequestHandler):
+
+def sender(size):
+    """A server's handler that sends as much, a multiple of BLOCK."""
+    class Sender(socketserver.BaseRequestHandler):
         def handle(self):
-            block = bytes(range(256)) * 4096
-            for _ in range(size // len(block)):
-                self.request.sendall(block)
+            for _ in range(size // len(BLOCK)):
+                self.request.sendall(BLOCK)
+    return Sender
 
-    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Blob)) as port:
-        out = wslx.sh(f"exec 3<>/dev/tcp/{HOST}/{port}; sha256sum <&3", timeout=300)
-    assert out.split()[0] == hashlib.sha256(bytes(range(256)) * (size // 256)).hexdigest()
-    sums = []
 
-    class Sink(socketserver.BaseRequestHandler):
+def summer(sums):
+    """A server's handler that adds the sum of what came to the list."""
+    class Summer(socketserver.BaseRequestHandler):
         def handle(self):
             h = hashlib.sha256()
             while part := self.request.recv(1 << 20):
                 h.update(part)
             sums.append(h.hexdigest())
+    return Summer
 
-    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Sink)) as port:
+
+def test_much_data_arrives_as_it_was_sent(wslx):
+    size, sums = 40 << 20, []
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), sender(size))) as port:
+        out = wslx.sh(f"exec 3<>/dev/tcp/{HOST}/{port}; sha256sum <&3", timeout=300)
+    assert out.split()[0] == hashlib.sha256(BLOCK * (size // len(BLOCK))).hexdigest()
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), summer(sums))) as port:
         mine = wslx.sh(f"head -c {size} /dev/urandom >/tmp/blob; cat /tmp/blob >/dev/tcp/{HOST}/{port}; sha256sum </tmp/blob; rm /tmp/blob",
                       timeout=300)
         wait_for("the end of it", lambda: sums, 60)

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import real_only, wait_for
 from netns import Namespace
-from test_network import HOST, Web, Web4, free_port, http_get, listen_in_guest, processes, serving
+from test_network import BLOCK, HOST, Web, Web4, free_port, http_get, listen_in_guest, processes, sender, serving, summer
 
 HERE, GUEST = "192.0.2.1", "192.0.2.77"
 
@@ -131,28 +131,13 @@ def test_an_address_by_dhcp_and_both_ways_through_the_device(fresh, ns):
 
 @real_only
 def test_segments_pass_whole_and_arrive_as_they_were(fresh, ns):
-    size = 32 << 20
-    block = bytes(range(256)) * 4096
-    want = hashlib.sha256(block * (size // len(block))).hexdigest()
-    sums = []
-
-    class Blob(socketserver.BaseRequestHandler):
-        def handle(self):
-            for _ in range(size // len(block)):
-                self.request.sendall(block)
-
-    class Sink(socketserver.BaseRequestHandler):
-        def handle(self):
-            h = hashlib.sha256()
-            while part := self.request.recv(1 << 20):
-                h.update(part)
-            sums.append(h.hexdigest())
-
+    size, sums = 32 << 20, []
+    want = hashlib.sha256(BLOCK * (size // len(BLOCK))).hexdigest()
     bridged(fresh, ns, wsl2_dhcp="false", wslx_network=f"{GUEST}/24", wslx_gateway=HERE)
-    with serving(ns.call(lambda: socketserver.ThreadingTCPServer((HERE, 0), Blob))) as port:
+    with serving(ns.call(lambda: socketserver.ThreadingTCPServer((HERE, 0), sender(size)))) as port:
         fresh.sh(f"cat </dev/tcp/{HERE}/{port} >/tmp/blob", timeout=300)
     assert fresh.sh("sha256sum </tmp/blob").split()[0] == want
-    with serving(ns.call(lambda: socketserver.ThreadingTCPServer((HERE, 0), Sink))) as port:
+    with serving(ns.call(lambda: socketserver.ThreadingTCPServer((HERE, 0), summer(sums)))) as port:
         fresh.sh(f"cat /tmp/blob >/dev/tcp/{HERE}/{port}; rm /tmp/blob", timeout=300)
         wait_for("the end of it", lambda: sums, 60)
     assert sums == [want]

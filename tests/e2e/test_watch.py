@@ -8,21 +8,10 @@ import threading
 import time
 
 import pytest
-from conftest import SCALE, end, real_only, rootfs, wait_for, world
+from conftest import SCALE, real_only, rootfs, wait_for
 
 pytestmark = real_only
 HERE = pathlib.Path(__file__).resolve().parent
-
-
-@pytest.fixture(scope="module")
-def work():
-    """A distribution with Python."""
-    w = world()
-    try:
-        w.import_deb(archive=rootfs("WSLX_TEST_WORK_ROOTFS"))
-        yield w
-    finally:
-        end(w, False)
 
 
 def server(w):

@@ -11,7 +11,7 @@ test_suites()
 	cat <<-'END'
 	lint        formatting, layers, shellcheck, codespell, cppcheck
 	unit        unit and fuzz-replay tests, gcc
-	unit-clang  the same, built by clang
+	unit-clang  the same, built by clang, without whole commands
 	unit-asan   the same, with address and undefined-behaviour sanitizers
 	guest       the guest's libraries under musl
 	tools       this repository's own tools
