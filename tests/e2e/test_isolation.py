@@ -122,24 +122,24 @@ def test_memory_limit(fresh):
 def test_processor_limit(fresh):
     w = fresh
     w.configure(**{"distribution.deb_processors": "0.25"})
-    # Two busy loops for some seconds; time used and time passed, in microseconds, both as the guest sees them. What the host takes away in
-    # the middle of it counts as used there: so one of a few times will do.
-    script = """
-        now() { echo $(awk '/usage_usec/{print $2}' /sys/fs/cgroup/cpu.stat) $(awk '{print $1 * 1000000}' /proc/uptime); }
+    # Two busy loops for some seconds; microseconds used, periods of the limit that passed, and seconds. The first two are of one moment;
+    # the seconds are read some time later on a busy host.
+    out = w.sh("""
+        now() { awk '/usage_usec|nr_periods/{print $2}' /sys/fs/cgroup/cpu.stat; cut -d' ' -f1 /proc/uptime; }
         (while :; do :; done) & a=$!
         (while :; do :; done) & b=$!
         sleep 1
-        set -- $(now)
+        now
         sleep 8
-        set -- $@ $(now)
+        now
         kill $a $b
-        echo $(($3 - $1)) $(($4 - $2))
-        """
-    times = []
-    while len(times) < 4 and not (times and 0.20 < times[-1] < 0.25 * 1.05):
-        used, passed = map(int, w.sh(script, timeout=60).split())
-        times.append(used / passed)
-    assert 0.20 < times[-1] < 0.25 * 1.05, times
+        cut -d' ' -f2 /sys/fs/cgroup/cpu.max
+        """, timeout=60)
+    *read, period = map(float, out.split())
+    used, periods, passed = (after - before for before, after in zip(read[:3], read[3:]))
+    limited = periods * period
+    assert 0.20 < used / limited < 0.25 * 1.05, (used, limited)
+    assert 0.5 < limited / 1e6 / passed < 1.5, (limited, passed)
 
 
 class Neighbour:
