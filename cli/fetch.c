@@ -18,21 +18,6 @@
 
 enum { MAX_ARGS = 24, SAID = 2000 };
 
-/* In the folders of PATH; only absolute ones count. */
-static int find_program(const char *name, char *buf, size_t cap, struct err *e)
-{
-	const char *path = getenv("PATH");
-	size_t len;
-
-	for (const char *p = path ? path : "/usr/bin:/bin"; *p; p += len + (p[len] == ':')) {
-		len = strcspn(p, ":");
-		if (*p == '/' && (size_t)snprintf(buf, cap, "%.*s/%s", (int)len, p, name) < cap &&
-			access(buf, X_OK) == 0)
-			return 0;
-	}
-	return err_set(e, -ENOENT, "%s is needed; install it", name);
-}
-
 /* The last line of what a program said. */
 static const char *last_line(int fd, char *buf, size_t cap)
 {
@@ -54,7 +39,7 @@ static int run(const char **argv, int out, struct err *e)
 	char path[PATH_MAX], text[SAID];
 	struct proc_spawn s = {.argv = argv, .std = {-1, out, said}, .keep = -1, .bound = true};
 	const char *name = argv[0];
-	int status, r = find_program(name, path, sizeof(path), e);
+	int status, r = proc_find_in_path(name, path, sizeof(path), e);
 	pid_t pid;
 
 	if (r < 0)

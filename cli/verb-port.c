@@ -189,6 +189,8 @@ static void print_machine(struct json_object *m)
 			js_str(m, "mac", ""));
 	if (js_str(m, "host_name", NULL))
 		printf("  %-16s%s\n", "this host's name", js_str(m, "host_name", ""));
+	if (!strcmp(js_str(m, "backend", ""), "passt"))
+		printf("  %-16s%s\n", "connections by", "passt");
 	print_words("which asks", js_get(m, "nameservers"));
 	print_words("search", js_get(m, "search"));
 }

@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "daemon/passt.h"
 #include "daemon/ports.h"
 #include "daemon/resolv.h"
 #include "daemon/sidecar.h"
@@ -310,8 +311,19 @@ static void start_netd(struct net *n)
 		.args = {"--mac", n->mac, "--network", n->network, "--network6", n->network6},
 		.up = netd_up,
 		.ctx = n};
+	char passt[PATH_MAX];
+	struct err e = {0};
 	int r;
 
+	if (settings_passt(n->set)) {
+		/* It was there when the machine was planned. */
+		if (passt_find(passt, sizeof(passt), &e) < 0)
+			log_warn("net", "%s; using slirp", e.text);
+		else {
+			c.args[6] = "--passt";
+			c.args[7] = passt;
+		}
+	}
 	if (n->bridged) {
 		c.args[2] = "--tap";
 		c.args[3] = n->set->vm_switch;
@@ -557,7 +569,8 @@ struct json_object *net_describe(const struct net *n)
 	if (n->bridged)
 		js_set_str(o, "device", n->set->vm_switch);
 	else
-		js_set_str(o, "host_name", NET_HOST_NAME);
+		js_set_str(js_set_str(o, "host_name", NET_HOST_NAME), "backend",
+			settings_backend_name(n->set->backend));
 	js_set_str(o, "mac", n->mac);
 	list = js_array();
 	for (unsigned i = 0; i < r->n_servers; i++)

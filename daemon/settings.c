@@ -4,12 +4,14 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "daemon/passt.h"
 #include "daemon/tap.h"
 #include "lib/base/attr.h"
 #include "lib/base/io.h"
@@ -28,6 +30,7 @@ enum { MAX_PROCESSORS = 64, MAX_TIME_MS = INT32_MAX };
 static const char *const engines[] = {"auto", "kvm", "soft", NULL};
 static const char *const net_modes[] = {
 	"nat", "none", "virtioproxy", "consomme", "bridged", "mirrored", "tap", NULL};
+static const char *const backends[] = {"slirp", "passt", NULL};
 static const char *const reclaims[] = {"gradual", "dropCache", "disabled", NULL};
 
 #define KEY(sec, key, kind, member, ...)                                                           \
@@ -87,6 +90,7 @@ static const struct conf_key keys[] = {
 	KEY("experimental", "ignoredPorts", CONF_STR, ignored_ports),
 	KEY("wsl2", "macAddress", CONF_STR, mac),
 	KEY("wslx", "network", CONF_STR, network),
+	KEY("wslx", "networkBackend", CONF_CHOICE, backend, .choices = backends),
 	KEY("wslx", "network6", CONF_STR, network6),
 	KEY("wsl2", "vmSwitch", CONF_STR, vm_switch),
 	KEY("wsl2", "dhcp", CONF_BOOL, dhcp),
@@ -401,14 +405,22 @@ static int plan_boot_files(
 	return 0;
 }
 
+bool settings_passt(const struct settings *s)
+{
+	return s->backend == BACKEND_PASST && (s->net == NET_NAT || s->net == NET_MIRRORED);
+}
+
 int settings_plan(struct settings *s, const char *data_dir, struct vm_plan *ret, struct err *e)
 {
+	char path[PATH_MAX];
 	int r = plan_size(s, ret, e);
 
 	if (r == 0)
 		r = plan_boot_files(s, data_dir, ret, e);
 	if (r == 0 && s->net == NET_BRIDGED)
 		r = tap_check(s->vm_switch, e);
+	if (r == 0 && settings_passt(s))
+		r = passt_find(path, sizeof(path), e);
 	return r;
 }
 
@@ -447,4 +459,9 @@ const char *settings_engine_name(int engine)
 const char *settings_net_name(int net)
 {
 	return net_modes[net];
+}
+
+const char *settings_backend_name(int backend)
+{
+	return backends[backend];
 }

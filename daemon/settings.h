@@ -22,6 +22,9 @@ enum settings_net {
 	NET_TAP, /* another name for BRIDGED */
 };
 
+/* What makes the guest's connections with NET_NAT and NET_MIRRORED. */
+enum settings_backend { BACKEND_SLIRP, BACKEND_PASST };
+
 #define SWAP_DEFAULT UINT64_MAX /* a quarter of memory, in whole GiB */
 
 /* How many are told; more help nobody. */
@@ -49,6 +52,7 @@ struct settings {
 	bool interop, wsl_compat;	  /* [interop] */
 	int reclaim;			  /* enum settings_reclaim */
 	int net;			  /* enum settings_net */
+	int backend;			  /* enum settings_backend */
 	bool localhost_forwarding, auto_proxy;
 	char *ignored_ports; /* owned; NULL: not set: "80,443" */
 	char *mac;	     /* the same: of the guest's device */
@@ -79,6 +83,9 @@ struct vm_plan {
 };
 int settings_plan(struct settings *s, const char *data_dir, struct vm_plan *ret, struct err *e);
 
+/* passt is what makes the guest's connections. */
+bool settings_passt(const struct settings *s);
+
 /* How large a new disk is, by the file as it is now; disks are sparse. */
 uint64_t settings_disk_size(const char *path);
 
@@ -90,5 +97,7 @@ void settings_new_dir(
 const char *settings_engine_name(int engine);
 /* As networkingMode has it. */
 const char *settings_net_name(int net);
+/* As networkBackend has it. */
+const char *settings_backend_name(int backend);
 
 #endif

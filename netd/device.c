@@ -60,7 +60,7 @@ struct device {
 	const struct device_ops *ops;
 	void *ctx;
 	struct net_config config;
-	bool merge, guest_csum, congested, unflushed;
+	bool merge, guest_csum, congested, unflushed, held;
 	struct device_counters counters;
 	struct vring_chain chain[MERGE_MAX]; /* for one frame to the guest */
 	struct vring_chain tx;
@@ -220,7 +220,7 @@ static void transmit(struct device *d)
 {
 	unsigned n = 0;
 
-	while (vhost_pop(d->backend, TX, &d->tx) > 0) {
+	while (!d->held && vhost_pop(d->backend, TX, &d->tx) > 0) {
 		take(d, &d->tx);
 		vhost_push(d->backend, TX, &d->tx, 0);
 		if (++n % BATCH == 0) {
@@ -230,6 +230,16 @@ static void transmit(struct device *d)
 	}
 	vhost_flush(d->backend, TX);
 	d->ops->settled(d->ctx);
+}
+
+void device_hold(struct device *d, bool yes)
+{
+	bool was = d->held;
+
+	d->held = yes;
+	/* Its kick has long been heard. */
+	if (was && !yes)
+		transmit(d);
 }
 
 /* --- the connection --- */

@@ -59,6 +59,8 @@ struct device *device_free(struct device *d);
 /* A frame for the guest, which sees it after device_flush(). One that finds no room is dropped, as on any network. */
 void device_send(struct device *d, const uint8_t *frame, size_t len);
 void device_flush(struct device *d);
+/* While held, no frame is taken from the guest, but for the one that this is called in. */
+void device_hold(struct device *d, bool yes);
 const struct device_counters *device_counters(const struct device *d);
 
 #endif

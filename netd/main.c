@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * wslx-netd: the network of one virtual machine, user-mode NAT or a tap device, in a process that can open no file. Started by wslxd;
+ * wslx-netd: the network of one virtual machine, user-mode NAT, by itself or by passt, or a tap device, in a process that can open no file. Started by wslxd;
  * descriptor 3 is the socket where wslxd connects (serve.h). Lives as long as the machine, also without wslxd.
  */
 #include <errno.h>
@@ -12,6 +12,8 @@
 #include <unistd.h>
 #include "lib/base/log.h"
 #include "lib/sandbox/sandbox.h"
+#include "netd/passt.h"
+#include "netd/serve-passt.h"
 #include "netd/serve-tap.h"
 #include "netd/serve.h"
 #include "netd/tap.h"
@@ -29,11 +31,12 @@ static const char usage[] =
 	"  --mac ADDRESS       the guest's\n"
 	"  --tap NAME          no NAT: this tap device, by which others see the guest\n"
 	"  --dhcp              on it, ask for an address for the guest\n"
+	"  --passt PROGRAM     this program makes the guest's connections\n"
 	"  --no-loopback       the guest does not reach this host's loopback interface\n"
 	"  --no-sandbox        for debugging\n";
 
 struct options {
-	const char *network, *network6, *mac, *tap;
+	const char *network, *network6, *mac, *tap, *passt;
 	unsigned mtu;
 	bool loopback, sandbox, dhcp;
 };
@@ -44,7 +47,7 @@ static int parse(int argc, char **argv, struct options *o)
 		{"network6", required_argument, NULL, '6'}, {"mtu", required_argument, NULL, 'm'},
 		{"mac", required_argument, NULL, 'a'}, {"no-loopback", no_argument, NULL, 'l'},
 		{"tap", required_argument, NULL, 't'}, {"dhcp", no_argument, NULL, 'd'},
-		{"no-sandbox", no_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'}, {0}};
+		{"passt", required_argument, NULL, 'p'}, {"no-sandbox", no_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'}, {0}};
 	int c;
 
 	*o = (struct options){.network = "10.0.2.0/24",
@@ -61,6 +64,7 @@ static int parse(int argc, char **argv, struct options *o)
 		case 'a': o->mac = optarg; break;
 		case 'l': o->loopback = false; break;
 		case 't': o->tap = optarg; break;
+		case 'p': o->passt = optarg; break;
 		case 'd': o->dhcp = true; break;
 		case 's': o->sandbox = false; break;
 		case 'h': fputs(usage, stdout); exit(0);
@@ -113,10 +117,20 @@ static int serve_tap(const struct options *o, struct loop *l, const struct devic
 	return fd < 0 ? fd : serve_tap_new(ret, l, CONTROL, fd, o->dhcp, dev, e);
 }
 
+/* Before the sandbox, in which no program can be started. */
+static int serve_passt(const struct options *o, struct loop *l, const struct stack_config *net,
+	const struct device_config *dev, struct serve_passt **ret, struct err *e)
+{
+	int fd = passt_start(o->passt, net, e);
+
+	return fd < 0 ? fd : serve_passt_new(ret, l, CONTROL, fd, net, dev, e);
+}
+
 int main(int argc, char **argv)
 {
 	struct stack_config net;
 	struct device_config dev = {0};
+	struct serve_passt *passt = NULL;
 	struct serve_tap *tap = NULL;
 	struct serve *serve = NULL;
 	struct loop *loop = NULL;
@@ -132,8 +146,9 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = loop_new(&loop);
 	if (r == 0)
-		r = o.tap ? serve_tap(&o, loop, &dev, &tap, &e)
-			  : serve_new(&serve, loop, CONTROL, &net, &dev, &e);
+		r = o.tap     ? serve_tap(&o, loop, &dev, &tap, &e)
+		    : o.passt ? serve_passt(&o, loop, &net, &dev, &passt, &e)
+			      : serve_new(&serve, loop, CONTROL, &net, &dev, &e);
 	if (r == 0 && o.sandbox)
 		r = confine(o.tap ? &sandbox_netd_tap : &sandbox_netd, &e);
 	if (r == 0)
@@ -142,6 +157,7 @@ int main(int argc, char **argv)
 		log_err(NULL, "%s", e.code ? e.text : strerror(-r));
 	serve_free(serve);
 	serve_tap_free(tap);
+	serve_passt_free(passt);
 	loop_free(loop);
 	return r < 0;
 }

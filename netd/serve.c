@@ -6,16 +6,13 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "lib/base/log.h"
-#include "netd/dns.h"
 #include "netd/link.h"
-#include "netd/redirect.h"
+#include "netd/names.h"
 
 struct serve {
 	struct link link;
 	struct stack *stack;
-	struct dns *dns;
-	struct redirect redirect;
+	struct names names;
 	uint8_t out[STACK_FRAME_MAX];
 };
 
@@ -25,7 +22,7 @@ static void from_guest(void *ctx, uint8_t *frame, size_t len)
 {
 	struct serve *s = ctx;
 
-	if (redirect_out(&s->redirect, frame, len))
+	if (redirect_out(&s->names.redirect, frame, len))
 		stack_input(s->stack, frame, len);
 }
 
@@ -36,7 +33,7 @@ static void to_guest(void *ctx, const uint8_t *frame, size_t len)
 	if (!s->link.device || len > sizeof(s->out))
 		return;
 	memcpy(s->out, frame, len);
-	redirect_in(&s->redirect, s->out, len);
+	redirect_in(&s->names.redirect, s->out, len);
 	device_send(s->link.device, s->out, len);
 	device_flush(s->link.device);
 }
@@ -81,20 +78,8 @@ static void m_device(void *ctx, struct ctl_call *call, struct json_object *param
 static void m_nameservers(void *ctx, struct ctl_call *call, struct json_object *params)
 {
 	struct serve *s = ctx;
-	struct json_object *list = js_get(params, "servers");
-	struct sockaddr_storage servers[DNS_SERVERS_MAX];
-	unsigned n = 0;
 
-	for (size_t i = 0; i < json_object_array_length(list) && n < DNS_SERVERS_MAX; i++) {
-		const char *text = json_object_get_string(json_object_array_get_idx(list, i));
-
-		if (text && dns_parse_server(text, &servers[n]))
-			n++;
-		else
-			log_warn("net", "name server '%s': no address", text ? text : "");
-	}
-	dns_set_servers(s->dns, servers, n);
-	ctl_reply(call, js_set_u64(js_object(), "servers", n), NULL);
+	names_servers(&s->names, call, params);
 }
 
 static void m_status(void *ctx, struct ctl_call *call, struct json_object *params)
@@ -104,11 +89,9 @@ static void m_status(void *ctx, struct ctl_call *call, struct json_object *param
 	link_status(&s->link, call);
 }
 
-static const struct js_field f_servers[] = {
-	{"servers", JS_ARRAY, .required = true, .max = DNS_SERVERS_MAX}};
 static const struct ctl_method methods[] = {
 	{"device", m_device, .nfds = 1},
-	{"nameservers", m_nameservers, f_servers, ARRAY_LEN(f_servers)},
+	{"nameservers", m_nameservers, names_fields, ARRAY_LEN(names_fields)},
 	{"status", m_status},
 };
 
@@ -116,7 +99,6 @@ int serve_new(struct serve **ret, struct loop *l, int control, const struct stac
 	const struct device_config *dev, struct err *e)
 {
 	struct serve *s = calloc(1, sizeof(*s));
-	struct dns_ports ports = {0};
 	int r = s ? 0 : -ENOMEM;
 
 	if (!s) {
@@ -126,21 +108,13 @@ int serve_new(struct serve **ret, struct loop *l, int control, const struct stac
 		r = link_begin(&s->link, l, control, methods, ARRAY_LEN(methods), s);
 	}
 	if (r == 0)
-		r = dns_new(&s->dns, l, &net->host, net->ipv6 ? &net->host6 : NULL, &ports);
+		r = names_begin(&s->names, l, net);
 	if (r == 0)
 		r = stack_new(&s->stack, l, net, to_guest, s);
 	if (r < 0) {
 		serve_free(s);
 		return err_sys(e, r, "set the network up");
 	}
-	s->redirect = (struct redirect){.host = net->host,
-		.dns = net->dns,
-		.host6 = net->host6,
-		.dns6 = net->dns6,
-		.udp4 = ports.udp4,
-		.tcp4 = ports.tcp4,
-		.udp6 = ports.udp6,
-		.tcp6 = ports.tcp6};
 	*ret = s;
 	return 0;
 }
@@ -151,6 +125,6 @@ void serve_free(struct serve *s)
 		return;
 	link_end(&s->link);
 	stack_free(s->stack);
-	dns_free(s->dns);
+	names_end(&s->names);
 	free(s);
 }

@@ -50,6 +50,20 @@ int proc_find(
 	return err_set(e, -ENOENT, "%s is not installed beside this program", name);
 }
 
+int proc_find_in_path(const char *name, char *buf, size_t cap, struct err *e)
+{
+	const char *path = getenv("PATH");
+	size_t len;
+
+	for (const char *p = path ? path : "/usr/bin:/bin"; *p; p += len + (p[len] == ':')) {
+		len = strcspn(p, ":");
+		if (*p == '/' && (size_t)snprintf(buf, cap, "%.*s/%s", (int)len, p, name) < cap &&
+			access(buf, X_OK) == 0)
+			return 0;
+	}
+	return err_set(e, -ENOENT, "%s is needed; install it", name);
+}
+
 static void NORETURN child(const struct proc_spawn *s, int failed, int gate, pid_t parent)
 {
 	sigset_t none;

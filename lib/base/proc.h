@@ -17,6 +17,9 @@
 int proc_find(const char *name, const char *folder, const char *env, char *buf, size_t cap,
 	struct err *e);
 
+/* Another one: in the folders of PATH, of which only absolute ones count. -ENOENT. */
+int proc_find_in_path(const char *name, char *buf, size_t cap, struct err *e);
+
 struct proc_spawn {
 	const char *const *argv; /* argv[0]: the program's path */
 	int std[3];		 /* what becomes descriptors 0, 1, 2; negative: /dev/null */
