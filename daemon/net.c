@@ -376,8 +376,8 @@ void net_add_start(const struct net *n, unsigned number, struct wire_w *w)
 	for (unsigned i = 0; !n->bridged && i < 2 && n->host[i][0]; i++) {
 		snprintf(line, sizeof(line), "%s %s", n->host[i], NET_HOST_NAME);
 		wire_str(w, WSLX_A_HOST_LINE, line);
-		/* A small network has no room for them. */
-		if (i == 0 && n->prefix[0] > 24)
+		/* A small network has no room for them, and passt knows one guest. */
+		if ((i == 0 && n->prefix[0] > 24) || settings_passt(n->set))
 			continue;
 		own_address(n->guest[i], 8 + number, addr, sizeof(addr));
 		snprintf(line, sizeof(line), "%s/%u", addr, n->prefix[i]);

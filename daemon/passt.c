@@ -14,8 +14,8 @@ int passt_find(char *buf, size_t cap, struct err *e)
 	if (chosen && *chosen) {
 		if ((size_t)snprintf(buf, cap, "%s", chosen) < cap && access(buf, X_OK) == 0)
 			return 0;
-		return err_set(e, -ENOENT,
-			"networkBackend=passt: WSLX_PASST names no program: %s", chosen);
+		return err_set(e, -ENOENT, "networkBackend=passt: WSLX_PASST names no program: %s",
+			chosen);
 	}
 	if (proc_find_in_path("passt", buf, cap, NULL) < 0)
 		return err_set(e, -ENOENT,

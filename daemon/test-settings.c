@@ -117,6 +117,32 @@ TEST(network_modes_have_other_names_and_what_comes_closest)
 	unlink(path);
 }
 
+TEST(passt_is_for_a_network_behind_nat)
+{
+	static const struct {
+		const char *conf;
+		bool passt;
+		unsigned warnings;
+	} cases[] = {{"", false, 0}, {"[wslx]\nnetworkBackend=slirp\n", false, 0},
+		{"[wslx]\nnetworkBackend=passt\n", true, 0},
+		{"[wslx]\nnetworkBackend=pasta\n", false, 1},
+		{"[wslx]\nnetworkBackend=passt\n[wsl2]\nnetworkingMode=mirrored\n", true, 0},
+		{"[wslx]\nnetworkBackend=passt\n[wsl2]\nnetworkingMode=none\n", false, 0},
+		{"[wslx]\nnetworkBackend=passt\n[wsl2]\nnetworkingMode=tap\nvmSwitch=tap0\n", false,
+			0}};
+	struct settings s;
+	struct err e = {0};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		write_conf(cases[i].conf);
+		REQUIRE(settings_load(path, &s, &e) == 0);
+		CHECK_EQ(settings_passt(&s), cases[i].passt);
+		CHECK_EQ(warnings(&s), cases[i].warnings);
+		settings_done(&s);
+	}
+	unlink(path);
+}
+
 TEST(keys_that_mean_nothing_here_are_accepted)
 {
 	struct settings s;

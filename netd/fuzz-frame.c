@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	r.host.s_addr = 0x0102000a;
 	r.dns.s_addr = 0xfe02000a;
-	r.host6.s6_addr[0] = r.dns6.s6_addr[0] = 0xfd;
+	r.host6.s6_addr[0] = r.guest6.s6_addr[0] = r.dns6.s6_addr[0] = 0xfd;
 	r.host6.s6_addr[15] = 1;
 	r.dns6.s6_addr[15] = 0xfe;
 	f = malloc(size - 4);
@@ -23,6 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(f, data + 4, size - 4);
 	if (redirect_out(&r, f, size - 4))
 		redirect_in(&r, f, size - 4);
+	redirect_mend(&r, f, size - 4);
 	if (size > 4 + 14 + 120 && memcmp(f + 134, data + 138, size - 138) != 0)
 		abort();
 	redirect_checksum(

@@ -47,7 +47,8 @@ static int parse(int argc, char **argv, struct options *o)
 		{"network6", required_argument, NULL, '6'}, {"mtu", required_argument, NULL, 'm'},
 		{"mac", required_argument, NULL, 'a'}, {"no-loopback", no_argument, NULL, 'l'},
 		{"tap", required_argument, NULL, 't'}, {"dhcp", no_argument, NULL, 'd'},
-		{"passt", required_argument, NULL, 'p'}, {"no-sandbox", no_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'}, {0}};
+		{"passt", required_argument, NULL, 'p'}, {"no-sandbox", no_argument, NULL, 's'},
+		{"help", no_argument, NULL, 'h'}, {0}};
 	int c;
 
 	*o = (struct options){.network = "10.0.2.0/24",

@@ -34,6 +34,7 @@ int names_begin(struct names *n, struct loop *l, const struct stack_config *net)
 	n->redirect = (struct redirect){.host = net->host,
 		.dns = net->dns,
 		.host6 = net->host6,
+		.guest6 = net->guest6,
 		.dns6 = net->dns6,
 		.udp4 = ports.udp4,
 		.tcp4 = ports.tcp4,

@@ -16,7 +16,6 @@ enum { SOCKET_BUFFER = 4 << 20 };
 
 static pid_t run(const char *program, const struct stack_config *net, int fd, struct err *e)
 {
-	struct in6_addr guest6 = net->network6;
 	char guest[INET_ADDRSTRLEN], host[INET_ADDRSTRLEN], mask[INET_ADDRSTRLEN], mtu[16], mac[24];
 	char text6[2][INET6_ADDRSTRLEN];
 	const uint8_t *h = (const uint8_t *)&net->host;
@@ -40,9 +39,8 @@ static pid_t run(const char *program, const struct stack_config *net, int fd, st
 	snprintf(mtu, sizeof(mtu), "%u", net->mtu);
 	snprintf(mac, sizeof(mac), "52:55:%02x:%02x:%02x:%02x", h[0], h[1], h[2], h[3]);
 	if (net->ipv6) {
-		guest6.s6_addr[15] = 2;
 		argv[n++] = "--address";
-		argv[n++] = inet_ntop(AF_INET6, &guest6, text6[0], sizeof(text6[0]));
+		argv[n++] = inet_ntop(AF_INET6, &net->guest6, text6[0], sizeof(text6[0]));
 		argv[n++] = "--gateway";
 		argv[n++] = inet_ntop(AF_INET6, &net->host6, text6[1], sizeof(text6[1]));
 	} else {

@@ -2,6 +2,7 @@
 #include "netd/redirect.h"
 
 #include <net/ethernet.h>
+#include <netinet/tcp.h>
 #include <string.h>
 
 enum { DNS_PORT = 53, ETH = 14 };
@@ -153,6 +154,28 @@ void redirect_in(const struct redirect *r, uint8_t *frame, size_t len)
 	port = resolver_port(r, &p);
 	if (port && get16(p.ports) == port)
 		rewrite(&p, p.src, p.v6 ? (const void *)&r->dns6 : &r->dns, p.ports, DNS_PORT);
+}
+
+void redirect_mend(const struct redirect *r, uint8_t *frame, size_t len)
+{
+	struct in6_addr src = {0};
+	struct parts p;
+
+	if (take_apart(frame, len, &p) != 1)
+		return;
+	if (p.proto == IPPROTO_TCP) {
+		/* Data offset and flags: the reset's ACK is there but for its flag. */
+		const uint8_t reset[2] = {p.ports[12], TH_RST | TH_ACK};
+
+		if (p.ports[13] == TH_RST && memcmp(p.ports + 8, &(uint32_t){0}, 4) != 0)
+			replace(&p, p.ports + 12, reset, 2, false);
+	} else if (p.v6) {
+		memcpy(&src, p.src, sizeof(src));
+		if (IN6_IS_ADDR_LINKLOCAL(&src) && !IN6_IS_ADDR_UNSPECIFIED(&r->guest6)) {
+			replace(&p, p.src, &r->host6, 16, true);
+			replace(&p, p.dst, &r->guest6, 16, true);
+		}
+	}
 }
 
 bool redirect_checksum(uint8_t *frame, size_t len, size_t start, size_t offset)

@@ -18,7 +18,7 @@
 
 struct redirect {
 	struct in_addr host, dns;
-	struct in6_addr host6, dns6;
+	struct in6_addr host6, guest6, dns6;
 	/* Where netd's resolver listens; 0: nothing is redirected. Host byte order. */
 	uint16_t udp4, tcp4, udp6, tcp6;
 };
@@ -27,6 +27,13 @@ struct redirect {
 bool redirect_out(const struct redirect *r, uint8_t *frame, size_t len);
 /* For the guest. */
 void redirect_in(const struct redirect *r, uint8_t *frame, size_t len);
+
+/*
+ * For the guest, from passt, before redirect_in(). Versions of early 2023 leave the flag ACK out of a reset that does
+ * acknowledge, so that it is no answer to a guest that connects, and send what an IPv6 service of this host answers by
+ * UDP from one link-local address to another.
+ */
+void redirect_mend(const struct redirect *r, uint8_t *frame, size_t len);
 
 /* Completes a checksum that the guest left to us: over the bytes from start on, at start + offset (virtio 1.2 §5.1.6.2).
  * False: that is not in the frame. */

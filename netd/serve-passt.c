@@ -86,6 +86,7 @@ static void to_guest(void *ctx, uint8_t *frame, size_t len)
 
 	if (!s->link.device)
 		return;
+	redirect_mend(&s->names.redirect, frame, len);
 	redirect_in(&s->names.redirect, frame, len);
 	device_send(s->link.device, frame, len);
 }

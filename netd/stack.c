@@ -406,8 +406,9 @@ int stack_config_parse(const char *net4, const char *net6, struct stack_config *
 	memset(ret->network6.s6_addr + 8, 0, 8);
 	ret->ipv6 = true;
 	ret->prefix6 = (unsigned)bits;
-	ret->host6 = ret->dns6 = ret->network6;
+	ret->host6 = ret->guest6 = ret->dns6 = ret->network6;
 	ret->host6.s6_addr[15] = 1;
+	ret->guest6.s6_addr[15] = 2;
 	ret->dns6.s6_addr[15] = 0xfe;
 	return 0;
 }

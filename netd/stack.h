@@ -25,7 +25,7 @@ enum {
 struct stack_config {
 	struct in_addr network, mask, host, guest, dns;
 	bool ipv6;
-	struct in6_addr network6, host6, dns6;
+	struct in6_addr network6, host6, guest6, dns6;
 	unsigned prefix6;
 	unsigned mtu;
 	bool loopback; /* "host" is this host's loopback interface; otherwise nothing */

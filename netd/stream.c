@@ -60,7 +60,8 @@ void stream_put(struct stream_out *s, const uint8_t *frame, size_t len)
 int stream_flush(struct stream_out *s, int fd)
 {
 	while (s->from < s->to) {
-		ssize_t n = send(fd, s->buf + s->from, s->to - s->from, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n =
+			send(fd, s->buf + s->from, s->to - s->from, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -125,6 +125,46 @@ TEST(frames_cut_short_are_not_read_beyond_their_end)
 	}
 }
 
+TEST(a_reset_of_passts_says_what_it_acknowledges)
+{
+	static const char *const host[] = {"10.0.2.1", "fd00::1"}, *const guest[] = {
+									   "10.0.2.2", "fd00::2"};
+	struct redirect r = rules();
+	uint8_t f[200], want[200];
+
+	for (int i = 0; i < 2; i++) {
+		size_t n = rig_frame(f, host[i], 80, guest[i], 4000, IPPROTO_TCP, "", 0);
+
+		memcpy(want, f, n);
+		rig_tcp(f, n, 77, 1001, RIG_RST);
+		rig_tcp(want, n, 77, 1001, RIG_RST | RIG_ACK);
+		redirect_mend(&r, f, n);
+		CHECK(memcmp(f, want, n) == 0);
+		CHECK(rig_sums_ok(f, n));
+		/* One that acknowledges nothing stays. */
+		rig_tcp(f, n, 77, 0, RIG_RST);
+		memcpy(want, f, n);
+		redirect_mend(&r, f, n);
+		CHECK(memcmp(f, want, n) == 0);
+	}
+}
+
+TEST(datagrams_of_passts_from_a_link_local_address_are_the_hosts)
+{
+	struct redirect r = rules();
+	uint8_t f[200], want[200];
+	size_t n = rig_frame(f, "fe80::1:2", 80, "fe80::", 4000, IPPROTO_UDP, "reply", 5);
+
+	inet_pton(AF_INET6, "fd00::2", &r.guest6);
+	rig_frame(want, "fd00::1", 80, "fd00::2", 4000, IPPROTO_UDP, "reply", 5);
+	redirect_mend(&r, f, n);
+	CHECK(memcmp(f, want, n) == 0);
+	rig_frame(f, "2001:db8::1", 80, "fd00::2", 4000, IPPROTO_UDP, "reply", 5);
+	memcpy(want, f, n);
+	redirect_mend(&r, f, n);
+	CHECK(memcmp(f, want, n) == 0);
+}
+
 TEST(a_checksum_left_to_us_is_completed)
 {
 	uint8_t f[300], want[300];

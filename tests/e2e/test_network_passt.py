@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import socketserver
 
 import pytest
@@ -57,9 +58,29 @@ def udp(host, port):
             "$SIG{ALRM} = sub { print \"silence\"; exit }; alarm 20; $s->send(\"hello\"); $s->recv(my $m, 100); print $m'")
 
 
-def test_datagrams(passt):
-    with serving(socketserver.ThreadingUDPServer(("127.0.0.1", 0), Echo)) as port:
-        assert passt.sh(udp(HOST, port)) == "you said hello"
+class Udp6(socketserver.ThreadingUDPServer):
+    address_family = socket.AF_INET6
+
+
+@pytest.mark.parametrize("kind, at, host", [(socketserver.ThreadingUDPServer, "127.0.0.1", HOST), (Udp6, "::1", HOST6)])
+def test_datagrams(passt, kind, at, host):
+    with serving(kind((at, 0), Echo)) as port:
+        assert passt.sh(udp(host, port)) == "you said hello"
+
+
+@pytest.mark.parametrize("host", [HOST, HOST6])
+def test_a_port_of_the_hosts_where_nobody_listens_refuses_at_once(passt, host):
+    said = passt.sh(f"timeout 60 bash -c '</dev/tcp/{host}/{free_port()}' 2>&1 || true")
+    assert "Connection refused" in said
+
+
+def test_a_distribution_with_a_network_of_its_own_is_refused(passt):
+    passt.import_deb("own")
+    passt.ok("-d", "own", "--", "printf '[network]\\nisolation=true\\n' >/etc/wsl.conf")
+    passt.ok("--terminate", "own")
+    p = passt.run("-d", "own", "--", "true")
+    assert p.returncode == 125 and "isolation" in p.stderr, p.stderr
+    passt.ok("--unregister", "own")
 
 
 def test_much_data_arrives_as_it_was_sent(passt):
