@@ -20,6 +20,7 @@ struct serve_passt {
 	int passt;
 	struct loop_src *src;
 	bool congested, full; /* the guest takes no more; passt */
+	bool held;	      /* the guest's queue, until passt takes more */
 	bool gone;
 	struct stream_in in;
 	struct stream_out out;
@@ -52,9 +53,10 @@ static void flush(struct serve_passt *s)
 		passt_gone(s, r);
 		return;
 	}
-	if (s->full == (r == 0))
+	/* Who has been held up is let go by an event, even if all of it has gone out meanwhile. */
+	if (s->full == (r == 0 || s->held))
 		return;
-	s->full = r == 0;
+	s->full = !s->full;
 	watch(s);
 }
 
@@ -69,8 +71,10 @@ static void from_guest(void *ctx, uint8_t *frame, size_t len)
 	if (stream_has_room(&s->out))
 		return;
 	flush(s);
-	if (!stream_has_room(&s->out))
-		device_hold(s->link.device, true);
+	if (stream_has_room(&s->out))
+		return;
+	s->held = true;
+	device_hold(s->link.device, true);
 }
 
 static void settled(void *ctx)
@@ -112,8 +116,11 @@ static void on_passt(void *ctx, int fd, uint32_t revents)
 
 	if (revents & EPOLLOUT) {
 		flush(s);
-		if (s->link.device && stream_has_room(&s->out))
-			device_hold(s->link.device, false);
+		if (stream_has_room(&s->out)) {
+			s->held = false;
+			if (s->link.device)
+				device_hold(s->link.device, false);
+		}
 	}
 	if (!(revents & (EPOLLIN | EPOLLHUP | EPOLLERR)))
 		return;

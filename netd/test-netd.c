@@ -16,7 +16,9 @@
 #include "lib/sandbox/sandbox.h"
 #include "lib/vhost/fake-front.h"
 #include "netd/frame-rig.h"
+#include "netd/serve-passt.h"
 #include "netd/serve.h"
+#include "netd/stream.h"
 
 enum { RX, TX, HEADER = 12, BUFFER = 2048, BUFFERS = 32 };
 #define F_CSUM	     (1ull << 0)
@@ -33,20 +35,30 @@ static struct net {
 	uint8_t in[70000];
 	size_t len; /* of the last frame */
 	unsigned pieces;
+	int passt; /* our end, for what stands in for it; negative: libslirp makes connections */
 } n;
 
-static void NORETURN child(int control)
+static int serve_one(struct loop *l, int control, int passt, const struct stack_config *cfg,
+	const struct device_config *dev)
+{
+	struct serve_passt *p;
+	struct serve *s;
+
+	return passt < 0 ? serve_new(&s, l, control, cfg, dev, NULL)
+			 : serve_passt_new(&p, l, control, passt, cfg, dev, NULL);
+}
+
+static void NORETURN child(int control, int passt)
 {
 	static const struct device_config dev = {{0x52, 0x57, 0x53, 0x4c, 0x58, 1}, STACK_MTU_MAX};
 	const struct sandbox_opts opts = {.debug = false};
 	struct stack_config cfg;
-	struct serve *s;
 	struct loop *l;
 
 	alarm(TEST_TIMEOUT_S);
 	signal(SIGPIPE, SIG_IGN);
 	if (stack_config_parse("10.0.2.0/24", "fd00::/64", &cfg, NULL) < 0 || loop_new(&l) < 0 ||
-		serve_new(&s, l, control, &cfg, &dev, NULL) < 0 ||
+		serve_one(l, control, passt, &cfg, &dev) < 0 ||
 		sandbox_enter(&sandbox_netd, &opts, NULL) < 0)
 		_exit(99);
 	_exit(loop_run(l) < 0);
@@ -70,12 +82,14 @@ static void post(unsigned i)
 	front_add(&n.f, RX, &b, 1);
 }
 
-static void begin(uint64_t without)
+/* passt, ours: both ends of the one to passt; negative: none. */
+static void begin_with(uint64_t without, int passt, int ours)
 {
 	struct err e = {0};
 	int server, fd;
 
 	memset(&n, 0, sizeof(n));
+	n.passt = ours;
 	strcpy(n.dir, "/tmp/wslx-netd.XXXXXX");
 	if (!mkdtemp(n.dir))
 		abort();
@@ -83,8 +97,11 @@ static void begin(uint64_t without)
 	fd = io_unix_listen(n.path, 4);
 	fflush(stdout);
 	n.pid = fork();
-	if (n.pid == 0)
-		child(fd);
+	if (n.pid == 0) {
+		if (ours >= 0)
+			close(ours);
+		child(fd, passt);
+	}
 	close(fd);
 	if (ctl_connect(n.path, &n.ctl, &e) < 0)
 		abort();
@@ -101,6 +118,23 @@ static void begin(uint64_t without)
 		post(i);
 	}
 	front_kick(&n.f, RX);
+}
+
+static void begin(uint64_t without)
+{
+	begin_with(without, -1, -1);
+}
+
+static void begin_passt(void)
+{
+	const struct timeval limit = {.tv_sec = TEST_TIMEOUT_S};
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		abort();
+	setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	begin_with(0, pair[1], pair[0]);
+	close(pair[1]);
 }
 
 static int finish(void)
@@ -392,6 +426,105 @@ TEST(nonsense_is_dropped_and_the_network_goes_on)
 	}
 	CHECK(memcmp(n.in + n.len - 4, "\x0a\x00\x02\x01", 4) == 0);
 	CHECK_EQ(finish(), 0);
+}
+
+/* --- frames to passt and from it --- */
+
+enum { BIG = 60000, MANY = 50, SMALL = 1400, STREAM = STREAM_PREFIX + SMALL, LOTS = 4000 };
+
+TEST(what_passt_does_not_take_waits_in_the_guest)
+{
+	static uint8_t got[STREAM_PREFIX + BIG];
+	struct front_buf b = {.len = HEADER + BIG};
+	uint8_t *frame;
+
+	begin_passt();
+	b.gpa = front_alloc(&n.f, b.len);
+	frame = (uint8_t *)front_ptr(&n.f, b.gpa) + HEADER;
+	memset(frame - HEADER, 0, HEADER);
+	for (unsigned i = 0; i < BIG; i++)
+		frame[i] = (uint8_t)(i * 7);
+	/* Far more than the socket and netd's own buffer hold. */
+	for (unsigned i = 0; i < MANY; i++)
+		front_add(&n.f, TX, &b, 1);
+	front_kick(&n.f, TX);
+	front_wait(&n.f, TX, NULL);
+	for (unsigned i = 0; i < MANY; i++) {
+		REQUIRE(recv(n.passt, got, sizeof(got), MSG_WAITALL) == sizeof(got));
+		CHECK_EQ(get32(got), BIG);
+		CHECK(memcmp(got + STREAM_PREFIX, frame, BIG) == 0);
+	}
+	for (unsigned i = 1; i < MANY; i++)
+		front_wait(&n.f, TX, NULL);
+	CHECK_EQ(finish(), 0);
+	close(n.passt);
+}
+
+/* Byte at of all the frames of passt's, which bear their numbers. */
+static uint8_t said(size_t at)
+{
+	unsigned number = (unsigned)(at / STREAM);
+	size_t off = at % STREAM;
+
+	switch (off) {
+	case 2: return SMALL >> 8;
+	case 3: return SMALL & 0xff;
+	case STREAM_PREFIX + 12: return 0x88; /* IEEE 802's for experiments */
+	case STREAM_PREFIX + 13: return 0xb5;
+	case STREAM_PREFIX + 14: return (uint8_t)(number >> 8);
+	case STREAM_PREFIX + 15: return (uint8_t)number;
+	default: return off < STREAM_PREFIX ? 0 : 1;
+	}
+}
+
+TEST(what_the_guest_does_not_take_waits_in_passt)
+{
+	const size_t all = (size_t)LOTS * STREAM;
+	uint8_t part[10000];
+	size_t sent = 0;
+
+	begin_passt();
+	for (unsigned i = 0; i < LOTS; i++) {
+		ssize_t k = 1;
+
+		while (sent < all && k > 0) {
+			size_t len = MIN(sizeof(part), all - sent);
+
+			for (size_t j = 0; j < len; j++)
+				part[j] = said(sent + j);
+			k = send(n.passt, part, len, MSG_DONTWAIT);
+			sent += k > 0 ? (size_t)k : 0;
+		}
+		receive_any();
+		CHECK_EQ(n.len, SMALL);
+		REQUIRE((unsigned)(n.in[14] << 8 | n.in[15]) == i);
+	}
+	CHECK_EQ(finish(), 0);
+	close(n.passt);
+}
+
+static int ended(void)
+{
+	int status = -1;
+
+	waitpid(n.pid, &status, 0);
+	finish();
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(the_end_of_passt_is_ours)
+{
+	begin_passt();
+	close(n.passt);
+	CHECK_EQ(ended(), 1);
+}
+
+TEST(passt_that_sends_no_frames_is_the_end)
+{
+	begin_passt();
+	CHECK_EQ(send(n.passt, "\0\0\0\x03xyz", 7, 0), 7);
+	CHECK_EQ(ended(), 1);
+	close(n.passt);
 }
 
 TEST_MAIN()
