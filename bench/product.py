@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The whole product for a benchmark: a service of its own with one distribution."""
+import contextlib
 import os
+import select
 import shutil
+import signal
 import subprocess
 
 from common import Failed, ROOT
@@ -45,3 +48,9 @@ class Product:
 
     def end(self):
         subprocess.run([WSLX, "--shutdown"], stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False, **self.options())
+        # the service would wait for more to do
+        with contextlib.suppress(OSError, ValueError), open(f"{self.tmp}/data/wslx/wslxd.lock", encoding="ascii") as f:
+            pid = os.pidfd_open(int(f.read()))
+            signal.pidfd_send_signal(pid, signal.SIGTERM)
+            select.select([pid], [], [], 10)
+            os.close(pid)

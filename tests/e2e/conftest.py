@@ -28,6 +28,9 @@ import pytest
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("WSLX_BUILD", SOURCE / "build"))
+# The cases and random loads that every file server is put to, and what each cannot keep of them (less.py).
+FS_CASES = SOURCE / "tests/fs"
+sys.path.insert(0, str(FS_CASES))
 ENGINE = os.environ.get("WSLX_TEST_ENGINE", "fake")
 # A shell without job control has background programs ignore SIGINT, and so would all that is started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -43,6 +46,15 @@ def wait_for(what, condition, seconds=10):
     while not condition():
         assert time.monotonic() < deadline, f"timeout: {what}"
         time.sleep(0.02)
+
+
+def cases_failed(p):
+    """Of what posix.py printed: the names; all cases have run."""
+    lines = p.stdout.splitlines()
+    assert lines and lines[-1] == "1..42", (p.stdout, p.stderr)
+    bad = [line for line in lines if line.startswith("not ok")]
+    print("\n".join(bad))
+    return {line.split(" - ")[1].split(":")[0] for line in bad}
 
 
 def alive(pid):

@@ -9,7 +9,8 @@ import subprocess
 import tempfile
 
 import pytest
-from conftest import ENGINE, SCALE, real_only, wait_for
+from conftest import ENGINE, FS_CASES, SCALE, cases_failed, real_only, wait_for
+from less import LESS
 
 pytestmark = real_only
 
@@ -156,15 +157,13 @@ def test_two_distributions_see_the_same_files(fresh, tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="files of other users need root")
 def test_what_posix_promises(work, tmp_path):
     """As root on the host, with real owners; without root, tests/fs has the squashed ones."""
-    tests = pathlib.Path(__file__).resolve().parents[1] / "fs"
-    p = work.run("-d", "deb", "-u", "root", "--", f"WSLX_ONLY_USER_XATTRS=1 python3 /mnt/host{tests}/posix.py /mnt/host{tmp_path}", timeout=200)
-    bad = [line for line in p.stdout.splitlines() if not line.startswith("ok ")]
-    assert p.returncode == 0 and len(bad) == 1, (bad, p.stderr)
+    p = work.run("-d", "deb", "-u", "root", "--", f"WSLX_ONLY_USER_XATTRS=1 python3 /mnt/host{FS_CASES}/posix.py /mnt/host{tmp_path}", timeout=200)
+    assert cases_failed(p) == set(LESS["virtiofs"])
 
 
-def test_random_load_is_as_a_model_says(work, tmp_path):
-    tests = pathlib.Path(__file__).resolve().parents[1] / "fs"
-    assert "no difference" in work.ok("-d", "deb", "--", f"python3 /mnt/host{tests}/fsx.py /mnt/host{tmp_path} 600 5", timeout=200)
+@pytest.mark.parametrize("load", ["fsx.py", "tree.py"])
+def test_random_load_is_as_a_model_says(work, tmp_path, load):
+    assert "no difference" in work.ok("-d", "deb", "--", f"python3 /mnt/host{FS_CASES}/{load} /mnt/host{tmp_path} 600 5", timeout=200)
 
 
 # In the guest: maps the file, says so, and does what it is told, each line a command whose answer is a line.

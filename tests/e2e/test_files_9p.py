@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Files of the host by virtio-9p ([wsl2] virtio9p): what test_files.py shows of virtio-fs."""
 import os
-import pathlib
 
 import pytest
-from conftest import end, real_only, rootfs, world
+from conftest import FS_CASES, cases_failed, end, real_only, rootfs, world
+from less import LESS
 
 pytestmark = real_only
 
@@ -51,31 +51,12 @@ def test_a_folder_beside(deb, tmp_path):
     assert deb.sh("ls /mnt/wsl") == ""
 
 
-# What 9P2000.L, or Linux's client of it, does not do, whatever the server; docs/differences.md has them, too.
-SECONDS = "times that are set are of whole seconds"
-LESS = {
-    "links_keep_their_text": SECONDS,
-    "an_open_file_outlives_its_name": SECONDS,
-    "times_change_when_they_should": SECONDS,
-    "a_file_without_a_name_gets_one": "no O_TMPFILE",
-    "holes_are_holes": "no SEEK_HOLE",
-    "fallocate_makes_and_punches": "no fallocate(2)",
-    "mmap_and_write_agree": "read(2) goes past what mmap(2) has cached",
-    "extended_attributes": "an attribute without a value is one that is removed",
-    "locks_of_both_kinds": "flock(2) is a lock of POSIX, which another one of the same process excludes",
-}
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="files of other users need root")
 def test_what_posix_promises(deb, tmp_path):
-    tests = pathlib.Path(__file__).resolve().parents[1] / "fs"
-    p = deb.run("-d", "deb", "-u", "root", "--", f"WSLX_ONLY_USER_XATTRS=1 WSLX_CASE_SECONDS=45 python3 /mnt/host{tests}/posix.py /mnt/host{tmp_path}", timeout=200)
-    lines = [line for line in p.stdout.splitlines() if line.startswith("not ok")]
-    bad = {line.split(" - ")[1].split(":")[0] for line in lines}
-    print("\n".join(lines))
-    assert p.stdout.splitlines()[-1] == "1..42" and bad == set(LESS), (p.stdout, p.stderr)
+    p = deb.run("-d", "deb", "-u", "root", "--", f"WSLX_ONLY_USER_XATTRS=1 WSLX_CASE_SECONDS=45 python3 /mnt/host{FS_CASES}/posix.py /mnt/host{tmp_path}", timeout=200)
+    assert cases_failed(p) == set(LESS["9p"])
 
 
-def test_random_load_is_as_a_model_says(deb, tmp_path):
-    tests = pathlib.Path(__file__).resolve().parents[1] / "fs"
-    assert "no difference" in deb.ok("-d", "deb", "--", f"python3 /mnt/host{tests}/fsx.py /mnt/host{tmp_path} 600 5", timeout=200)
+@pytest.mark.parametrize("load", ["fsx.py", "tree.py"])
+def test_random_load_is_as_a_model_says(deb, tmp_path, load):
+    assert "no difference" in deb.ok("-d", "deb", "--", f"python3 /mnt/host{FS_CASES}/{load} /mnt/host{tmp_path} 600 5", timeout=200)

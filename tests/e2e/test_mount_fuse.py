@@ -17,7 +17,8 @@ import sys
 import time
 
 import pytest
-from conftest import BUILD, SCALE, end, imported, real_only, wait_for, world
+from conftest import BUILD, FS_CASES, SCALE, cases_failed, end, imported, real_only, wait_for, world
+from less import LESS
 
 pytestmark = real_only
 
@@ -398,56 +399,18 @@ def test_fsx(t):
         os.close(fd)
 
 
-def test_a_random_tree_like_a_model(t):
-    """fsstress-like: names come, go and move; the tree stays as a model says."""
-    rng = random.Random(42)
-    model = {"": None}  # path: None a folder, bytes a file, str a link
+@pytest.mark.parametrize("load", ["fsx.py", "tree.py"])
+def test_random_load_is_as_a_model_says(t, load):
+    p = subprocess.run([sys.executable, FS_CASES / load, t, "1500", "42"], capture_output=True, text=True, timeout=120 * SCALE, check=False)
+    assert p.returncode == 0 and "no difference" in p.stdout, (p.stdout, p.stderr)
 
-    def folders():
-        return [p for p, v in model.items() if v is None]
 
-    for _ in range(1500):
-        d = rng.choice(folders())
-        p = f"{d}/{rng.randrange(12)}".lstrip("/")
-        op = rng.randrange(6)
-        try:
-            if op == 0:
-                os.mkdir(t / p)
-                assert p not in model
-                model[p] = None
-            elif op == 1:
-                data = rng.randbytes(rng.randrange(9000))
-                (t / p).write_bytes(data)
-                assert not (p in model and model[p] is None)
-                model[p] = data
-            elif op == 2:
-                os.unlink(t / p)
-                assert model[p] is not None
-                del model[p]
-            elif op == 3:
-                os.rmdir(t / p)
-                assert model[p] is None and not any(k.startswith(p + "/") for k in model)
-                del model[p]
-            elif op == 4:
-                q = f"{rng.choice(folders())}/{rng.randrange(12)}".lstrip("/")
-                os.rename(t / p, t / q)
-                if p != q:
-                    moved = {k: model.pop(k) for k in list(model) if k == p or k.startswith(p + "/")}
-                    model.pop(q, 0)
-                    model.update({q + k[len(p):]: v for k, v in moved.items()})
-            elif p in model:
-                v = model[p]
-                st = os.lstat(t / p)
-                assert stat.S_ISDIR(st.st_mode) == (v is None) and (v is None or (t / p).read_bytes() == v)
-        except OSError as e:
-            assert e.errno in (errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.EINVAL), p
-    found = {}
-    for base, dirs, files in os.walk(t):
-        rel = os.path.relpath(base, t)
-        found["" if rel == "." else rel] = None
-        for f in files:
-            found[os.path.relpath(os.path.join(base, f), t)] = (pathlib.Path(base) / f).read_bytes()
-    assert found == model
+def test_what_posix_promises(t, m):
+    """Root has all numbers; another user is called root in a user namespace and has one."""
+    root = os.geteuid() == 0
+    argv = [*([] if root else ["unshare", "--map-root-user"]), sys.executable, FS_CASES / "posix.py", t]
+    p = subprocess.run(argv, capture_output=True, text=True, timeout=300 * SCALE, check=False, env={**os.environ, "WSLX_ONLY_USER_XATTRS": "1"})
+    assert cases_failed(p) == set(LESS["mount" if root else "mount-user"])
 
 
 def test_big_files(t, m):

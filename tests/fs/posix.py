@@ -60,14 +60,15 @@ def rename2(old, new, flags):
 
 
 def as_user(uid, gid, fn, groups=()):
-    """Runs fn as that user; what it raises is raised here."""
+    """Runs fn in a process of that user's; what it raises is raised here."""
     r, w = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            os.setgroups(groups)
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
+            if (uid, gid) != (0, 0):
+                os.setgroups(groups)
+                os.setresgid(gid, gid, gid)
+                os.setresuid(uid, uid, uid)
             fn()
             os._exit(0)
         except OSError as e:

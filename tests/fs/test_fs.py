@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from less import BESIDE, OWNERS
 
 HERE = pathlib.Path(__file__).resolve().parent
 SERVE = HERE.parents[1] / "build/tests/fs-serve"
@@ -49,14 +50,6 @@ def test_posix_cases(mounted, keys):
     assert p.returncode == 0 and not bad, (bad, p.stderr)
 
 
-# What a server without privileges cannot do, and does not claim to: give files away, make devices, trusted.* attributes. With
-# metadata that is kept beside the file, but for links, which have no attributes, and for the modes that ACLs imply.
-OWNERS = {"links_keep_their_text", "special_files_of_all_kinds", "an_open_file_outlives_its_name", "the_umask_and_modes_of_other_users",
-          "groups_count", "the_sticky_bit", "writing_takes_set_uid_away", "chown_takes_set_uid_away",
-          "chmod_by_who_is_not_in_the_group_loses_set_gid"}
-BESIDE = {"links_keep_their_text", "the_umask_and_modes_of_other_users", "access_control_lists"}
-
-
 @pytest.mark.parametrize("keys,less", [([], OWNERS), (["metadata"], BESIDE)], ids=["plain", "metadata"])
 def test_posix_cases_without_privileges(mounted, keys, less):
     _, mnt = mounted("as=4000", "squash=0", *keys)
@@ -69,8 +62,8 @@ def test_posix_cases_without_privileges(mounted, keys, less):
 @pytest.mark.parametrize("keys", [["threads=4"], ["ms=0"], ["exclusive"]], ids=["usual", "no-caching", "exclusive"])
 def test_random_load_is_as_a_model_says(mounted, keys):
     _, mnt = mounted(*keys)
-    loads = [subprocess.Popen([sys.executable, HERE / "fsx.py", mnt, "3000", str(seed)], stdout=subprocess.PIPE, text=True)
-             for seed in (1, 2)]
+    loads = [subprocess.Popen([sys.executable, HERE / program, mnt, "3000", str(seed)], stdout=subprocess.PIPE, text=True)
+             for program in ("fsx.py", "tree.py") for seed in (1, 2)]
     for p in loads:
         out = p.communicate(timeout=LIMIT)[0]
         assert p.returncode == 0, out
