@@ -510,6 +510,44 @@ TEST(the_plain_dialect_has_what_the_kernels_client_asks_for)
 	rig_end(&x);
 }
 
+TEST(an_attribute_without_a_value_is_not_one_that_is_removed)
+{
+	static const struct {
+		uint32_t flags;
+		int error; /* of asking for it afterwards */
+	} sets[] = {{0, 0}, {XATTR_REPLACE, -ENODATA}, {XATTR_CREATE, 0}};
+	uint8_t buf[8192];
+	struct p9_msg m, r;
+	struct rig x;
+
+	REQUIRE(rig_start(&x, false));
+	m = (struct p9_msg){
+		.type = P9_TVERSION, .tag = P9_NO_TAG, .msize = 8192, .name = p9_str("9P2000.L")};
+	CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
+	m = (struct p9_msg){.type = P9_TATTACH, .fid = 1, .fid2 = P9_NO_FID, .uid = 0};
+	CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
+	for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
+		m = (struct p9_msg){.type = P9_TWALK, .fid = 1, .fid2 = 2};
+		CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
+		m = (struct p9_msg){.type = P9_TXATTRCREATE,
+			.fid = 2,
+			.name = p9_str("user.x"),
+			.flags = sets[i].flags};
+		CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
+		m = (struct p9_msg){.type = P9_TCLUNK, .fid = 2};
+		CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
+		m = (struct p9_msg){
+			.type = P9_TXATTRWALK, .fid = 1, .fid2 = 3, .name = p9_str("user.x")};
+		CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), sets[i].error);
+		if (sets[i].error)
+			continue;
+		CHECK_EQ(r.length, 0);
+		m = (struct p9_msg){.type = P9_TCLUNK, .fid = 3};
+		CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
+	}
+	rig_end(&x);
+}
+
 TEST(nonsense_ends_the_connection)
 {
 	static const uint8_t bad[][11] = {{3, 0, 0, 0, 100, 0, 0},

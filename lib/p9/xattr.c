@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/xattr.h>
 
 static ssize_t get(struct p9_server *s, struct p9_node *n, const char *name, void *buf, size_t cap)
 {
@@ -103,6 +104,15 @@ int p9_xattr_write(struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r)
 	return 0;
 }
 
+/*
+ * Removing one is setting it to nothing. Linux's client tells the two apart by flags: those of removexattr(2) say that the
+ * attribute has to be there. ACLs without a value are none whatever the flags.
+ */
+static bool removes(const struct p9_xattr *x)
+{
+	return x->len == 0 && (x->flags == XATTR_REPLACE || strncmp(x->name, "system.", 7) == 0);
+}
+
 int p9_xattr_end(struct p9_server *s, struct p9_fid *f)
 {
 	struct p9_xattr *x = f->xattr;
@@ -110,7 +120,7 @@ int p9_xattr_end(struct p9_server *s, struct p9_fid *f)
 
 	if (x->writes && x->done != x->len)
 		r = -EINVAL;
-	else if (x->writes && x->len == 0)
+	else if (x->writes && removes(x))
 		r = s->fs->ops->removexattr(s->fs, &s->cred, f->node->node, x->name);
 	else if (x->writes)
 		r = s->fs->ops->setxattr(
