@@ -5,18 +5,20 @@ the reasons, and docs/differences.md has them."""
 SECONDS = "times that are set are of whole seconds"
 OWNER = "nobody but the owner of the mount may look into it"
 TMPFILE = "no O_TMPFILE"
+# shares, and file systems of the host below them, are such
+ACL = "Linux lets no mount below a mount of FUSE have ACLs"
 ONE_ID = "without privileges a process has the number of its user only"
 
 # 9P2000.L, or Linux's client of it, whatever the server
 NINE = {
     "links_keep_their_text": SECONDS,
+    "rename_flags": "no flags of renameat2(2)",
     "an_open_file_outlives_its_name": SECONDS,
     "times_change_when_they_should": SECONDS,
     "a_file_without_a_name_gets_one": TMPFILE,
     "holes_are_holes": "no SEEK_HOLE",
     "fallocate_makes_and_punches": "no fallocate(2)",
     "mmap_and_write_agree": "read(2) goes past what mmap(2) has cached",
-    "extended_attributes": "an attribute without a value is one that is removed",
     "locks_of_both_kinds": "flock(2) is a lock of POSIX, which another one of the same process excludes",
 }
 
@@ -49,4 +51,4 @@ OWNERS = {"links_keep_their_text", "special_files_of_all_kinds", "an_open_file_o
 BESIDE = {"links_keep_their_text", "the_umask_and_modes_of_other_users", "access_control_lists"}
 
 # by bench/posix's names
-LESS = {"virtiofs": {}, "9p": NINE, "mount": MOUNT, "mount-user": MOUNT_USER}
+LESS = {"virtiofs": {"access_control_lists": ACL}, "9p": NINE, "mount": MOUNT, "mount-user": MOUNT_USER}
