@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -220,10 +221,23 @@ static int serve_fuse(struct options *o, struct loop *loop, struct fs *fs, struc
 	return r;
 }
 
+/* Beside the state; what is there of another machine, whose state is gone, does not count. */
+static int open_fids(const struct options *o, struct err *e)
+{
+	int flags = O_RDWR | O_CREAT | O_CLOEXEC | (o->fuse.resume ? 0 : O_TRUNC), fd;
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s.9p", o->state) >= (int)sizeof(path))
+		return err_set(e, -ENAMETOOLONG, "--state %s", o->state);
+	fd = open(path, flags, 0600);
+	return fd < 0 ? err_sys(e, -errno, "open %s", path) : fd;
+}
+
 static int serve_p9(struct options *o, struct loop *loop, struct fs *fs, struct err *e)
 {
 	const struct fs_cred cred = {.uid = geteuid(), .gid = getegid()};
 	cleanup(p9_server_freep) struct p9_server *server = NULL;
+	cleanup_close int fids = -EBADF;
 	struct p9_device *dev = NULL;
 	int r = p9_server_new(&server, fs, &cred, fs_host_fd), fd;
 
@@ -231,6 +245,10 @@ static int serve_p9(struct options *o, struct loop *loop, struct fs *fs, struct 
 		return err_sys(e, r, "make the server");
 	/* the guest's kernel says for whom it asks, as it does in FUSE's requests */
 	p9_server_trust_ids(server);
+	if (o->state && (fids = open_fids(o, e)) < 0)
+		return fids;
+	if (fids >= 0 && (r = p9_server_keep(server, fids)) < 0)
+		return err_sys(e, r, "read the state");
 	fd = front_end(o, e);
 	r = fd < 0 ? fd : confine(o, e);
 	if (r == 0)

@@ -36,6 +36,7 @@ static int walk_names(struct p9_server *s, struct p9_fid *f, const struct p9_msg
 			r = -ENOMEM;
 			break;
 		}
+		next->path = p9_keep_path(s, at, name);
 		p9_node_unref(s, at);
 		at = next;
 		if (qids)

@@ -10,7 +10,8 @@ enum { FID_BUCKETS = 1024, FIDS_MAX = 1 << 16, OWNER_BUCKETS = 64, OWNERS_MAX = 
 /* A node that several fids may name. */
 struct p9_node {
 	struct fs_node *node;
-	bool root; /* not counted by fs */
+	bool root;  /* not counted by fs */
+	char *path; /* from the root, when fids are kept; NULL: it is the root, or not known */
 	unsigned refs;
 	struct p9_qid qid;
 };
@@ -30,7 +31,7 @@ struct p9_fid {
 	uint32_t uid; /* on behalf of whom */
 	struct p9_node *node;
 	struct fs_handle *h; /* NULL: not open */
-	bool append;
+	bool append, kept;
 	struct p9_xattr *xattr;
 };
 
@@ -41,6 +42,10 @@ struct p9_server {
 	uint64_t root_dev;
 	uint32_t msize; /* 0: no Tversion yet */
 	bool wslx, trust_ids;
+	int keep_fd;		  /* -1: fids are not kept */
+	off_t keep_len, keep_max; /* of that file; and when it is written anew */
+	bool resumed;
+	struct p9_fid *fresh; /* made by this request */
 	unsigned n_fids;
 	struct p9_fid *fids[FID_BUCKETS];
 	unsigned n_owners;
@@ -55,8 +60,16 @@ struct p9_node *p9_node_ref(struct p9_node *n);
 void p9_node_unref(struct p9_server *s, struct p9_node *n);
 /* Takes the entry's reference over. NULL: no memory. */
 struct p9_node *p9_node_new(struct p9_server *s, const struct fs_entry *e);
+int p9_node_root(struct p9_server *s, struct p9_node **ret);
 /* A name as a string; -EINVAL. */
 int p9_name(struct p9_str s, char ret[P9_NAME_MAX + 1]);
+
+/* keep.c: after a request has made or changed a fid, whose node was another one before; before one ends; of all. */
+void p9_keep(struct p9_server *s, struct p9_fid *f, const struct p9_node *before);
+void p9_keep_no_more(struct p9_server *s, struct p9_fid *f);
+void p9_keep_all(struct p9_server *s);
+/* For a node found in dir; NULL: it is not kept. */
+char *p9_keep_path(const struct p9_server *s, const struct p9_node *dir, const char *name);
 
 /* attr.c */
 struct p9_qid p9_qid_of(const struct p9_server *s, const struct fs_attr *a);

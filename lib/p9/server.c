@@ -20,6 +20,7 @@ int p9_server_new(
 	s->fs = fs;
 	s->cred = *cred;
 	s->handle_fd = handle_fd;
+	s->keep_fd = -1;
 	*ret = s;
 	return 0;
 }
@@ -43,6 +44,21 @@ struct p9_node *p9_node_new(struct p9_server *s, const struct fs_entry *e)
 	return n;
 }
 
+int p9_node_root(struct p9_server *s, struct p9_node **ret)
+{
+	struct fs_entry e = {.node = s->fs->ops->root(s->fs)};
+	int r = s->fs->ops->getattr(s->fs, &s->cred, e.node, NULL, &e.attr);
+	struct p9_node *n = r < 0 ? NULL : calloc(1, sizeof(*n));
+
+	if (!n)
+		return r < 0 ? r : -ENOMEM;
+	s->root_dev = e.attr.dev;
+	*n = (struct p9_node){
+		.node = e.node, .root = true, .refs = 1, .qid = p9_qid_of(s, &e.attr)};
+	*ret = n;
+	return 0;
+}
+
 struct p9_node *p9_node_ref(struct p9_node *n)
 {
 	n->refs++;
@@ -55,6 +71,7 @@ void p9_node_unref(struct p9_server *s, struct p9_node *n)
 		return;
 	if (!n->root)
 		s->fs->ops->forget(s->fs, n->node, 1);
+	free(n->path);
 	free(n);
 }
 
@@ -88,6 +105,7 @@ int p9_fid_new(struct p9_server *s, uint32_t fid, struct p9_node *node, struct p
 		.next = s->fids[fid % FID_BUCKETS], .fid = fid, .uid = s->cred.uid, .node = node};
 	s->fids[fid % FID_BUCKETS] = f;
 	s->n_fids++;
+	s->fresh = f;
 	*ret = f;
 	return 0;
 }
@@ -97,6 +115,9 @@ static int fid_end(struct p9_server *s, struct p9_fid *f)
 	struct p9_fid **p = &s->fids[f->fid % FID_BUCKETS];
 	int r = 0;
 
+	p9_keep_no_more(s, f);
+	if (s->fresh == f)
+		s->fresh = NULL;
 	while (*p != f)
 		p = &(*p)->next;
 	*p = f->next;
@@ -125,6 +146,7 @@ void p9_server_free(struct p9_server *s)
 {
 	if (!s)
 		return;
+	s->keep_fd = -1; /* the peer has not given them up */
 	end_all(s);
 	free(s);
 }
@@ -149,24 +171,18 @@ static int version(struct p9_server *s, const struct p9_msg *m, struct p9_msg *r
 			: "unknown");
 	if (r->name.s != ours && r->name.s != plain)
 		s->msize = 0;
+	p9_keep_all(s);
 	return 0;
 }
 
 static int attach(struct p9_server *s, const struct p9_msg *m, struct p9_msg *r)
 {
-	struct fs_entry e = {.node = s->fs->ops->root(s->fs)};
 	struct p9_node *n;
 	struct p9_fid *f;
-	int err = s->fs->ops->getattr(s->fs, &s->cred, e.node, NULL, &e.attr);
+	int err = p9_node_root(s, &n);
 
 	if (err < 0)
 		return err;
-	n = calloc(1, sizeof(*n));
-	if (!n)
-		return -ENOMEM;
-	s->root_dev = e.attr.dev;
-	*n = (struct p9_node){
-		.node = e.node, .root = true, .refs = 1, .qid = p9_qid_of(s, &e.attr)};
 	r->qid = n->qid;
 	if (s->trust_ids && m->uid != P9_NO_UID)
 		s->cred.uid = m->uid;
@@ -176,7 +192,9 @@ static int attach(struct p9_server *s, const struct p9_msg *m, struct p9_msg *r)
 static int dispatch(struct p9_server *s, const struct p9_msg *m, struct p9_msg *r, void *room)
 {
 	p9_op op = p9_op_of(m->type);
+	const struct p9_node *before;
 	struct p9_fid *f;
+	int err;
 
 	if (m->type == P9_TVERSION)
 		return version(s, m, r);
@@ -194,7 +212,7 @@ static int dispatch(struct p9_server *s, const struct p9_msg *m, struct p9_msg *
 		return -EOPNOTSUPP;
 	f = p9_fid_find(s, m->fid);
 	if (!f)
-		return -EBADF;
+		return s->resumed ? -ESTALE : -EBADF;
 	if (s->trust_ids) {
 		s->cred.uid = f->uid;
 		if (m->type == P9_TLCREATE || m->type == P9_TMKDIR || m->type == P9_TMKNOD ||
@@ -210,7 +228,10 @@ static int dispatch(struct p9_server *s, const struct p9_msg *m, struct p9_msg *
 	/* A fid of an attribute is not one of a file. */
 	if (f->xattr && m->type != P9_TREAD && m->type != P9_TWRITE)
 		return -EBADF;
-	return op(s, f, m, r, room);
+	before = f->node;
+	err = op(s, f, m, r, room);
+	p9_keep(s, f, before);
+	return err;
 }
 
 /* Where the data of a reply stands, so that it is not moved. 0: it has none. */
@@ -241,8 +262,11 @@ int p9_server_handle(struct p9_server *s, const void *in, size_t len, void *out)
 	r.type = m.type + 1;
 	r.tag = m.tag;
 	at = data_at(m.type);
+	s->fresh = NULL;
 	if (err == 0)
 		err = dispatch(s, &m, &r, (uint8_t *)out + (at ? at : (size_t)P9_DATA_HEADER));
+	if (s->fresh)
+		p9_keep(s, s->fresh, s->fresh->node);
 	if (err < 0) {
 		r = (struct p9_msg){.type = P9_RLERROR, .tag = m.tag, .ecode = (uint32_t)-err};
 		at = 0;

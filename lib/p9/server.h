@@ -24,6 +24,11 @@ int p9_server_new(
 void p9_server_free(struct p9_server *s);
 /* For a peer that is a kernel: requests are on behalf of the user that the attach of their fid names, new files of the group they name. */
 void p9_server_trust_ids(struct p9_server *s);
+/*
+ * A peer can go on with a server that was started again: fids are kept in the file fd (borrowed), and those that another server left
+ * there are there again. What was open is not (-ESTALE). Before serving starts.
+ */
+int p9_server_keep(struct p9_server *s, int fd);
 DEFINE_CLEANUP(struct p9_server, p9_server_free)
 
 /*

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -563,6 +564,88 @@ TEST(nonsense_ends_the_connection)
 		CHECK(recv(x.client_fd, &c, 1, 0) <= 0);
 		rig_end(&x);
 	}
+}
+
+/* --- a server that was started again --- */
+
+/* One request, and its reply's type. */
+static unsigned say(struct p9_server *s, struct p9_msg *m)
+{
+	static uint8_t in[4096], out[P9_MSIZE_MAX];
+	int n;
+
+	m->tag = 1;
+	n = p9_encode(m, in, sizeof(in));
+	if (n < 0 || p9_server_handle(s, in, (size_t)n, out) < P9_HEADER)
+		return 0;
+	return out[4];
+}
+
+static unsigned walk(struct p9_server *s, uint32_t fid, uint32_t fid2, const char *name)
+{
+	struct p9_msg m = {.type = P9_TWALK, .fid = fid, .fid2 = fid2, .nnames = name != NULL};
+
+	if (name)
+		m.names[0] = p9_str(name);
+	return say(s, &m);
+}
+
+static unsigned getattr(struct p9_server *s, uint32_t fid)
+{
+	return say(s, &(struct p9_msg){.type = P9_TGETATTR, .fid = fid, .valid = P9_GETATTR_BASIC});
+}
+
+TEST(mounts_fail_after_the_server_was_started_again)
+{
+	const struct fs_cred cred = {.uid = geteuid(), .gid = getegid()};
+	char dir[] = "/tmp/wslx-test-p9.XXXXXX", cmd[64];
+	struct p9_server *s;
+	struct fs *fs;
+	int root, state = memfd_create("state", MFD_CLOEXEC);
+
+	REQUIRE(mkdtemp(dir));
+	root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	REQUIRE(root >= 0 && state >= 0 && mkdirat(root, "top", 0700) == 0);
+	REQUIRE(mkdirat(root, "top/below", 0700) == 0 && mkdirat(root, "gone", 0700) == 0);
+	REQUIRE(mkdirat(root, "other", 0700) == 0);
+	REQUIRE(fs_host_new(&fs, root, NULL, NULL) == 0);
+	REQUIRE(p9_server_new(&s, fs, &cred, NULL) == 0 && p9_server_keep(s, state) == 0);
+	CHECK_EQ(getattr(s, 1), P9_RLERROR); /* there is nothing to go on with */
+	CHECK_EQ(say(s,
+			 &(struct p9_msg){
+				 .type = P9_TVERSION, .msize = 8192, .name = p9_str(P9_VERSION)}),
+		P9_TVERSION + 1);
+	CHECK_EQ(say(s, &(struct p9_msg){.type = P9_TATTACH, .fid = 1, .fid2 = P9_NO_FID}),
+		P9_TATTACH + 1);
+	CHECK_EQ(walk(s, 1, 2, "top"), P9_TWALK + 1);
+	CHECK_EQ(walk(s, 2, 3, "below"), P9_TWALK + 1);
+	CHECK_EQ(walk(s, 1, 4, "gone"), P9_TWALK + 1);
+	CHECK_EQ(walk(s, 1, 5, NULL), P9_TWALK + 1);
+	CHECK_EQ(say(s, &(struct p9_msg){.type = P9_TCLUNK, .fid = 5}), P9_TCLUNK + 1);
+	CHECK_EQ(walk(s, 2, 6, NULL), P9_TWALK + 1);
+	CHECK_EQ(say(s, &(struct p9_msg){.type = P9_TLOPEN, .fid = 6}), P9_TLOPEN + 1);
+	CHECK_EQ(walk(s, 1, 7, "other"), P9_TWALK + 1);
+	/* one is no more, another is a new one */
+	REQUIRE(unlinkat(root, "gone", AT_REMOVEDIR) == 0 && mkdirat(root, "new", 0700) == 0);
+	REQUIRE(renameat(root, "new", root, "other") == 0);
+	p9_server_free(s);
+	fs->ops->free(fs);
+
+	REQUIRE(fs_host_new(&fs, root, NULL, NULL) == 0);
+	REQUIRE(p9_server_new(&s, fs, &cred, NULL) == 0 && p9_server_keep(s, state) == 0);
+	CHECK_EQ(getattr(s, 1), P9_TGETATTR + 1);
+	CHECK_EQ(getattr(s, 2), P9_TGETATTR + 1);
+	CHECK_EQ(getattr(s, 3), P9_TGETATTR + 1);
+	for (uint32_t fid = 4; fid <= 7; fid++)
+		CHECK_EQ(getattr(s, fid), P9_RLERROR);
+	CHECK_EQ(walk(s, 2, 8, "below"), P9_TWALK + 1);
+	CHECK_EQ(getattr(s, 8), P9_TGETATTR + 1);
+	p9_server_free(s);
+	fs->ops->free(fs);
+	close(root);
+	close(state);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	CHECK(system(cmd) == 0);
 }
 
 TEST_MAIN()

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Files of the host by virtio-9p ([wsl2] virtio9p): what test_files.py shows of virtio-fs."""
 import os
+import signal
+import subprocess
 
 import pytest
-from conftest import FS_CASES, cases_failed, end, real_only, rootfs, world
+from conftest import FS_CASES, cases_failed, end, real_only, rootfs, wait_for, world
 from less import LESS
+from test_network import processes
 
 pytestmark = real_only
 
@@ -49,6 +52,27 @@ def test_a_folder_beside(deb, tmp_path):
     assert deb.sh("cat /mnt/wsl/x/f") == "1\n"
     deb.ok("--unmount", tmp_path)
     assert deb.sh("ls /mnt/wsl") == ""
+
+
+def test_files_come_back_when_their_server_dies(deb, tmp_path):
+    """What is open or stood in is stale; who looks files up by their paths goes on."""
+    there = f"/mnt/host{tmp_path}"
+    (tmp_path / "f").write_text("1\n")
+    deb.ok("-d", "deb", "-u", "root", "--", f"mkdir -p /opt/view && mount -t drvfs {tmp_path} /opt/view -o ro")
+    assert deb.sh(f"cat {there}/f /opt/view/f") == "1\n1\n"
+    holder = deb.popen("-d", "deb", "--", f"exec 3<{there}/f; echo up; read -r x; cat <&3", stdin=subprocess.PIPE)
+    assert holder.stdout.readline() == b"up\n"
+    for text in ("22\n", "333\n"):
+        old = processes(deb, "wslx-fsd")
+        assert len(old) == 1
+        deb.kill(old[0], signal.SIGKILL)
+        wait_for("another server", lambda: processes(deb, "wslx-fsd") not in ([], old))
+        (tmp_path / "f").write_text(text)
+        assert deb.sh(f"cat {there}/f; echo new >{there}/g; cat {there}/g") == text + "new\n"
+        assert deb.ok("-d", "deb", "-u", "root", "--", "cat /opt/view/f") == text
+    out, err = holder.communicate(b"\n", timeout=60)
+    assert out == b"" and b"Stale file handle" in err
+    deb.ok("-d", "deb", "-u", "root", "--", "umount /opt/view")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="files of other users need root")
