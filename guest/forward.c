@@ -15,7 +15,7 @@
 #include "lib/session/datagram.h"
 #include "lib/session/join.h"
 
-enum { MAX_FORWARDS = 4096 };
+enum { MAX_FORWARDS = 16384 };
 
 struct forward {
 	struct loop *loop;

@@ -21,7 +21,7 @@
 
 /* --- the process --- */
 
-enum { MAX_NETWORKS = 64 };
+enum { MAX_NETWORKS = 64, BACKLOG = 1024 };
 
 static struct {
 	int init;
@@ -154,7 +154,7 @@ static void NORETURN run(int init, int listen_fd)
 
 	prctl(PR_SET_NAME, "wslx-ports");
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* Four for a connection. */
+	/* Two for a connection. */
 	setrlimit(RLIMIT_NOFILE, &more);
 	/* What init has open has to end when init closes it. */
 	for (int fd = 3; fd < MAX_FD; fd++)
@@ -235,7 +235,7 @@ int ports_start(struct loop *l, void (*send_fn)(struct wire_w *w), uint32_t *ret
 		tell_process(NULL, 0);
 		return 0;
 	}
-	fd = listen_vsock(128, &proc.port);
+	fd = listen_vsock(BACKLOG, &proc.port);
 	if (fd < 0)
 		return fd;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)

@@ -10,11 +10,18 @@
 #include <string.h>
 #include <unistd.h>
 #include "lib/base/io.h"
+#include "lib/base/log.h"
 #include "lib/session/acceptor.h"
 #include "lib/session/join.h"
 #include "netd/forward-udp.h"
 
-enum { MAX_LISTENERS = 1024, MAX_CONNECTIONS = 8192, BACKLOG = 1024 };
+enum {
+	MAX_LISTENERS = 1024,
+	MAX_CONNECTIONS = 16000, /* the machine's monitor takes some more, which are for sessions */
+	MAX_DIALS =
+		64, /* of a port: the guest's queue of connections to take is short, and others have to fit, too */
+	BACKLOG = 4096,
+};
 
 /* A port of this host. */
 struct port {
@@ -27,12 +34,16 @@ struct port {
 	struct acceptor *acceptor;
 	struct udp_port *udp;
 	uint64_t count; /* connections so far */
+	unsigned n_dials;
+	struct through *first, **last; /* wait for their turn to be dialled */
 };
 
-/* A connection: first dialled, then joined. */
+/* A connection: it waits its turn, is dialled, then joined. */
 struct through {
 	struct through *next, **at;
 	struct forwards *f;
+	struct port *port;	/* until it is dialled; NULL: the port is gone */
+	struct through *behind; /* in the port's queue */
 	int client;
 	struct dial *dial;
 	struct join *join;
@@ -72,12 +83,24 @@ static void reset(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 }
 
+static void dial_more(struct port *p);
+
 static void dialled(void *ctx, struct dial *d, int fd)
 {
 	struct through *t = ctx;
+	struct port *p = t->port;
 
 	t->dial = dial_free(t->dial);
+	t->port = NULL;
+	if (p) {
+		p->n_dials--;
+		dial_more(p);
+	}
 	if (fd < 0) {
+		/* nobody listens: the client is told, and that is enough */
+		if (fd != -ECONNREFUSED)
+			log_limited(
+				"forward", "a connection to the guest failed: %s", strerror(-fd));
 		reset(t->client);
 		through_end(t);
 		return;
@@ -85,6 +108,32 @@ static void dialled(void *ctx, struct dial *d, int fd)
 	if (join_new(&t->join, t->f->loop, take_fd(t->client), fd, joined_end, t) < 0) {
 		t->join = NULL;
 		through_end(t);
+	}
+}
+
+static void begin_dial(struct port *p, struct through *t)
+{
+	int r = dial_new(&t->dial, t->f->loop, t->f->vsock, p->vsock_port, p->to, dialled, t);
+
+	if (r < 0) {
+		log_limited("forward", "%s: a connection is refused: %s", p->listen, strerror(-r));
+		t->dial = NULL;
+		reset(t->client);
+		through_end(t);
+	} else {
+		p->n_dials++;
+	}
+}
+
+static void dial_more(struct port *p)
+{
+	while (p->first && p->n_dials < MAX_DIALS) {
+		struct through *t = p->first;
+
+		p->first = t->behind;
+		if (!p->first)
+			p->last = &p->first;
+		begin_dial(p, t);
 	}
 }
 
@@ -97,21 +146,22 @@ static void on_connection(void *ctx, int conn)
 
 	t = f->n_through < MAX_CONNECTIONS ? calloc(1, sizeof(*t)) : NULL;
 	if (!t) {
+		log_limited("forward", "%s: there are %u connections: one more is refused",
+			p->listen, f->n_through);
+		reset(conn);
 		close(conn);
 		return;
 	}
 	setsockopt(conn, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	*t = (struct through){.next = f->all, .at = &f->all, .f = f, .client = conn};
+	*t = (struct through){.next = f->all, .at = &f->all, .f = f, .port = p, .client = conn};
 	if (t->next)
 		t->next->at = &t->next;
 	f->all = t;
 	f->n_through++;
 	p->count++;
-	if (dial_new(&t->dial, f->loop, f->vsock, p->vsock_port, p->to, dialled, t) < 0) {
-		t->dial = NULL;
-		reset(conn);
-		through_end(t);
-	}
+	*p->last = t;
+	p->last = &t->behind;
+	dial_more(p);
 }
 
 int forward_parse(const char *text, struct sockaddr_storage *ret)
@@ -190,7 +240,7 @@ int forwards_add(struct forwards *f, const struct forward_config *c, struct err 
 	p = f->n_ports < MAX_LISTENERS ? calloc(1, sizeof(*p)) : NULL;
 	if (!p)
 		return err_set(e, -ENOSPC, "too many ports are forwarded");
-	*p = (struct port){.f = f};
+	*p = (struct port){.f = f, .last = &p->first};
 	snprintf(p->listen, sizeof(p->listen), "%s", c->listen);
 	lead(p, c);
 	p->fd = open_listener(c->listen);
@@ -219,6 +269,15 @@ int forwards_remove(struct forwards *f, const char *listen_at)
 		return -ENOENT;
 	*at = p->next;
 	f->n_ports--;
+	while (p->first) {
+		struct through *t = p->first;
+
+		p->first = t->behind;
+		begin_dial(p, t);
+	}
+	for (struct through *t = f->all; t; t = t->next)
+		if (t->port == p)
+			t->port = NULL;
 	acceptor_free(p->acceptor);
 	udp_port_free(p->udp);
 	if (p->fd >= 0)

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +128,17 @@ static int serve_passt(const struct options *o, struct loop *l, const struct sta
 	return fd < 0 ? fd : serve_passt_new(ret, l, CONTROL, fd, net, dev, e);
 }
 
+/*
+ * A connection of libslirp's has two buffers of 128 KiB, of which most connections use a page. Mapped one by one they cost that page;
+ * in the heap, where they would be once the first was freed, also what was there before them.
+ */
+static void buffers_apart(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_MMAP_THRESHOLD, 128 << 10);
+#endif
+}
+
 int main(int argc, char **argv)
 {
 	struct stack_config net;
@@ -140,6 +152,7 @@ int main(int argc, char **argv)
 	int r;
 
 	log_init("wslx-netd", LOG_LVL_INFO);
+	buffers_apart();
 	if (parse(argc, argv, &o) < 0)
 		return 2;
 	signal(SIGPIPE, SIG_IGN);

@@ -1,18 +1,29 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * A join has no memory of its own for bytes but while one side takes them slower than the other sends, and no descriptors but the two:
+ * there may be thousands, most of which are idle.
+ */
 #include "lib/session/join.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include "lib/base/io.h"
-#include "lib/session/relay.h"
 
+enum { BUF_SIZE = 64 * 1024, ROUNDS = 16 };
+
+/* A socket, and what was read from it and the other one has not taken yet. */
 struct half {
 	struct join *j;
-	int from;
-	int to; /* a second descriptor of the other one: the loop watches a descriptor once */
-	struct relay *relay;
+	int fd;
+	struct loop_src *src;
+	uint32_t events;
+	bool ended; /* nothing more is read */
+	uint8_t *rest;
+	size_t off, len;
 };
 
 struct join {
@@ -21,24 +32,124 @@ struct join {
 	void *ctx;
 };
 
-static void ended(void *ctx, struct relay *r, bool sink_broke)
+static struct half *other(struct half *h)
 {
-	struct half *h = ctx;
-	struct join *j = h->j;
+	return h == &h->j->half[0] ? &h->j->half[1] : &h->j->half[0];
+}
 
-	h->relay = relay_free(r);
-	shutdown(h->to, SHUT_WR);
+static void end(struct half *h, bool sink_broke)
+{
+	h->ended = true;
+	free(h->rest);
+	h->rest = NULL;
+	h->len = 0;
+	shutdown(other(h)->fd, SHUT_WR);
 	/* Who sends into the void is to hear of it. */
 	if (sink_broke)
-		shutdown(h->from, SHUT_RD);
-	if (!j->half[0].relay && !j->half[1].relay)
+		shutdown(h->fd, SHUT_RD);
+}
+
+/* How much of it was taken; negative: none ever will be. */
+static ssize_t put(int fd, const uint8_t *data, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = write(fd, data + done, len - done);
+
+		if (n < 0 && errno == EAGAIN)
+			break;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		done += n < 0 ? 0 : (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+/* False: the other side takes no more now, or never. */
+static bool put_rest(struct half *h)
+{
+	ssize_t n = put(other(h)->fd, h->rest + h->off, h->len);
+
+	if (n < 0) {
+		end(h, true);
+		return false;
+	}
+	h->off += (size_t)n;
+	h->len -= (size_t)n;
+	if (h->len)
+		return false;
+	free(h->rest);
+	h->rest = NULL;
+	return true;
+}
+
+static void keep(struct half *h, const uint8_t *data, size_t len)
+{
+	h->rest = malloc(len);
+	if (!h->rest) {
+		end(h, true);
+		return;
+	}
+	memcpy(h->rest, data, len);
+	h->off = 0;
+	h->len = len;
+}
+
+/* Moves until one side would block, for some rounds: others have their turn, too. */
+static void pump(struct half *h)
+{
+	uint8_t buf[BUF_SIZE];
+
+	if (h->len && !put_rest(h))
+		return;
+	for (int i = 0; i < ROUNDS && !h->ended && !h->len; i++) {
+		ssize_t n = read(h->fd, buf, sizeof(buf)), taken;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n <= 0) {
+			end(h, false);
+			return;
+		}
+		taken = put(other(h)->fd, buf, (size_t)n);
+		if (taken < 0)
+			end(h, true);
+		else if (taken < n)
+			keep(h, buf + taken, (size_t)(n - taken));
+	}
+}
+
+/* Only what can be gone on with is waited for. */
+static int watch(struct half *h)
+{
+	uint32_t events = (h->ended || h->len ? 0u : (uint32_t)EPOLLIN) |
+			  (other(h)->len ? (uint32_t)EPOLLOUT : 0u);
+
+	if (events == h->events)
+		return 0;
+	h->events = events;
+	return loop_io_events(h->src, events);
+}
+
+static void ready(void *ctx, int fd, uint32_t revents)
+{
+	struct half *h = ctx, *o = other(h);
+	struct join *j = h->j;
+
+	if (!h->ended && revents & ~(uint32_t)EPOLLOUT)
+		pump(h);
+	if (o->len)
+		pump(o);
+	if ((h->ended && o->ended) || watch(h) < 0 || watch(o) < 0)
 		j->done(j->ctx, j);
 }
 
 int join_new(struct join **ret, struct loop *l, int a, int b, join_done_fn done, void *ctx)
 {
 	struct join *j = calloc(1, sizeof(*j));
-	const int fd[2] = {a, b};
 	int r = 0;
 
 	if (!j) {
@@ -46,19 +157,14 @@ int join_new(struct join **ret, struct loop *l, int a, int b, join_done_fn done,
 		close(b);
 		return -ENOMEM;
 	}
-	*j = (struct join){.done = done, .ctx = ctx};
-	for (int i = 0; i < 2; i++) {
-		j->half[i] = (struct half){.j = j, .from = fd[i]};
-		j->half[i].to = fcntl(fd[!i], F_DUPFD_CLOEXEC, 0);
-		if (j->half[i].to < 0)
-			r = -errno;
-	}
+	*j = (struct join){
+		.half = {{.j = j, .fd = a}, {.j = j, .fd = b}}, .done = done, .ctx = ctx};
 	for (int i = 0; i < 2 && r == 0; i++) {
 		struct half *h = &j->half[i];
 
-		r = io_set_nonblock(h->from, true);
+		r = io_set_nonblock(h->fd, true);
 		if (r == 0)
-			r = relay_new(&h->relay, l, h->from, h->to, ended, h);
+			r = loop_io(l, h->fd, h->events = EPOLLIN, ready, h, &h->src);
 	}
 	if (r < 0) {
 		join_free(j);
@@ -73,10 +179,9 @@ struct join *join_free(struct join *j)
 	if (!j)
 		return NULL;
 	for (int i = 0; i < 2; i++) {
-		relay_free(j->half[i].relay);
-		close(j->half[i].from);
-		if (j->half[i].to >= 0)
-			close(j->half[i].to);
+		loop_src_free(j->half[i].src);
+		free(j->half[i].rest);
+		close(j->half[i].fd);
 	}
 	free(j);
 	return NULL;

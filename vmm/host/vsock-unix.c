@@ -56,6 +56,8 @@ struct vsock_unix {
 	uint64_t timer_at;
 	bool deaf; /* not accepting: out of descriptors or entries */
 	struct peer *free;
+	unsigned
+		touched; /* the first so many of peer have been in use: memory behind them is not touched */
 	struct peer peer[PEERS];
 	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path) - sizeof("_4294967295") + 1];
 };
@@ -66,9 +68,12 @@ static struct peer *peer_new(struct vsock_unix *u, int fd)
 {
 	struct peer *p = u->free;
 
-	if (!p)
+	if (p)
+		u->free = p->next;
+	else if (u->touched < PEERS)
+		p = &u->peer[u->touched++];
+	else
 		return NULL;
-	u->free = p->next;
 	*p = (struct peer){.gen = p->gen + 1, .fd = fd};
 	return p;
 }
@@ -215,7 +220,7 @@ static void back_free(void *ctx)
 
 	loop_src_free(u->src);
 	loop_src_free(u->timer);
-	for (unsigned i = 0; i < PEERS; i++)
+	for (unsigned i = 0; i < u->touched; i++)
 		if (u->peer[i].state != PEER_FREE)
 			peer_free(u, &u->peer[i]);
 	if (u->listen_fd >= 0) {
@@ -287,7 +292,7 @@ static void accept_some(struct vsock_unix *u)
 		struct peer *p;
 		int fd;
 
-		if (!u->free) {
+		if (!u->free && u->touched == PEERS) {
 			listen_on(u, false);
 			return;
 		}
@@ -379,7 +384,7 @@ static void timer_fired(void *ctx)
 	u->timer_at = 0;
 	if (u->deaf)
 		listen_on(u, true);
-	for (unsigned i = 0; i < PEERS; i++) {
+	for (unsigned i = 0; i < u->touched; i++) {
 		struct peer *p = &u->peer[i];
 
 		if (p->state == PEER_LINE) {
@@ -442,11 +447,6 @@ int vsock_unix_attach(struct vsock *vs, struct loop *loop, const char *path, str
 	u->vs = vs;
 	u->loop = loop;
 	u->epfd = u->listen_fd = u->dir_fd = -1;
-	for (unsigned i = PEERS; i-- > 0;) {
-		u->peer[i].fd = -1;
-		u->peer[i].next = u->free;
-		u->free = &u->peer[i];
-	}
 	r = name_sockets(u, path, e);
 	if (r < 0)
 		goto fail;

@@ -635,7 +635,7 @@ TEST(many_connections_share_the_queue_and_the_table)
 
 	connect_result = 0;
 	memset(ends, 0, sizeof(ends));
-	for (uint32_t port = 0; port < 1100; port++) {
+	for (uint32_t port = 0; port < VSOCK_CONNS + 100; port++) {
 		ends[0].open =
 			false; /* the back end forgets it: only the core's table is of interest */
 		CHECK(fv_op(&g, FV_REQUEST, port, 1, 0, NULL, 0, 0));
@@ -645,8 +645,8 @@ TEST(many_connections_share_the_queue_and_the_table)
 			opened++;
 	}
 	CHECK_EQ(opened, VSOCK_CONNS);
-	CHECK_EQ(refused, 1100 - VSOCK_CONNS);
-	for (uint32_t port = 0; port < 1100; port++) {
+	CHECK_EQ(refused, 100);
+	for (uint32_t port = 0; port < VSOCK_CONNS + 100; port++) {
 		ends[0].open = true;
 		CHECK(fv_op(&g, FV_RST, port, 1, 0, NULL, 0, 0));
 	}

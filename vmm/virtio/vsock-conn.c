@@ -11,17 +11,7 @@ static struct vsock_conn **bucket_of(struct vsock *vs, uint32_t guest_port, uint
 {
 	uint64_t h = ((uint64_t)guest_port << 32 | host_port) * 0x9e3779b97f4a7c15ull;
 
-	return &vs->bucket[h >> 54];
-}
-
-void vsock_table_init(struct vsock *vs)
-{
-	_Static_assert(VSOCK_BUCKETS == 1 << 10, "bucket_of() takes ten bits");
-	for (unsigned i = VSOCK_CONNS; i-- > 0;) {
-		vs->conn[i].vs = vs;
-		vs->conn[i].hash_next = vs->free;
-		vs->free = &vs->conn[i];
-	}
+	return &vs->bucket[h >> (64 - VSOCK_BUCKET_BITS)];
 }
 
 struct vsock_conn *vsock_find(struct vsock *vs, uint32_t guest_port, uint32_t host_port)
@@ -36,7 +26,7 @@ struct vsock_conn *vsock_find(struct vsock *vs, uint32_t guest_port, uint32_t ho
 /* Connections that only wait for the guest's last word give way to new ones. */
 static void make_room(struct vsock *vs)
 {
-	for (unsigned i = 0; i < VSOCK_CONNS && !vs->free; i++)
+	for (unsigned i = 0; i < vs->touched && !vs->free; i++)
 		if (vs->conn[i].state == VSOCK_CLOSING) {
 			vsock_owe_rst(
 				vs, VSOCK_CID_HOST, vs->conn[i].host_port, vs->conn[i].guest_port);
@@ -48,12 +38,16 @@ struct vsock_conn *vsock_conn_new(struct vsock *vs, uint32_t guest_port, uint32_
 {
 	struct vsock_conn *c, **b;
 
-	if (!vs->free)
+	if (!vs->free && vs->touched == VSOCK_CONNS)
 		make_room(vs);
-	c = vs->free;
-	if (!c)
+	if (vs->free) {
+		c = vs->free;
+		vs->free = c->hash_next;
+	} else if (vs->touched < VSOCK_CONNS) {
+		c = &vs->conn[vs->touched++];
+	} else {
 		return NULL;
-	vs->free = c->hash_next;
+	}
 	vs->count++;
 	b = bucket_of(vs, guest_port, host_port);
 	*c = (struct vsock_conn){.vs = vs,
@@ -106,7 +100,7 @@ void vsock_conn_free(struct vsock_conn *c)
 
 void vsock_free_all(struct vsock *vs)
 {
-	for (unsigned i = 0; i < VSOCK_CONNS; i++)
+	for (unsigned i = 0; i < vs->touched; i++)
 		vsock_conn_free(&vs->conn[i]);
 	vs->n_rst = 0;
 }
@@ -179,7 +173,7 @@ void vsock_expire(struct vsock *vs, uint64_t now)
 	uint64_t next = UINT64_MAX;
 
 	vs->timer_at = 0;
-	for (unsigned i = 0; i < VSOCK_CONNS; i++) {
+	for (unsigned i = 0; i < vs->touched; i++) {
 		struct vsock_conn *c = &vs->conn[i];
 
 		if (c->state == VSOCK_FREE || !c->deadline)

@@ -39,8 +39,9 @@ enum {
 	VSOCK_RX_BATCH = 32, /* receive buffers filled by one recv() */
 	VSOCK_IOVS = 128,    /* pieces of one recv() or send() */
 	VSOCK_MAX_PKT = 64 << 10,
+	VSOCK_BUCKET_BITS = 12,
 	VSOCK_RSTS = 64, /* resets owed to strangers; beyond that they are dropped */
-	VSOCK_BUCKETS = 1024,
+	VSOCK_BUCKETS = 1 << VSOCK_BUCKET_BITS,
 };
 
 /*
@@ -112,6 +113,8 @@ struct vsock {
 	struct vsock_conn conn[VSOCK_CONNS];
 	struct vsock_conn *bucket[VSOCK_BUCKETS];
 	struct vsock_conn *free; /* through hash_next */
+	unsigned
+		touched; /* the first so many of conn have been in use: memory behind them is not touched */
 	unsigned count;
 	struct vsock_conn *ready, *ready_last; /* connections with something for the guest */
 	uint32_t next_port;
@@ -127,7 +130,6 @@ struct vsock {
 };
 
 /* vsock-conn.c */
-void vsock_table_init(struct vsock *vs);
 struct vsock_conn *vsock_find(struct vsock *vs, uint32_t guest_port, uint32_t host_port);
 struct vsock_conn *vsock_conn_new(struct vsock *vs, uint32_t guest_port, uint32_t host_port);
 void vsock_conn_unhash(struct vsock_conn *c); /* the guest may use the ports again */

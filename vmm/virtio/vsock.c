@@ -229,7 +229,6 @@ int vsock_new(
 		return -ENOMEM;
 	vs->cid = cid;
 	vs->loop = loop;
-	vsock_table_init(vs);
 	r = virtio_dev_init(&vs->v, &vsock_ops, name, gm, VSOCK_QUEUES, QUEUE_SIZE);
 	if (r == 0 && loop)
 		r = loop_timer(loop, timer_fired, vs, &vs->timer);

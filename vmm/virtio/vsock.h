@@ -17,7 +17,7 @@ struct vsock;
 struct vsock_conn;
 
 enum { VSOCK_CID_HOST = 2, VSOCK_CID_GUEST = 3 };
-enum { VSOCK_CONNS = 1024, VSOCK_BUF = 256 << 10 };
+enum { VSOCK_CONNS = 16384, VSOCK_BUF = 256 << 10 };
 
 /*
  * The host end. "peer" is the back end's own name for its end of a stream. recv and send do not block: -EAGAIN, and for
