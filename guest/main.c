@@ -14,7 +14,6 @@
 #include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -638,12 +637,9 @@ static int leave_rootfs(struct err *e)
 
 static int set_up(struct err *e)
 {
-	const struct rlimit files = {1024, 524288};
 	int r;
 
 	umask(0);
-	/* What systemd gives on other machines; the kernel's own 4096 is too little for a server of thousands. */
-	setrlimit(RLIMIT_NOFILE, &files);
 	mount_at("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=755",
 		NULL); /* the kernel may have done so */
 	open_stdio();

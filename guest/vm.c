@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <sys/time.h>
@@ -109,6 +110,18 @@ static void make_cgroup(bool isolate)
 	set("cpu.max", text);
 }
 
+/* WSL's: the kernel's own are too little for servers of thousands, and for whatever watches a project's files. */
+static void raise_limits(void)
+{
+	const struct rlimit files = {10240, 1048576}, locked = {64 << 20, 64 << 20};
+
+	setrlimit(RLIMIT_NOFILE, &files);
+	setrlimit(RLIMIT_MEMLOCK, &locked);
+	write_text("/proc/sys/fs/inotify/max_user_watches", "524288");
+	/* Who uses the machine owns it. */
+	write_text("/proc/sys/kernel/dmesg_restrict", "0");
+}
+
 void vm_set_up(void)
 {
 	cleanup_free char *cmdline = NULL;
@@ -116,6 +129,7 @@ void vm_set_up(void)
 	int r = io_read_file("/proc/cmdline", 1 << 16, &cmdline, NULL);
 
 	vmconf_parse(r < 0 ? "" : cmdline, &c);
+	raise_limits();
 	make_cgroup(c.isolate);
 	if (c.modules_lun != VMCONF_NO_LUN)
 		modprobe_disk(c.modules_lun, c.load);

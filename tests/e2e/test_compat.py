@@ -45,6 +45,13 @@ def test_standard_streams_are_utf8(wslx):
     assert wslx.run("--list", text=False).stdout == b"deb (Default)\n"
 
 
+@real_only
+def test_limits_of_processes(wslx):
+    assert wslx.sh("ulimit -Sn; ulimit -Hn; ulimit -l; cat /proc/sys/fs/inotify/max_user_watches").split() == \
+        ["10240", "1048576", "65536", "524288"]
+    assert "Linux version" in wslx.ok("-d", "deb", "-u", "nobody", "--exec", "dmesg")
+
+
 def test_success_is_silent(fresh):
     for args in (["--set-default", "deb"], ["--terminate", "deb"], ["--shutdown"], ["--set-version", "deb", "2"]):
         p = fresh.run(*args)
