@@ -5,22 +5,9 @@
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
 
-enum { NOBODY = 65534 };
-
 static struct timespec when(const struct statx_timestamp *t)
 {
 	return (struct timespec){.tv_sec = t->tv_sec, .tv_nsec = t->tv_nsec};
-}
-
-/* The server's user is the share's; who has that number on this side is somebody else, and nobody in particular there. */
-static uint32_t shown(uint32_t id, uint32_t own, uint32_t as)
-{
-	return id == own ? as : id == as ? NOBODY : id;
-}
-
-static uint32_t meant(uint32_t id, uint32_t own, uint32_t as)
-{
-	return id == as ? own : id;
 }
 
 /*
@@ -67,7 +54,7 @@ void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct st
 	uint32_t mode = stx->stx_mode;
 
 	*ret = (struct fs_attr){
-		.ino = stx->stx_ino,
+		.ino = number_shown(sh, n->ident.dev, stx->stx_ino),
 		.dev = makedev(stx->stx_dev_major, stx->stx_dev_minor),
 		.rdev = makedev(stx->stx_rdev_major, stx->stx_rdev_minor),
 		.size = stx->stx_size,
@@ -84,8 +71,8 @@ void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct st
 	if (stx->stx_mask & STATX_BTIME)
 		ret->btime = when(&stx->stx_btime);
 	if (sh->o.squash && !from_meta) {
-		ret->uid = shown(ret->uid, sh->uid, sh->o.uid);
-		ret->gid = shown(ret->gid, sh->gid, sh->o.gid);
+		ret->uid = id_shown(ret->uid, sh->uid, sh->o.uid);
+		ret->gid = id_shown(ret->gid, sh->gid, sh->o.gid);
 	}
 	if (dir && S_ISDIR(mode) && !n->closed &&
 		(n->ident.mnt != dir->ident.mnt || n->ident.dev != dir->ident.dev))
@@ -179,8 +166,8 @@ static int set_owner(struct fs_node *n, int fd, uint32_t set, const struct fs_at
 	uint32_t gid = set & FS_SET_GID ? a->gid : UINT32_MAX;
 
 	if (sh->o.squash) {
-		uid = meant(uid, sh->uid, sh->o.uid);
-		gid = meant(gid, sh->gid, sh->o.gid);
+		uid = id_meant(uid, sh->uid, sh->o.uid);
+		gid = id_meant(gid, sh->gid, sh->o.gid);
 	}
 	return fchownat(fd, "", uid, gid, AT_EMPTY_PATH) == 0 ? 0 : -errno;
 }
@@ -197,8 +184,8 @@ static int set_meta(struct fs_node *n, int fd, uint32_t set, const struct fs_att
 	if (S_ISLNK(stx.stx_mode))
 		return 0;
 	if (!meta_apply(fd, "", &stx) && sh->o.squash) {
-		stx.stx_uid = shown(stx.stx_uid, sh->uid, sh->o.uid);
-		stx.stx_gid = shown(stx.stx_gid, sh->gid, sh->o.gid);
+		stx.stx_uid = id_shown(stx.stx_uid, sh->uid, sh->o.uid);
+		stx.stx_gid = id_shown(stx.stx_gid, sh->gid, sh->o.gid);
 	}
 	if (set & FS_SET_UID)
 		stx.stx_uid = a->uid;

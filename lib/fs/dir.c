@@ -100,7 +100,11 @@ static int list(struct host *h, struct fs_handle *hd, uint64_t off, bool entries
 		return r;
 	while ((r = next_entry(hd, &e)) == 0) {
 		struct fs_dirent d = {
-			.ino = e->ino, .next = (uint64_t)e->off, .type = e->type, .name = e->name};
+
+			.ino = number_shown(dir->share, dir->ident.dev, e->ino),
+			.next = (uint64_t)e->off,
+			.type = e->type,
+			.name = e->name};
 		bool skip = false;
 
 		if (entries && !is_dots(e->name)) {

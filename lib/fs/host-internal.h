@@ -23,6 +23,7 @@
 
 struct fs_share {
 	struct fs_share *next;
+	const struct host *host;
 	struct fs_share_opts o;
 	uint32_t uid, gid; /* the server's own */
 	struct fs_node *root;
@@ -90,7 +91,7 @@ struct own {
 	char name[NAME_MAX + 1];
 };
 
-enum { MAX_OWN = 3, WATCH_BUCKETS = 1 << 12 };
+enum { MAX_OWN = 3, WATCH_BUCKETS = 1 << 12, MAX_DEVICES = 128 };
 
 /* watch.c */
 struct watches {
@@ -121,7 +122,9 @@ struct host {
 	unsigned n_views;
 	int views_fd; /* their names are written there; -1 */
 	bool set, privileged, keep_removed;
-	uint32_t first_gen; /* of numbers: another process before us may have given some */
+	uint32_t first_gen;	    /* of numbers: another process before us may have given some */
+	uint64_t devs[MAX_DEVICES]; /* that shares lie on, in their order; only ever more */
+	_Atomic unsigned n_devs;
 };
 
 /* Was it opened for writing? */
@@ -193,6 +196,16 @@ static inline uint64_t ident_dev(const struct statx *stx)
 	return (uint64_t)stx->stx_dev_major << 32 | stx->stx_dev_minor;
 }
 
+/* number.c: what shares lie on, in their order; a file's number as peers see it. */
+void number_add_device(struct host *h, uint64_t dev);
+uint64_t number_shown(const struct fs_share *sh, uint64_t dev, uint64_t ino);
+
+/* acl.c: attributes that are ACLs; what a peer says in one, newly allocated, and what one says to a peer. */
+bool acl_is(const char *xattr);
+bool acl_hides(const struct fs_share *sh, const char *xattr);
+int acl_meant(const struct fs_share *sh, const void *val, size_t len, void **ret);
+void acl_shown(const struct fs_node *n, const char *xattr, void *val, size_t len);
+
 /* closed.c */
 bool fs_is_closed(int fd);
 /* What name in dir is, as statx just said: the root of such a mount. */
@@ -210,6 +223,19 @@ int meta_store(int fd, const struct statx *stx);
 int meta_new(int fd, int dirfd, const struct fs_cred *c, uint32_t mode, uint64_t rdev);
 int meta_kill_suidgid(int fd);
 bool meta_hides(const char *xattr);
+
+/*
+ * Users and groups. The server's user is the share's; who has that number on this side is somebody else, and nobody in particular there.
+ */
+enum { NOBODY = 65534 };
+static inline uint32_t id_shown(uint32_t id, uint32_t own, uint32_t as)
+{
+	return id == own ? as : id == as ? NOBODY : id;
+}
+static inline uint32_t id_meant(uint32_t id, uint32_t own, uint32_t as)
+{
+	return id == as ? own : id;
+}
 
 /* What a node is, as its share shows it. dir: the folder it was found in, or NULL. */
 void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct statx *stx,

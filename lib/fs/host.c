@@ -66,6 +66,7 @@ static int new_share(struct host *h, int fd, const struct fs_share_opts *opts,
 		return -ENOMEM;
 	if (opts)
 		sh->o = *opts;
+	sh->host = h;
 	sh->o.privileged = h->privileged;
 	sh->uid = geteuid();
 	sh->gid = getegid();
@@ -74,6 +75,7 @@ static int new_share(struct host *h, int fd, const struct fs_share_opts *opts,
 		free(sh);
 		return -ENOMEM;
 	}
+	number_add_device(h, sh->root->ident.dev);
 	*ret = sh;
 	return 0;
 }
@@ -171,9 +173,13 @@ int fs_host_add(
 
 /* --- the root of a set: a folder that only we can change --- */
 
+/* No file of a share's has it: see number.c. */
+#define SET_NUMBER (UINT64_C(1) << 63 | 1)
+
 void set_attr(struct host *h, struct fs_attr *ret)
 {
-	*ret = (struct fs_attr){.ino = 1, .mode = S_IFDIR | 0555, .nlink = 2, .blksize = 4096};
+	*ret = (struct fs_attr){
+		.ino = SET_NUMBER, .mode = S_IFDIR | 0555, .nlink = 2, .blksize = 4096};
 }
 
 static int share_entry(struct host *h, struct fs_share *sh, struct fs_entry *ret)
@@ -188,7 +194,6 @@ static int share_entry(struct host *h, struct fs_share *sh, struct fs_entry *ret
 	pthread_mutex_unlock(&h->lock);
 	ret->node = sh->root;
 	attr_of(NULL, sh->root, &stx, false, &ret->attr);
-	ret->attr.flags |= FS_ATTR_SUBMOUNT;
 	return 0;
 }
 
@@ -277,7 +282,10 @@ int set_readdir(struct host *h, uint64_t off, bool entries, fs_dirent_fn fn, voi
 	struct fs_share *sh = h->shares;
 	pthread_mutex_unlock(&h->lock);
 	for (; sh; sh = sh->next) {
-		struct fs_dirent d = {.ino = sh->root->ident.ino, .type = DT_DIR, .name = sh->name};
+		const struct ident *root = &sh->root->ident;
+		struct fs_dirent d = {.ino = number_shown(sh, root->dev, root->ino),
+			.type = DT_DIR,
+			.name = sh->name};
 
 		/* views are for who asks for them */
 		if (i++ < off || strchr(sh->name, ':'))

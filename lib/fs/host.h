@@ -46,7 +46,7 @@ int fs_host_new(struct fs **ret, int fd, const struct fs_share_opts *opts, struc
  * one, with options of its own, under the name "SHARE:OPTIONS".
  */
 int fs_host_new_set(struct fs **ret, struct err *e);
-/* Folder fd (taken over when this works) becomes the folder "name" of the root, a file system of its own. -EEXIST. */
+/* Folder fd (taken over when this works) becomes the folder "name" of the root, for a peer of one file system with all others. -EEXIST. */
 int fs_host_add(
 	struct fs *fs, const char *name, int fd, const struct fs_share_opts *opts, struct err *e);
 /*

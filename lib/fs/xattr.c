@@ -2,10 +2,16 @@
 /* Extended attributes, ACLs among them, and what statfs says. */
 #include "lib/fs/host-internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
+
+static bool hides(const struct fs_node *n, const char *name)
+{
+	return meta_hides(name) || acl_hides(n->share, name);
+}
 
 ssize_t host_getxattr(struct fs *fs, struct fs_node *n, const char *name, void *buf, size_t cap)
 {
@@ -14,7 +20,7 @@ ssize_t host_getxattr(struct fs *fs, struct fs_node *n, const char *name, void *
 	ssize_t r;
 	int fd;
 
-	if (!n->share || meta_hides(name))
+	if (!n->share || hides(n, name))
 		return -ENODATA;
 	fd = node_fd(h, n);
 	if (fd < 0)
@@ -22,24 +28,26 @@ ssize_t host_getxattr(struct fs *fs, struct fs_node *n, const char *name, void *
 	r = getxattr(fd_path(path, fd), name, buf, cap);
 	if (r < 0)
 		r = -errno;
+	else if (cap && acl_is(name))
+		acl_shown(n, name, buf, (size_t)r);
 	node_fd_put(h, n);
 	return r;
 }
 
 /* Takes names out that are none of the peer's business. */
-static size_t filter(char *buf, size_t len)
+static size_t filter(const struct fs_node *n, char *buf, size_t len)
 {
 	size_t out = 0;
 
 	for (size_t at = 0; at < len;) {
-		size_t n = strnlen(buf + at, len - at) + 1;
+		size_t size = strnlen(buf + at, len - at) + 1;
 
-		n = MIN(n, len - at);
-		if (!meta_hides(buf + at)) {
-			memmove(buf + out, buf + at, n);
-			out += n;
+		size = MIN(size, len - at);
+		if (!hides(n, buf + at)) {
+			memmove(buf + out, buf + at, size);
+			out += size;
 		}
-		at += n;
+		at += size;
 	}
 	return out;
 }
@@ -60,7 +68,7 @@ ssize_t host_listxattr(struct fs *fs, struct fs_node *n, char *buf, size_t cap)
 	if (r < 0)
 		r = -errno;
 	else if (cap)
-		r = (ssize_t)filter(buf, (size_t)r);
+		r = (ssize_t)filter(n, buf, (size_t)r);
 	node_fd_put(h, n);
 	return r;
 }
@@ -69,13 +77,22 @@ int host_setxattr(struct fs *fs, const struct fs_cred *c, struct fs_node *n, con
 	const void *val, size_t len, int flags)
 {
 	struct host *h = to_host(fs);
+	cleanup_free void *acl = NULL;
 	char path[FD_PATH];
 	int fd, r;
 
 	if (!n->share || n->share->o.read_only)
 		return -EROFS;
+	if (acl_hides(n->share, name))
+		return -EOPNOTSUPP;
 	if (meta_hides(name))
 		return -EPERM;
+	if (acl_is(name)) {
+		r = acl_meant(n->share, val, len, &acl);
+		if (r < 0)
+			return r;
+		val = acl;
+	}
 	fd = node_fd(h, n);
 	if (fd < 0)
 		return fd;
@@ -92,7 +109,7 @@ int host_removexattr(struct fs *fs, const struct fs_cred *c, struct fs_node *n, 
 
 	if (!n->share || n->share->o.read_only)
 		return -EROFS;
-	if (meta_hides(name))
+	if (hides(n, name))
 		return -ENODATA;
 	fd = node_fd(h, n);
 	if (fd < 0)
@@ -131,17 +148,48 @@ int host_statfs(struct fs *fs, struct fs_node *n, struct fs_stat *ret)
 	return 0;
 }
 
-int host_syncfs(struct fs *fs, struct fs_node *n)
+static int sync_one(struct host *h, struct fs_node *dir)
 {
-	struct host *h = to_host(fs);
 	cleanup_close int fd = -1;
 	struct statx stx;
 
-	if (!n->share)
-		return 0;
-	/* syncfs(2) wants a descriptor that is open; of a folder there is always one */
-	fd = node_open(h, S_ISDIR(n->mode) ? n : n->share->root, O_RDONLY | O_DIRECTORY, &stx);
+	fd = node_open(h, dir, O_RDONLY | O_DIRECTORY, &stx);
 	if (fd < 0)
 		return fd;
 	return syncfs(fd) < 0 ? -errno : 0;
+}
+
+/* Each file system that shares lie on, once. */
+static int sync_all(struct host *h)
+{
+	const unsigned n = h->n_devs;
+	bool done[MAX_DEVICES] = {false};
+	struct fs_share *sh;
+	int ret = 0;
+
+	pthread_mutex_lock(&h->lock);
+	sh = h->shares;
+	pthread_mutex_unlock(&h->lock);
+	for (; sh; sh = sh->next)
+		for (unsigned i = 0; i < n; i++) {
+			int r;
+
+			if (done[i] || h->devs[i] != sh->root->ident.dev)
+				continue;
+			done[i] = true;
+			r = sync_one(h, sh->root);
+			ret = ret < 0 ? ret : r;
+		}
+	return ret;
+}
+
+int host_syncfs(struct fs *fs, struct fs_node *n)
+{
+	struct host *h = to_host(fs);
+
+	/* a peer's kernel asks for the root of what is one file system there */
+	if (!n->share)
+		return sync_all(h);
+	/* syncfs(2) wants a descriptor that is open; of a folder there is always one */
+	return sync_one(h, S_ISDIR(n->mode) ? n : n->share->root);
 }

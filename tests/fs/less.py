@@ -5,8 +5,6 @@ the reasons, and docs/differences.md has them."""
 SECONDS = "times that are set are of whole seconds"
 OWNER = "nobody but the owner of the mount may look into it"
 TMPFILE = "no O_TMPFILE"
-# shares, and file systems of the host below them, are such
-ACL = "Linux lets no mount below a mount of FUSE have ACLs"
 ONE_ID = "without privileges a process has the number of its user only"
 
 # 9P2000.L, or Linux's client of it, whatever the server
@@ -47,8 +45,8 @@ MOUNT_USER = {
 OWNERS = {"links_keep_their_text", "special_files_of_all_kinds", "an_open_file_outlives_its_name", "the_umask_and_modes_of_other_users",
           "groups_count", "the_sticky_bit", "writing_takes_set_uid_away", "chown_takes_set_uid_away",
           "chmod_by_who_is_not_in_the_group_loses_set_gid"}
-# With metadata that is kept beside the file, but for links, which have no attributes, and for the modes that ACLs imply.
+# With metadata that is kept beside the file, but for links, which have no attributes, and for ACLs, which are the file's own.
 BESIDE = {"links_keep_their_text", "the_umask_and_modes_of_other_users", "access_control_lists"}
 
 # by bench/posix's names
-LESS = {"virtiofs": {"access_control_lists": ACL}, "9p": NINE, "mount": MOUNT, "mount-user": MOUNT_USER}
+LESS = {"virtiofs": {}, "9p": NINE, "mount": MOUNT, "mount-user": MOUNT_USER}
