@@ -40,7 +40,7 @@ struct instance {
 	struct watch_list l;
 };
 
-/* A mount of one of the file systems: each share, view and folder of another file system of the host's is one, and a
+/* A mount of one of the file systems: all shares and views are one, and each that the host has mounted below, of which a
  * distribution's are others than its neighbour's. */
 struct tree {
 	uint32_t dev;

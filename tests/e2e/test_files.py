@@ -161,6 +161,82 @@ def test_what_posix_promises(work, tmp_path):
     assert cases_failed(p) == set(LESS["virtiofs"])
 
 
+# In the guest: gives a user the right to read each file, and says what the file's ACL is then, or why not.
+SET_ACL = """
+import os, struct, sys
+none, user = 0xffffffff, int(sys.argv[1])
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in ((1, 6, none), (2, 4, user), (4, 0, none), (16, 4, none), (32, 0, none)))
+for f in sys.argv[2:]:
+    try:
+        os.setxattr(f, "system.posix_acl_access", acl)
+        print(struct.unpack("<HHI", os.getxattr(f, "system.posix_acl_access")[12:20])[2])
+    except OSError as e:
+        print(os.strerror(e.errno))
+"""
+AS_4711 = "import os; os.setgroups([]); os.setgid(4711); os.setuid(4711); print(open('{}').read())"
+
+
+def acl_user(path):
+    """Whom the file's ACL names, on the host."""
+    return int.from_bytes(os.getxattr(path, "system.posix_acl_access")[16:20], "little")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files of other users need root")
+def test_access_control_lists_are_refused(work, tmp_path):
+    d = f"/mnt/host{tmp_path}"
+    (tmp_path / "f").write_text("text")
+    (tmp_path / "f").chmod(0o600)
+    for p in tmp_path, *tmp_path.parents[:3]:
+        p.chmod(p.stat().st_mode | 0o11)
+    root = ("-d", "deb", "-u", "root", "--")
+    p = work.run(*root, "python3", "-c", AS_4711.format(f"{d}/f"))
+    assert p.returncode and "PermissionError" in p.stderr, p
+    assert work.ok(*root, "python3", "-c", SET_ACL, "4711", f"{d}/f") == "4711\n"
+    assert acl_user(tmp_path / "f") == 4711
+    assert work.ok(*root, "python3", "-c", AS_4711.format(f"{d}/f")) == "text\n"
+    # another server knows it too
+    old = server(work)
+    work.kill(old[0], signal.SIGKILL)
+    wait_for("another server", lambda: server(work) not in ([], old))
+    assert work.ok(*root, "python3", "-c", AS_4711.format(f"{d}/f")) == "text\n"
+    # the server's user is the view's, in ACLs as everywhere
+    work.ok(*root, f"mkdir -p /opt/v && mount -t drvfs {tmp_path} /opt/v -o uid=4711,gid=4711")
+    assert work.ok(*root, "python3", "-c", SET_ACL, "4711", "/opt/v/f") == "4711\n"
+    assert acl_user(tmp_path / "f") == 0
+    assert work.ok(*root, "python3", "-c", SET_ACL, "0", "/opt/v/f") == "Invalid argument\n"
+    work.ok(*root, "umount /opt/v; mount -t drvfs {} /opt/v -o metadata".format(tmp_path))
+    assert work.ok(*root, "python3", "-c", SET_ACL, "4711", "/opt/v/f") == "Operation not supported\n"
+    work.ok(*root, "umount /opt/v")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_what_is_one_file_system(work, tmp_path):
+    """All shares and views are, as far as the guest's kernel is asked; what the host mounted below them is not."""
+    d = f"/mnt/host{tmp_path}"
+    root = ("-d", "deb", "-u", "root", "--")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "f").write_text("text")
+    subprocess.run(["mount", "-t", "tmpfs", "in", tmp_path / "in"], check=True)
+    try:
+        (tmp_path / "in/g").write_text("1")
+        work.ok(*root, f"mkdir -p /opt/v && mount -t drvfs {tmp_path} /opt/v -o uid=4711")
+        above, below, f, view = (x.split() for x in work.ok(*root, f"stat -c '%d %i' {d} {d}/in/. {d}/f /opt/v/f").splitlines())
+        assert above[0] != below[0] and above[0] == f[0] and f == view and int(f[1]) == os.stat(tmp_path / "f").st_ino
+        assert sorted(work.ok(*root, f"cd {d} && find . -xdev").split()) == [".", "./f", "./in"]
+        assert work.ok(*root, "python3", "-c", SET_ACL, "4711", f"{d}/in/g") == "Operation not supported\n"
+        # it is full or not by itself
+        assert work.ok(*root, f"stat -f -c %b {d}/in").strip() == str(os.statvfs(tmp_path / "in").f_blocks)
+        assert work.ok(*root, f"stat -f -c %b {d}").strip() == str(os.statvfs(tmp_path).f_blocks)
+        # nothing goes from one to the other by its name alone, not even where both are reached by one mount
+        work.ok(*root, "sync")
+        both = "import os, errno\nfor op in os.rename, os.link:\n try: op('/run/wslx/hostfs/host{0}/f', '/run/wslx/hostfs/host:uid=4711{0}/h')\n except OSError as e: print(errno.errorcode[e.errno])"
+        assert work.ok(*root, "python3", "-c", both.format(tmp_path)) == "EXDEV\nEXDEV\n"
+        work.ok(*root, "umount /opt/v")
+        assert sorted(os.listdir(tmp_path)) == ["f", "in"]
+    finally:
+        subprocess.run(["umount", "-l", tmp_path / "in"], check=False)
+
+
 @pytest.mark.parametrize("load", ["fsx.py", "tree.py"])
 def test_random_load_is_as_a_model_says(work, tmp_path, load):
     assert "no difference" in work.ok("-d", "deb", "--", f"python3 /mnt/host{FS_CASES}/{load} /mnt/host{tmp_path} 600 5", timeout=200)

@@ -226,7 +226,7 @@ def test_folders_that_the_guests_kernel_dropped_from_its_cache(work, tmp_path):
 
 
 def test_views_and_distributions(work, tmp_path):
-    """Each has inodes of its own for the same files."""
+    """A view has inodes of its own for the same files; two distributions have the same ones."""
     work.import_deb("other", archive=rootfs("WSLX_TEST_WORK_ROOTFS"))
     d = f"/mnt/host{tmp_path}"
     with Watcher(work, tmp_path) as one, Watcher(work, tmp_path, distro="other") as two:
