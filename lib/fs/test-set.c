@@ -228,6 +228,8 @@ TEST(each_share_says_how_much_room_is_left_in_it)
 		CHECK_EQ(set->ops->statfs(set, share("one"), &one), 0);
 		CHECK_EQ(set->ops->statfs(set, share("two"), &two), 0);
 		CHECK(one.fsid != two.fsid && one.blocks && two.blocks);
+		CHECK_EQ(set->ops->statfs(set, set->ops->root(set), &two), 0);
+		CHECK_EQ(two.fsid, one.fsid);
 	}
 	tear_down();
 }

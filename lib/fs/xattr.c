@@ -119,6 +119,16 @@ int host_removexattr(struct fs *fs, const struct fs_cred *c, struct fs_node *n, 
 	return r;
 }
 
+static struct fs_node *first_root(struct host *h)
+{
+	struct fs_node *n;
+
+	pthread_mutex_lock(&h->lock);
+	n = h->shares ? h->shares->root : NULL;
+	pthread_mutex_unlock(&h->lock);
+	return n;
+}
+
 int host_statfs(struct fs *fs, struct fs_node *n, struct fs_stat *ret)
 {
 	struct host *h = to_host(fs);
@@ -126,7 +136,8 @@ int host_statfs(struct fs *fs, struct fs_node *n, struct fs_stat *ret)
 	int fd, r;
 
 	*ret = (struct fs_stat){.bsize = 4096, .frsize = 4096, .namelen = NAME_MAX};
-	if (!n->share)
+	/* df(1) looks at one mount of a file system, and takes one of its root where there is one */
+	if (!n->share && (n = first_root(h)) == NULL)
 		return 0;
 	fd = node_fd(h, n);
 	if (fd < 0)

@@ -227,6 +227,9 @@ def test_what_is_one_file_system(work, tmp_path):
         # it is full or not by itself
         assert work.ok(*root, f"stat -f -c %b {d}/in").strip() == str(os.statvfs(tmp_path / "in").f_blocks)
         assert work.ok(*root, f"stat -f -c %b {d}").strip() == str(os.statvfs(tmp_path).f_blocks)
+        df = work.run(*root, "python3", "-c", "import os; os.setgroups([]); os.setuid(4711); os.execvp('df', ['df'])")
+        assert [line.split()[1] for line in df.stdout.splitlines() if line.startswith("wslx ") and "/in" not in line] == \
+            [str(os.statvfs(tmp_path).f_blocks * os.statvfs(tmp_path).f_frsize // 1024)], df
         # nothing goes from one to the other by its name alone, not even where both are reached by one mount
         work.ok(*root, "sync")
         both = "import os, errno\nfor op in os.rename, os.link:\n try: op('/run/wslx/hostfs/host{0}/f', '/run/wslx/hostfs/host:uid=4711{0}/h')\n except OSError as e: print(errno.errorcode[e.errno])"
