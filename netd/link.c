@@ -24,14 +24,13 @@ static void changed(void *ctx)
 }
 
 int link_begin(struct link *k, struct loop *l, int control, const struct ctl_method *methods,
-	unsigned nmethods, void *ctx)
+	unsigned nmethods)
 {
 	int r = loop_timer(l, on_idle, k, &k->idle);
 
 	k->loop = l;
-	k->ctx = ctx;
 	if (r == 0)
-		r = ctl_server_new(l, control, methods, nmethods, ctx, &k->ctl);
+		r = ctl_server_new(l, control, methods, nmethods, k, &k->ctl);
 	if (r < 0) {
 		close(control);
 		return r;
@@ -51,11 +50,13 @@ void link_end(struct link *k)
 static void disconnect(struct link *k)
 {
 	k->device = device_free(k->device);
-	k->ops->congested(k->ctx, false);
+	k->ops->congested(k, false);
 }
 
-void link_closed(struct link *k, int error)
+void link_closed(void *ctx, int error)
 {
+	struct link *k = ctx;
+
 	if (error)
 		log_warn("net", "the connection of the virtual machine: %s", strerror(-error));
 	disconnect(k);
@@ -63,14 +64,15 @@ void link_closed(struct link *k, int error)
 	on_idle(k);
 }
 
-void link_device(struct link *k, struct ctl_call *call)
+void link_device(void *ctx, struct ctl_call *call, struct json_object *params)
 {
+	struct link *k = ctx;
 	int fd = ctl_call_take_fd(call, 0);
 	struct err e = {0};
 
 	/* It is the machine's only network device: the connection before this one is over. */
 	disconnect(k);
-	if (device_new(&k->device, k->loop, fd, &k->cfg, k->ops, k->ctx, &e) < 0) {
+	if (device_new(&k->device, k->loop, fd, &k->cfg, k->ops, k, &e) < 0) {
 		k->device = NULL;
 		ctl_fail(call, &e);
 	} else {
@@ -78,8 +80,9 @@ void link_device(struct link *k, struct ctl_call *call)
 	}
 }
 
-void link_status(const struct link *k, struct ctl_call *call)
+void link_status(void *ctx, struct ctl_call *call, struct json_object *params)
 {
+	const struct link *k = ctx;
 	struct json_object *o = js_set_bool(js_object(), "connected", k->device != NULL);
 	const struct device_counters *c = k->device ? device_counters(k->device) : NULL;
 

@@ -140,28 +140,14 @@ static void congested(void *ctx, bool yes)
 	watch(s);
 }
 
-static void monitor_gone(void *ctx, int error)
-{
-	struct serve_passt *s = ctx;
-
-	link_closed(&s->link, error);
-}
-
 static const struct device_ops device_ops = {
 	.input = from_guest,
 	.settled = settled,
 	.congested = congested,
-	.closed = monitor_gone,
+	.closed = link_closed,
 };
 
 /* --- wslxd --- */
-
-static void m_device(void *ctx, struct ctl_call *call, struct json_object *params)
-{
-	struct serve_passt *s = ctx;
-
-	link_device(&s->link, call);
-}
 
 static void m_nameservers(void *ctx, struct ctl_call *call, struct json_object *params)
 {
@@ -170,17 +156,10 @@ static void m_nameservers(void *ctx, struct ctl_call *call, struct json_object *
 	names_servers(&s->names, call, params);
 }
 
-static void m_status(void *ctx, struct ctl_call *call, struct json_object *params)
-{
-	struct serve_passt *s = ctx;
-
-	link_status(&s->link, call);
-}
-
 static const struct ctl_method methods[] = {
-	{"device", m_device, .nfds = 1},
+	{"device", link_device, .nfds = 1},
 	{"nameservers", m_nameservers, names_fields, ARRAY_LEN(names_fields)},
-	{"status", m_status},
+	{"status", link_status},
 };
 
 int serve_passt_new(struct serve_passt **ret, struct loop *l, int control, int passt,
@@ -195,7 +174,7 @@ int serve_passt_new(struct serve_passt **ret, struct loop *l, int control, int p
 	} else {
 		s->link = (struct link){.cfg = *dev, .ops = &device_ops};
 		s->passt = passt;
-		r = link_begin(&s->link, l, control, methods, ARRAY_LEN(methods), s);
+		r = link_begin(&s->link, l, control, methods, ARRAY_LEN(methods));
 	}
 	if (r == 0)
 		r = io_set_nonblock(passt, true);

@@ -145,29 +145,15 @@ static void lease_changed(void *ctx, const struct lease *l)
 
 static const struct dhcp_ops dhcp_ops = {to_tap, lease_changed};
 
-static void monitor_gone(void *ctx, int error)
-{
-	struct serve_tap *s = ctx;
-
-	link_closed(&s->link, error);
-}
-
 static const struct device_ops device_ops = {
 	.raw = from_guest,
 	.agreed = agreed,
 	.settled = settled,
 	.congested = congested,
-	.closed = monitor_gone,
+	.closed = link_closed,
 };
 
 /* --- wslxd --- */
-
-static void m_device(void *ctx, struct ctl_call *call, struct json_object *params)
-{
-	struct serve_tap *s = ctx;
-
-	link_device(&s->link, call);
-}
 
 static void nobody_waits(void *ctx)
 {
@@ -188,18 +174,11 @@ static void m_lease(void *ctx, struct ctl_call *call, struct json_object *params
 		ctl_call_on_close(call, nobody_waits, s);
 }
 
-static void m_status(void *ctx, struct ctl_call *call, struct json_object *params)
-{
-	struct serve_tap *s = ctx;
-
-	link_status(&s->link, call);
-}
-
 static const struct js_field f_lease[] = {{"seen", JS_U64, .max = UINT32_MAX}};
 static const struct ctl_method methods[] = {
-	{"device", m_device, .nfds = 1},
+	{"device", link_device, .nfds = 1},
 	{"lease", m_lease, f_lease, ARRAY_LEN(f_lease)},
-	{"status", m_status},
+	{"status", link_status},
 };
 
 int serve_tap_new(struct serve_tap **ret, struct loop *l, int control, int tap, bool dhcp,
@@ -213,7 +192,7 @@ int serve_tap_new(struct serve_tap **ret, struct loop *l, int control, int tap, 
 		close(tap);
 	} else {
 		*s = (struct serve_tap){.link = {.cfg = *dev, .ops = &device_ops}, .tap = tap};
-		r = link_begin(&s->link, l, control, methods, ARRAY_LEN(methods), s);
+		r = link_begin(&s->link, l, control, methods, ARRAY_LEN(methods));
 	}
 	if (r == 0)
 		r = loop_io(l, tap, EPOLLIN, from_tap, s, &s->src);
