@@ -62,18 +62,12 @@ def test_killed_stub_ends_the_program_only(direct):
 
 
 def test_a_program_that_waited_when_its_stub_was_killed_goes_on(direct, folder):
-    vm = direct("""
-mkfifo /line
-direct wait </line &
-exec 3>/line
-while ! [ -e /sys/block/sda ]; do sleep 0.1; done
-echo >&3
-wait
-""", rb"DIRECT-WAITS")
+    vm = direct("direct wait", rb"DIRECT-WAITS")
     had = stubs(vm)
-    computes = max(had, key=had.get)
-    assert had[computes] >= 20, "the program was not executed directly"
-    os.kill(computes, signal.SIGKILL)
+    assert max(had.values()) >= 20, "the program was not executed directly"
+    # Each of them: the program may be given another one, and another vCPU.
+    for pid in had:
+        os.kill(pid, signal.SIGKILL)
     with open(f"{folder}/disk", "w+b") as disk:
         disk.truncate(1 << 20)
         vm.call("disk-attach", disk.fileno(), lun=0)
