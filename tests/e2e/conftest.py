@@ -255,11 +255,24 @@ def end(w, failed):
     shutil.rmtree(w.tmp)
 
 
+def last_words(w):
+    """What its virtual machines said of a panic, or last, for who has a test's message and no more."""
+    said = ""
+    for f in sorted((w.data / "log").glob("**/console.log")):
+        lines = f.read_text(errors="replace").splitlines()
+        at = next((i for i, line in enumerate(lines) if "Kernel panic" in line or "Oops" in line or "BUG:" in line), len(lines) - 5)
+        said += f"; {f.relative_to(w.data)}: " + " / ".join(lines[max(at - 3, 0):at + 9])
+    return said
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if report.failed:
         item.session.wslx_failed = True
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if crash:
+            crash.message += "".join(last_words(w) for w in item.funcargs.values() if isinstance(w, Wslx))
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ pytest_suite()
 	local name=$1 folder=$2
 	shift 2
 
-	timeout -k 10 "${PYTEST_LIMIT:-1800}" /usr/bin/python3 -m pytest -q -p no:cacheprovider --junit-xml "$RESULTS/$name.junit" "$@" "$folder" \
+	timeout -k 10 "${PYTEST_LIMIT:-1800}" /usr/bin/python3 -m pytest -vv -p no:cacheprovider --junit-xml "$RESULTS/$name.junit" "$@" "$folder" \
 		>"$RESULTS/$name.log" 2>&1 || true
 	[[ -s $RESULTS/$name.junit ]] || tail -n 5 "$RESULTS/$name.log" >"$RESULTS/$name.broken"
 }
@@ -141,7 +141,7 @@ lab_pytest()
 
 	WSLX_TEST_ENGINE=kvm WSLX_TEST_CPUS=$cpus WSLX_TEST_KERNEL=$(realpath "$DATA/kernel/vmlinuz") \
 		WSLX_TEST_INITRD=$(realpath "$DATA/kernel/initrd.img") WSLX_CACHE=$CACHE \
-		lab_run --timeout 3600 --console "$RESULTS/$name.console" -- /usr/bin/python3 -m pytest -q \
+		lab_run --timeout 3600 --console "$RESULTS/$name.console" -- /usr/bin/python3 -m pytest -vv \
 		-p no:cacheprovider -m 'not slow' --junit-xml "$RESULTS/$name.junit" "${@:3}" \
 		>"$RESULTS/$name.log" 2>&1 </dev/null || true
 	[[ -s $RESULTS/$name.junit ]] || tail -n 5 "$RESULTS/$name.log" >"$RESULTS/$name.broken"
