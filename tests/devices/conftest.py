@@ -38,7 +38,10 @@ def unix(path):
 
 
 class Machine:
+    of_test = []  # beside the module's
+
     def __init__(self, folder, restore=None):
+        Machine.of_test.append(self)
         self.folder = str(folder)
         self.stuck = False
         self.log = open(self.path("log"), "wb")
@@ -157,6 +160,7 @@ def machine(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def answering(machine):
     """What no longer answers is not asked again: each test would wait out its limit."""
+    Machine.of_test.clear()
     if machine.stuck:
         pytest.fail("the guest no longer answered an earlier test", pytrace=False)
 
@@ -168,3 +172,12 @@ def pytest_runtest_call(item):
         machine = item.funcargs["machine"]
         machine.stuck = True
         item.add_report_section("call", "machine", machine.state())
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if report.failed and crash:
+        for m in [*Machine.of_test, *(m for m in [item.funcargs.get("machine")] if m)]:
+            crash.message += f"; wslx-vmm's exit status {m.process.poll()}, {m.tail()}"

@@ -167,18 +167,24 @@ static void save(struct virtio_dev *v, struct state_w *w)
 	struct vsock *vs = to_vsock(v);
 
 	/* Streams end at the host's sockets, which cannot be saved: their guest ends are reset by the load. */
-	state_begin(w, "vsock", 1);
+	state_begin(w, "vsock", 2);
 	state_put_u64(w, vs->cid);
+	state_put_u32(w, vs->next_port);
 	state_end(w);
 }
 
 static int load(struct virtio_dev *v, struct state_r *r)
 {
 	struct vsock *vs = to_vsock(v);
+	uint32_t version;
 
-	if (!state_enter(r, "vsock", 1))
+	version = state_enter(r, "vsock", 2);
+	if (!version)
 		return -EBADMSG;
 	vs->cid = state_get_u64(r);
+	/* A guest that has not closed the saved machine's connections yet would refuse others with the same ports. */
+	if (version > 1)
+		vs->next_port = state_get_u32(r);
 	state_leave(r);
 	vs->event = VSOCK_EVENT_OWED;
 	return 0;
