@@ -166,6 +166,16 @@ class Wslx:
                 pass
         return [p for p in pids if alive(p)]
 
+    def fsd_pids(self):
+        """The servers of host folders."""
+        pids = []
+        for f in self.run_dir.glob("wslx/vm-*/fsd"):
+            try:
+                pids.append(int(f.read_text().split()[0]))
+            except (OSError, IndexError):
+                pass  # it has ended
+        return pids
+
     def kill(self, pid, sig=signal.SIGKILL):
         os.kill(pid, sig)
         if sig == signal.SIGKILL:

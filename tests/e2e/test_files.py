@@ -42,11 +42,6 @@ def deb(wslx):
     wslx.ok("--terminate", "deb")
 
 
-def server(w):
-    """The process that serves files."""
-    return [int(f.read_text().split()[0]) for f in w.run_dir.glob("wslx/vm-*/fsd")]
-
-
 def test_automount_by_wsl_conf(deb, tmp_path):
     (tmp_path / "f").write_text("1")
     (tmp_path / "f").chmod(0o666)
@@ -74,10 +69,10 @@ def test_files_come_back_when_their_server_dies(wslx, folder):
     here, there = folder
     (here / "f").write_text("1\n")
     assert wslx.sh(f"cat {there}/f") == "1\n"
-    old = server(wslx)
+    old = wslx.fsd_pids()
     assert len(old) == 1
     wslx.kill(old[0], signal.SIGKILL)
-    wait_for("another server", lambda: server(wslx) != old)
+    wait_for("another server", lambda: wslx.fsd_pids() not in ([], old))
     (here / "f").write_text("22\n")
     assert wslx.sh(f"cat {there}/f; echo new >{there}/g; cat {there}/g") == "22\nnew\n"
 
@@ -106,26 +101,26 @@ def test_the_hosts_kernel_is_not_reached_through_its_files(wslx):
 def test_the_server_outlives_the_service(wslx, folder):
     here, there = folder
     wslx.sh("true")
-    old = server(wslx)
+    old = wslx.fsd_pids()
     wslx.kill(wslx.service_pid())
     assert wslx.sh(f"echo 1 >{there}/f; cat {there}/f") == "1\n"
-    assert server(wslx) == old
+    assert wslx.fsd_pids() == old
     wslx.kill(old[0], signal.SIGKILL)
-    wait_for("another server", lambda: server(wslx) != old)
+    wait_for("another server", lambda: wslx.fsd_pids() not in ([], old))
     assert wslx.sh(f"echo 2 >{there}/f; cat {there}/f") == "2\n"
 
 
 def test_the_server_can_open_nothing_else(wslx, tmp_path):
     """Its sandbox, as the kernel sees it."""
     wslx.sh("true")
-    status = pathlib.Path(f"/proc/{server(wslx)[0]}/status").read_text()
+    status = pathlib.Path(f"/proc/{wslx.fsd_pids()[0]}/status").read_text()
     assert "Seccomp:\t2\n" in status and "NoNewPrivs:\t1\n" in status
 
 
 def test_nothing_is_shared_when_the_host_says_so(fresh, tmp_path):
     fresh.configure(wsl2_hostFileSystemAccess="false")
     assert fresh.sh("grep -c virtiofs /proc/mounts; ls /mnt; true") == "0\nwsl\n"
-    assert server(fresh) == []
+    assert fresh.fsd_pids() == []
     p = fresh.run("-d", "deb", "-u", "root", "--", "mkdir -p /opt/x && mount -t drvfs /tmp /opt/x")
     assert p.returncode == 32 and "hostFileSystemAccess" in p.stderr
 
@@ -195,9 +190,9 @@ def test_access_control_lists_are_refused(work, tmp_path):
     assert acl_user(tmp_path / "f") == 4711
     assert work.ok(*root, "python3", "-c", AS_4711.format(f"{d}/f")) == "text\n"
     # another server knows it too
-    old = server(work)
+    old = work.fsd_pids()
     work.kill(old[0], signal.SIGKILL)
-    wait_for("another server", lambda: server(work) not in ([], old))
+    wait_for("another server", lambda: work.fsd_pids() not in ([], old))
     assert work.ok(*root, "python3", "-c", AS_4711.format(f"{d}/f")) == "text\n"
     # the server's user is the view's, in ACLs as everywhere
     work.ok(*root, f"mkdir -p /opt/v && mount -t drvfs {tmp_path} /opt/v -o uid=4711,gid=4711")
@@ -353,9 +348,9 @@ def test_a_mapping_outlives_the_server_and_a_new_one_can_be_made(work, shared):
     here, there = shared
     with open(here, "r+b") as f, mmap.mmap(f.fileno(), SHARED) as m, Mapper(work, there, SHARED) as guest:
         guest.put(0, "one")
-        old = server(work)
+        old = work.fsd_pids()
         work.kill(old[0], signal.SIGKILL)
-        wait_for("another server", lambda: server(work) != old)
+        wait_for("another server", lambda: work.fsd_pids() not in ([], old))
         assert guest.get(0, 3) == b"one"
         guest.put(3, "two")
         assert m[0:6] == b"onetwo"

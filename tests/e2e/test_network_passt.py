@@ -24,13 +24,15 @@ def passt_fixture(wslx):
     wslx.ok("--shutdown", "--force")
 
 
-def children(pid):
-    return [int(x) for x in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def passts(w):
     """wslx-netd's children, of which there is one."""
-    return [c for n in processes(w, "wslx-netd") for c in children(n)]
+    pids = []
+    for n in processes(w, "wslx-netd"):
+        try:
+            pids += map(int, pathlib.Path(f"/proc/{n}/task/{n}/children").read_text().split())
+        except OSError:
+            pass  # it has ended
+    return pids
 
 
 def test_the_hosts_services(passt):

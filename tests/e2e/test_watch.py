@@ -14,19 +14,19 @@ pytestmark = real_only
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-def server(w):
-    return [int(f.read_text().split()[0]) for f in w.run_dir.glob("wslx/vm-*/fsd")]
-
-
 def host_watches(w):
     """What the server watches for the guest."""
     n = 0
-    for pid in server(w):
-        for f in pathlib.Path(f"/proc/{pid}").glob("fd/*"):
+    for pid in w.fsd_pids():
+        try:
+            fds = os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            continue  # it is gone
+        for fd in fds:
             try:
-                if os.readlink(f) == "anon_inode:inotify":
-                    n += pathlib.Path(f"/proc/{pid}/fdinfo/{f.name}").read_text().count("inotify wd:")
-            except FileNotFoundError:  # it is closed, or the server gone
+                if os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:inotify":
+                    n += pathlib.Path(f"/proc/{pid}/fdinfo/{fd}").read_text().count("inotify wd:")
+            except OSError:  # it is closed, or the server gone
                 pass
     return n
 
@@ -268,9 +268,9 @@ def test_thousands_of_folders(work, tmp_path):
 def test_another_server_serves_new_watchers(work, tmp_path):
     (tmp_path / "a").mkdir()
     with Watcher(work, tmp_path / "a") as w:
-        old = server(work)
+        old = work.fsd_pids()
         work.kill(old[0], signal.SIGKILL)
-        wait_for("another server", lambda: server(work) != old and work.sh(f"ls /mnt/host{tmp_path}") == "a\n")
+        wait_for("another server", lambda: work.fsd_pids() not in ([], old) and work.sh(f"ls /mnt/host{tmp_path}") == "a\n")
         # in a folder that was found anew
         w.command(f"add /mnt/host{tmp_path}")
         wait_for("it to be watched", lambda: host_watches(work) >= 1)
