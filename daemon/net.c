@@ -23,7 +23,7 @@
 #define NETWORK6  "fd77:736c:7800::/64"
 #define GUEST_MAC "52:57:53:4c:58:01"
 
-enum { MTU = 65520 };
+enum { MTU = 65520, TAP_MTU = 1500 };
 
 struct net {
 	struct loop *loop;
@@ -38,8 +38,8 @@ struct net {
 	/* as texts; those of the second family may be "" */
 	char guest[2][64], host[2][64], dns[2][64];
 	unsigned prefix[2];
-	/* NET_BRIDGED: of the first family, the addresses are those of a lease, whose changes so far are counted; or fixed */
-	bool bridged;
+	/* NET_BRIDGED, NET_TAP: of the first family, the addresses are those of a lease, whose changes so far are counted; or fixed */
+	bool bridged, leases;
 	unsigned lease, mtu;
 	char mac[24];
 	struct resolv leased; /* name servers and domain of the lease */
@@ -294,7 +294,7 @@ static void netd_up(void *ctx, bool found)
 		connect_device(n);
 	if (!n->bridged)
 		send_servers(n);
-	else if (n->set->dhcp) {
+	else if (n->leases) {
 		/* This process counts from the start. */
 		n->lease = found ? n->lease : 0;
 		ask_lease(n);
@@ -311,43 +311,71 @@ static void start_netd(struct net *n)
 		.args = {"--mac", n->mac, "--network", n->network, "--network6", n->network6},
 		.up = netd_up,
 		.ctx = n};
-	char passt[PATH_MAX];
+	char program[PATH_MAX];
 	struct err e = {0};
 	int r;
 
 	if (settings_passt(n->set)) {
 		/* It was there when the machine was planned. */
-		if (passt_find(passt, sizeof(passt), &e) < 0)
+		if (passt_find(program, sizeof(program), &e) < 0)
 			log_warn("net", "%s; using slirp", e.text);
 		else {
 			c.args[6] = "--passt";
-			c.args[7] = passt;
+			c.args[7] = program;
 		}
 	}
-	if (n->bridged) {
+	if (n->set->net == NET_TAP) {
+		/* The same, and if it has gone since wslx-netd says so. */
+		c.args[2] = "--new-tap";
+		c.args[3] = tap_find(program, sizeof(program), NULL) < 0 ? "wslx-tap" : program;
+		c.args[4] = NULL;
+	} else if (n->bridged) {
 		c.args[2] = "--tap";
 		c.args[3] = n->set->vm_switch;
 		c.args[4] = n->set->dhcp ? "--dhcp" : NULL;
 	}
 	r = sidecar_new(&n->netd, &c);
-
 	if (r < 0)
 		log_warn("net", "start wslx-netd: %s", strerror(-r));
 }
 
 /* --- the guest --- */
 
+/* Not one at this host's localhost, nor at a port of its own. */
+static bool is_for_guests(const char *server)
+{
+	return strncmp(server, "127.", 4) != 0 && !strpbrk(server, "#%") &&
+	       strcmp(server, "::1") != 0;
+}
+
+/* A guest that asks the servers itself cannot ask systemd-resolved, but those that it asks. */
+static const char *resolv_conf_of(const struct net *n)
+{
+	struct resolv r;
+
+	if (n->set->resolv_conf || !n->bridged)
+		return n->set->resolv_conf ? n->set->resolv_conf : RESOLV_CONF;
+	resolv_read(RESOLV_CONF, &r);
+	for (unsigned i = 0; i < r.n_servers; i++)
+		if (is_for_guests(r.server[i]))
+			return RESOLV_CONF;
+	return access(RESOLV_UPLINK, R_OK) == 0 ? RESOLV_UPLINK : RESOLV_CONF;
+}
+
+static const struct resolv *servers(const struct net *n)
+{
+	return n->set->net == NET_BRIDGED && n->leases ? &n->leased : &n->resolv;
+}
+
 static void add_dns(const struct net *n, struct wire_w *w)
 {
 	/* On a network that others share it asks the servers itself: those of the lease, or this host's. */
-	const struct resolv *r = n->bridged && n->set->dhcp ? &n->leased : &n->resolv;
+	const struct resolv *r = servers(n);
 
 	if (!n->bridged)
 		wire_str(w, WSLX_A_NAMESERVER, n->dns[0]);
 	for (unsigned i = 0; n->bridged && i < r->n_servers; i++)
-		/* not one at this host's localhost, nor at a port of its own */
-		if (strncmp(r->server[i], "127.", 4) != 0 && !strpbrk(r->server[i], "#%") &&
-			strcmp(r->server[i], "::1") != 0)
+		if (is_for_guests(r->server[i]))
 			wire_str(w, WSLX_A_NAMESERVER, r->server[i]);
 	for (unsigned i = 0; i < r->n_domains; i++)
 		wire_str(w, WSLX_A_SEARCH, r->domain[i]);
@@ -384,6 +412,10 @@ void net_add_start(const struct net *n, unsigned number, struct wire_w *w)
 		wire_str(w, WSLX_A_ADDRESS, line);
 		wire_str(w, WSLX_A_GATEWAY, n->host[i]);
 	}
+	if (n->set->net == NET_TAP && n->host[0][0]) {
+		snprintf(line, sizeof(line), "%s %s", n->host[0], NET_HOST_NAME);
+		wire_str(w, WSLX_A_HOST_LINE, line);
+	}
 	wire_u32(w, WSLX_A_MTU, n->mtu);
 }
 
@@ -413,7 +445,7 @@ static void tell_guest(struct net *n)
 			wire_str(&w, WSLX_A_GATEWAY, n->host[i]);
 	}
 	wire_u32(&w, WSLX_A_MTU, n->mtu);
-	if (n->bridged && n->set->ipv6)
+	if (n->set->net == NET_BRIDGED && n->set->ipv6)
 		wire_u32(&w, WSLX_A_AUTOCONF, 1);
 	if (n->ports)
 		wire_u32(&w, WSLX_A_FORWARD, 1);
@@ -431,7 +463,7 @@ void net_up(struct net *n)
 	if (!n)
 		return;
 	tell_guest(n);
-	if (n->bridged && n->set->dhcp && !n->guest[0][0])
+	if (n->set->net == NET_BRIDGED && n->leases && !n->guest[0][0])
 		loop_timer_arm(
 			n->patience, loop_now() + (uint64_t)n->set->dhcp_timeout_ms * 1000000ull);
 }
@@ -494,19 +526,20 @@ struct net *net_new(
 	n->set = set;
 	n->network = set->network ? set->network : NETWORK4;
 	n->network6 = set->network6 ? set->network6 : NETWORK6;
-	n->resolv_conf = set->resolv_conf ? set->resolv_conf : RESOLV_CONF;
 	n->listen = -1;
 	snprintf(n->path, sizeof(n->path), "%s/netd", dir);
 	snprintf(n->listen_path, sizeof(n->listen_path), "%s/net", dir);
-	n->bridged = set->net == NET_BRIDGED;
-	n->mtu = n->bridged ? tap_mtu(set->vm_switch) : MTU;
-	if (set->mac || !n->bridged)
+	n->bridged = set->net == NET_BRIDGED || set->net == NET_TAP;
+	n->resolv_conf = resolv_conf_of(n);
+	n->leases = set->net == NET_TAP || (set->net == NET_BRIDGED && set->dhcp);
+	n->mtu = set->net == NET_TAP ? TAP_MTU : n->bridged ? tap_mtu(set->vm_switch) : MTU;
+	if (set->mac || set->net != NET_BRIDGED)
 		snprintf(n->mac, sizeof(n->mac), "%s", set->mac ? set->mac : GUEST_MAC);
 	else
 		tap_mac(set->vm_switch, n->mac, sizeof(n->mac));
 	if (!n->bridged)
 		plan(n);
-	else if (!set->dhcp)
+	else if (!n->leases)
 		plan_static(n);
 	r = loop_timer(l, no_lease, n, &n->patience);
 	if (r < 0)
@@ -547,7 +580,7 @@ struct json_object *net_describe(const struct net *n)
 {
 	struct json_object *o = js_object(), *list;
 	static const char *const families[] = {"ipv4", "ipv6"};
-	const struct resolv *r = !n ? NULL : n->bridged && n->set->dhcp ? &n->leased : &n->resolv;
+	const struct resolv *r = n ? servers(n) : NULL;
 
 	js_set_str(o, "mode", n ? settings_net_name(n->set->net) : "none");
 	for (unsigned i = 0; n && i < 2; i++) {
@@ -566,8 +599,10 @@ struct json_object *net_describe(const struct net *n)
 	}
 	if (!n)
 		return o;
-	if (n->bridged)
+	if (n->set->net == NET_BRIDGED)
 		js_set_str(o, "device", n->set->vm_switch);
+	else if (n->set->net == NET_TAP)
+		js_set_str(o, "host_name", NET_HOST_NAME);
 	else
 		js_set_str(js_set_str(o, "host_name", NET_HOST_NAME), "backend",
 			settings_backend_name(n->set->backend));

@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include "lib/base/loop.h"
 
-#define RESOLV_CONF "/etc/resolv.conf"
+#define RESOLV_CONF   "/etc/resolv.conf"
+#define RESOLV_UPLINK "/run/systemd/resolve/resolv.conf" /* whom systemd-resolved asks */
 
 enum { RESOLV_SERVERS = 8, RESOLV_DOMAINS = 32 };
 

@@ -145,9 +145,9 @@ static struct json_object *proxies(const struct settings *set)
 	static const char *const suffix = "_proxy";
 	struct json_object *env = js_array();
 	struct json_object *o = js_set_str(js_object(), "host",
-		set->net == NET_MIRRORED  ? "localhost"
-		: set->net == NET_BRIDGED ? ""
-					  : NET_HOST_NAME);
+		set->net == NET_MIRRORED			 ? "localhost"
+		: set->net == NET_BRIDGED || set->net == NET_TAP ? ""
+								 : NET_HOST_NAME);
 
 	for (char **e = environ; *e; e++) {
 		size_t n = strcspn(*e, "=");

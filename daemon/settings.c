@@ -204,7 +204,7 @@ static void check_net(struct settings *s, const char *path)
 {
 	char full[4400];
 
-	if (s->net == NET_TAP)
+	if (s->net == NET_TAP && s->vm_switch)
 		s->net = NET_BRIDGED;
 	if (s->net == NET_VIRTIO_PROXY || s->net == NET_CONSOMME)
 		s->net = NET_NAT;
@@ -419,6 +419,8 @@ int settings_plan(struct settings *s, const char *data_dir, struct vm_plan *ret,
 		r = plan_boot_files(s, data_dir, ret, e);
 	if (r == 0 && s->net == NET_BRIDGED)
 		r = tap_check(s->vm_switch, e);
+	if (r == 0 && s->net == NET_TAP)
+		r = tap_may(e);
 	if (r == 0 && settings_passt(s))
 		r = passt_find(path, sizeof(path), e);
 	return r;

@@ -19,7 +19,7 @@ enum settings_net {
 	NET_CONSOMME,
 	NET_BRIDGED,
 	NET_MIRRORED,
-	NET_TAP, /* another name for BRIDGED */
+	NET_TAP, /* a tap device that wslx-tap makes; with vm_switch another name for BRIDGED */
 };
 
 /* What makes the guest's connections with NET_NAT and NET_MIRRORED. */

@@ -2,6 +2,7 @@
 #include "daemon/tap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <net/if.h>
 #include <stdbool.h>
@@ -9,10 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "lib/base/attr.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
+#include "lib/base/proc.h"
 
 /* What /sys says of it; "" when it says nothing. */
 static void attribute(const char *name, const char *what, char *buf, size_t cap)
@@ -92,4 +95,52 @@ void tap_mac(const char *name, char *buf, size_t cap)
 	h = fnv(h, name);
 	snprintf(buf, cap, "52:57:53:%02x:%02x:%02x", (unsigned)(h >> 40) & 0xff,
 		(unsigned)(h >> 24) & 0xff, (unsigned)(h >> 8) & 0xff);
+}
+
+int tap_find(char *buf, size_t cap, struct err *e)
+{
+	int r = proc_find("wslx-tap", "tap", "WSLX_TAP", buf, cap, e);
+
+	return r < 0 ? err_wrap(e, r, "networkingMode=tap") : 0;
+}
+
+/* What it says, which is one line, until it ends. */
+static void read_all(int fd, char *buf, size_t cap)
+{
+	size_t len = 0;
+	ssize_t n;
+
+	while (len < cap - 1 && (n = read(fd, buf + len, cap - 1 - len)) != 0)
+		if (n > 0)
+			len += (size_t)n;
+		else if (errno != EINTR)
+			break;
+	buf[len] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+}
+
+int tap_may(struct err *e)
+{
+	cleanup_close int ours = -EBADF, theirs = -EBADF;
+	char program[PATH_MAX], said[400];
+	const char *const argv[] = {program, "--check", NULL};
+	int r = tap_find(program, sizeof(program), e), pipe[2], status;
+	pid_t pid;
+
+	if (r < 0)
+		return r;
+	if (pipe2(pipe, O_CLOEXEC) < 0)
+		return err_sys(e, -errno, "start wslx-tap");
+	ours = pipe[0];
+	theirs = pipe[1];
+	/* It reads one small file. */
+	pid = proc_start(
+		&(struct proc_spawn){.argv = argv, .std = {-1, -1, theirs}, .keep = -1}, e);
+	if (pid < 0)
+		return pid;
+	close(take_fd(theirs));
+	read_all(ours, said, sizeof(said));
+	if (waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	return err_set(e, -EPERM, "networkingMode=tap: %s", *said ? said : "wslx-tap failed");
 }

@@ -32,12 +32,13 @@ static const char usage[] =
 	"  --mac ADDRESS       the guest's\n"
 	"  --tap NAME          no NAT: this tap device, by which others see the guest\n"
 	"  --dhcp              on it, ask for an address for the guest\n"
+	"  --new-tap PROGRAM   no NAT in this process: this program makes a tap device\n"
 	"  --passt PROGRAM     this program makes the guest's connections\n"
 	"  --no-loopback       the guest does not reach this host's loopback interface\n"
 	"  --no-sandbox        for debugging\n";
 
 struct options {
-	const char *network, *network6, *mac, *tap, *passt;
+	const char *network, *network6, *mac, *tap, *new_tap, *passt;
 	unsigned mtu;
 	bool loopback, sandbox, dhcp;
 };
@@ -48,8 +49,8 @@ static int parse(int argc, char **argv, struct options *o)
 		{"network6", required_argument, NULL, '6'}, {"mtu", required_argument, NULL, 'm'},
 		{"mac", required_argument, NULL, 'a'}, {"no-loopback", no_argument, NULL, 'l'},
 		{"tap", required_argument, NULL, 't'}, {"dhcp", no_argument, NULL, 'd'},
-		{"passt", required_argument, NULL, 'p'}, {"no-sandbox", no_argument, NULL, 's'},
-		{"help", no_argument, NULL, 'h'}, {0}};
+		{"new-tap", required_argument, NULL, 'T'}, {"passt", required_argument, NULL, 'p'},
+		{"no-sandbox", no_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'}, {0}};
 	int c;
 
 	*o = (struct options){.network = "10.0.2.0/24",
@@ -66,6 +67,7 @@ static int parse(int argc, char **argv, struct options *o)
 		case 'a': o->mac = optarg; break;
 		case 'l': o->loopback = false; break;
 		case 't': o->tap = optarg; break;
+		case 'T': o->new_tap = optarg; break;
 		case 'p': o->passt = optarg; break;
 		case 'd': o->dhcp = true; break;
 		case 's': o->sandbox = false; break;
@@ -114,9 +116,12 @@ static int confine(const struct sandbox_profile *profile, struct err *e)
 static int serve_tap(const struct options *o, struct loop *l, const struct device_config *dev,
 	struct serve_tap **ret, struct err *e)
 {
-	int fd = tap_open(o->tap, e);
+	struct lease lease;
+	int fd = o->new_tap ? tap_new(o->new_tap, &lease, e) : tap_open(o->tap, e);
 
-	return fd < 0 ? fd : serve_tap_new(ret, l, CONTROL, fd, o->dhcp, dev, e);
+	return fd < 0 ? fd
+		      : serve_tap_new(
+				ret, l, CONTROL, fd, o->dhcp, o->new_tap ? &lease : NULL, dev, e);
 }
 
 /* Before the sandbox, in which no program can be started. */
@@ -149,6 +154,7 @@ int main(int argc, char **argv)
 	struct loop *loop = NULL;
 	struct options o;
 	struct err e = {0};
+	bool taps;
 	int r;
 
 	log_init("wslx-netd", LOG_LVL_INFO);
@@ -156,15 +162,16 @@ int main(int argc, char **argv)
 	if (parse(argc, argv, &o) < 0)
 		return 2;
 	signal(SIGPIPE, SIG_IGN);
+	taps = o.tap || o.new_tap;
 	r = configure(&o, &net, &dev, &e);
 	if (r == 0)
 		r = loop_new(&loop);
 	if (r == 0)
-		r = o.tap     ? serve_tap(&o, loop, &dev, &tap, &e)
+		r = taps      ? serve_tap(&o, loop, &dev, &tap, &e)
 		    : o.passt ? serve_passt(&o, loop, &net, &dev, &passt, &e)
 			      : serve_new(&serve, loop, CONTROL, &net, &dev, &e);
 	if (r == 0 && o.sandbox)
-		r = confine(o.tap ? &sandbox_netd_tap : &sandbox_netd, &e);
+		r = confine(taps ? &sandbox_netd_tap : &sandbox_netd, &e);
 	if (r == 0)
 		r = loop_run(loop);
 	if (r < 0)

@@ -182,7 +182,7 @@ static const struct ctl_method methods[] = {
 };
 
 int serve_tap_new(struct serve_tap **ret, struct loop *l, int control, int tap, bool dhcp,
-	const struct device_config *dev, struct err *e)
+	const struct lease *fixed, const struct device_config *dev, struct err *e)
 {
 	struct serve_tap *s = calloc(1, sizeof(*s));
 	int r = s ? 0 : -ENOMEM;
@@ -192,6 +192,8 @@ int serve_tap_new(struct serve_tap **ret, struct loop *l, int control, int tap, 
 		close(tap);
 	} else {
 		*s = (struct serve_tap){.link = {.cfg = *dev, .ops = &device_ops}, .tap = tap};
+		if (fixed)
+			lease_changed(s, fixed);
 		r = link_begin(&s->link, l, control, methods, ARRAY_LEN(methods));
 	}
 	if (r == 0)

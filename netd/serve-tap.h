@@ -5,11 +5,13 @@
 
 #include "lib/base/err.h"
 #include "netd/device.h"
+#include "netd/dhcp.h"
 
 struct serve_tap;
 
 /*
- * control: a unix socket that listens, taken over; tap: the device (tap.h), the same; both also on failure. Methods:
+ * control: a unix socket that listens, taken over; tap: the device (tap.h), the same; both also on failure. fixed: the guest's lease for ever, or NULL.
+ * Methods:
  *
  *	device  {} and a descriptor -> {}
  *	lease   {"seen": N} -> {"seen": M, "address": "192.0.2.5/24", "gateway", "nameservers": [...], "domain"}
@@ -17,7 +19,7 @@ struct serve_tap;
  *	status  {} -> {"connected", "rx_frames", ...}
  */
 int serve_tap_new(struct serve_tap **ret, struct loop *l, int control, int tap, bool dhcp,
-	const struct device_config *dev, struct err *e);
+	const struct lease *fixed, const struct device_config *dev, struct err *e);
 void serve_tap_free(struct serve_tap *s);
 
 #endif

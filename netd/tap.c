@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "netd/tap.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -8,14 +9,27 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
+#include "lib/base/attr.h"
 #include "lib/base/cleanup.h"
+#include "lib/base/proc.h"
+
+static int set_headers(int fd, struct err *e)
+{
+	int size = DEVICE_HEADER;
+
+	return ioctl(fd, TUNSETVNETHDRSZ, &size) < 0
+		       ? err_sys(e, -errno, "the tap device's headers")
+		       : 0;
+}
 
 int tap_open(const char *name, struct err *e)
 {
 	cleanup_close int fd = -EBADF;
 	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-	int size = DEVICE_HEADER;
+	int r;
 
 	/* Without this, root would get a new device of that name, which nobody has connected to anything. */
 	if (!if_nametoindex(name))
@@ -27,9 +41,79 @@ int tap_open(const char *name, struct err *e)
 	if (ioctl(fd, TUNSETIFF, &ifr) < 0)
 		return errno == EINVAL ? err_set(e, -EINVAL, "%s is no tap device", name)
 				       : err_sys(e, -errno, "tap device %s", name);
-	if (ioctl(fd, TUNSETVNETHDRSZ, &size) < 0)
-		return err_sys(e, -errno, "tap device %s: headers", name);
-	return take_fd(fd);
+	r = set_headers(fd, e);
+	return r < 0 ? r : take_fd(fd);
+}
+
+/* From wslx-tap, or nothing if it failed: it has said why. */
+static int receive(int sock, char *text, size_t cap)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} c;
+	struct iovec iov = {text, cap - 1};
+	struct msghdr m = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = c.buf,
+		.msg_controllen = sizeof(c.buf)};
+	struct cmsghdr *cm;
+	ssize_t n;
+	int fd;
+
+	do
+		n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	text[n] = '\0';
+	cm = CMSG_FIRSTHDR(&m);
+	if (!cm || cm->cmsg_level != SOL_SOCKET || cm->cmsg_type != SCM_RIGHTS)
+		return -ENODEV;
+	memcpy(&fd, CMSG_DATA(cm), sizeof(fd));
+	return fd;
+}
+
+static bool parse_addresses(const char *text, struct lease *ret)
+{
+	char guest[INET_ADDRSTRLEN], host[INET_ADDRSTRLEN];
+
+	*ret = (struct lease){0};
+	return sscanf(text, "%15[0-9.]/%u %15[0-9.]", guest, &ret->prefix, host) == 3 &&
+	       ret->prefix <= 32 && inet_pton(AF_INET, guest, &ret->addr) == 1 &&
+	       inet_pton(AF_INET, host, &ret->router) == 1;
+}
+
+int tap_new(const char *program, struct lease *ret, struct err *e)
+{
+	const char *const argv[] = {program, NULL};
+	cleanup_close int ours = -EBADF, theirs = -EBADF, fd = -EBADF;
+	struct timeval limit = {.tv_sec = 30};
+	char text[128];
+	int pair[2], r;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(e, -errno, "start wslx-tap");
+	ours = pair[0];
+	theirs = pair[1];
+	setsockopt(ours, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	pid = proc_start(&(struct proc_spawn){.argv = argv,
+				 .std = {-1, STDERR_FILENO, STDERR_FILENO},
+				 .keep = theirs,
+				 .bound = true},
+		e);
+	if (pid < 0)
+		return pid;
+	close(take_fd(theirs));
+	fd = receive(ours, text, sizeof(text));
+	waitpid(pid, NULL, 0);
+	if (fd < 0)
+		return err_set(e, -ENODEV, "wslx-tap gave no device");
+	if (!parse_addresses(text, ret))
+		return err_set(e, -EBADMSG, "wslx-tap gave bad addresses");
+	r = set_headers(fd, e);
+	return r < 0 ? r : take_fd(fd);
 }
 
 int tap_offloads(int fd, const struct device_offloads *o)

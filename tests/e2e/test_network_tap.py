@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""networkingMode=bridged: the guest on a tap device of an administrator's, with its address by DHCP or fixed."""
+"""networkingMode=bridged: the guest on a tap device of an administrator's, with its address by DHCP or fixed; and tap: on one that
+wslx-tap makes."""
 import contextlib
 import hashlib
 import os
+import pathlib
+import shutil
 import signal
 import socket
 import socketserver
 import struct
+import subprocess
+import tempfile
 import threading
 
 import pytest
 
-from conftest import real_only, wait_for
+from conftest import BUILD, end, imported, real_only, wait_for, world
 from netns import Namespace
 from test_network import BLOCK, HOST, Web, Web4, free_port, http_get, listen_in_guest, processes, sender, serving, summer
 
@@ -167,3 +172,131 @@ def test_a_device_that_is_none_is_refused(fresh, ns):
     fresh.fails(125, "-d", "deb", "--", "true", says=["there is no network device 'tap7'", "ip tuntap add dev tap7"])
     fresh.configure(wsl2_networkingMode="bridged", wsl2_vmSwitch="lo")
     fresh.fails(125, "-d", "deb", "--", "true", says="lo is no tap device")
+
+
+NEAR, FAR, HIDDEN = "198.51.100.1", "198.51.100.2", "10.254.0"
+
+
+@pytest.fixture
+def far(ns):
+    """Another machine on a network of the host's."""
+    n = Namespace()
+    try:
+        ns.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", n.name)
+        for side, address in (ns, NEAR), (n, FAR):
+            side.ip("addr", "add", f"{address}/24", "dev", "eth0")
+            side.ip("link", "set", "eth0", "up")
+        yield n
+    finally:
+        n.close()
+
+
+class Who(socketserver.BaseRequestHandler):
+    """Says from where it was called."""
+    def handle(self):
+        self.request.sendall(self.client_address[0].encode() + b"\n")
+
+
+def who(address, port):
+    return f"perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(PeerAddr=>\"{address}:{port}\", Timeout=>20)->getline'"
+
+
+@real_only
+def test_wslx_tap_makes_a_device_whose_guest_is_behind_the_host(fresh, ns, far):
+    ns.put(fresh)
+    fresh.configure(wsl2_networkingMode="tap")
+    assert f"{HIDDEN}.2" in fresh.sh("cat /proc/net/fib_trie")
+    assert fresh.sh("wslinfo --networking-mode -n") == "tap"
+    assert f"{HIDDEN}.2/24, gateway {HIDDEN}.1" in fresh.ok("network")
+    with serving(far.call(lambda: socketserver.ThreadingTCPServer((FAR, 0), Who))) as port:
+        assert fresh.sh(who(FAR, port)) == f"{NEAR}\n"
+    with serving(ns.call(lambda: Web4(("", 0), Web))) as port:
+        assert fresh.sh(http_get("host.wslx.internal", port, "/tap")) == "from the host: /tap\n"
+    # The host reaches the guest; who is outside does not, though it knew the way.
+    port = free_port()
+    p = fresh.popen("-d", "deb", "--", f"perl -e '{listen_in_guest('0.0.0.0', port, 'by its own address')}'")
+    assert p.stdout.readline() == b"up\n"
+    far.ip("route", "add", f"{HIDDEN}.0/24", "via", NEAR)
+    with pytest.raises(TimeoutError):
+        far.call(lambda: socket.create_connection((f"{HIDDEN}.2", port), timeout=3))
+    with connect(ns, f"{HIDDEN}.2", port) as s:
+        assert s.recv(100) == b"by its own address\n"
+    p.send_signal(signal.SIGTERM)
+    p.wait(60)
+    # wslx-netd dies, and its device with it; there is another one.
+    old = processes(fresh, "wslx-netd")
+    os.kill(old[0], signal.SIGKILL)
+    wait_for("another one", lambda: processes(fresh, "wslx-netd") not in ([], old))
+    with serving(far.call(lambda: socketserver.ThreadingTCPServer((FAR, 0), Who))) as port:
+        wait_for("the network", lambda: NEAR in fresh.sh(f"timeout 5 {who(FAR, port)} 2>/dev/null || true"), 30)
+    fresh.ok("--shutdown", "--force")
+    wait_for("the device to go", lambda: "wslx0" not in ns.ip("link", "show"))
+
+
+@real_only
+def test_guests_on_devices_of_wslx_tap_do_not_reach_each_other(fresh, ns):
+    other = world()
+    try:
+        imported(other)
+        for n, w in enumerate((fresh, other)):
+            ns.put(w)
+            w.configure(wsl2_networkingMode="tap")
+            assert f"{HIDDEN[:-1]}{n}.2" in w.sh("cat /proc/net/fib_trie")
+        port = free_port()
+        p = fresh.popen("-d", "deb", "--", f"perl -e '{listen_in_guest('0.0.0.0', port, 'to the host alone')}'")
+        assert p.stdout.readline() == b"up\n"
+        assert other.sh(f"timeout 5 bash -c '</dev/tcp/{HIDDEN}.2/{port}' 2>/dev/null || echo not") == "not\n"
+        with connect(ns, f"{HIDDEN}.2", port) as s:
+            assert s.recv(100) == b"to the host alone\n"
+        p.send_signal(signal.SIGTERM)
+        p.wait(60)
+    finally:
+        end(other, False)
+
+
+def test_wslx_tap_serves_whom_its_file_names():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        program = shutil.copy(BUILD / "tap/wslx-tap", folder)
+
+        def check(text):
+            pathlib.Path(folder, "tap.conf").write_text(text)
+            p = subprocess.run(["setpriv", "--reuid", "4711", "--regid", "4712", "--groups", "4713", program, "--check"],
+                               env={"WSLX_TAP_CONF": f"{folder}/tap.conf"}, capture_output=True, text=True, timeout=60)
+            assert p.stdout == "" and p.stderr.count("\n") == 1
+            assert p.returncode == 1
+            return p.stderr
+
+        assert "does not allow user 4711" in check("")
+        assert "does not allow user 4711" in check("allow root\nallow @root\n")
+        assert f"{folder}/tap.conf, line 2" in check("allow root\nadmit *\n")
+        # May, and cannot: nobody gave this copy the right.
+        assert "setcap cap_net_admin" in check("allow *\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file a capability")
+def test_wslx_tap_with_its_capability_believes_roots_file_alone():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        program = shutil.copy(BUILD / "tap/wslx-tap", folder)
+        # VFS_CAP_REVISION_2 with its effective flag, CAP_NET_ADMIN permitted
+        os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, 1 << 12, 0, 0, 0))
+        pathlib.Path(folder, "tap.conf").write_text("allow *\n")
+        assert not os.path.exists("/etc/wslx/tap.conf"), "this machine's own file would be asked"
+        p = subprocess.run(["setpriv", "--reuid", "4711", "--regid", "4712", "--clear-groups", program, "--check"],
+                           env={"WSLX_TAP_CONF": f"{folder}/tap.conf"}, capture_output=True, text=True, timeout=60)
+        assert p.returncode == 1 and "/etc/wslx/tap.conf does not allow user 4711" in p.stderr
+
+
+@real_only
+def test_a_user_who_may_not_is_told_before_the_machine_starts(fresh, ns):
+    ns.put(fresh)
+    fresh.configure(wsl2_networkingMode="tap")
+    refusal = fresh.tmp / "refusal"
+    refusal.write_text("#!/bin/sh\necho 'wslx-tap: not today' >&2\nexit 1\n")
+    refusal.chmod(0o755)
+    fresh.env["WSLX_TAP"] = str(refusal)
+    fresh.fails(125, "-d", "deb", "--", "true", says=["networkingMode=tap", "not today"])
+    fresh.env["WSLX_TAP"] = str(fresh.tmp / "nothing")
+    fresh.kill(fresh.service_pid())
+    fresh.fails(125, "-d", "deb", "--", "true", says=["networkingMode=tap", "WSLX_TAP names no program"])
