@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "daemon/ports.h"
 #include "lib/base/io.h"
+#include "lib/base/proc.h"
 
 /* 0: not found. */
 static unsigned long inode_of(const char *table, unsigned port, bool tcp)
@@ -55,8 +56,8 @@ bool port_owner(const char *listen_at, char *buf, size_t cap)
 	static const char *const suffix[] = {"", "6"};
 	unsigned long inode = 0;
 	char proto[4], table[32], path[300];
+	uint64_t oldest = 0;
 	struct dirent *de;
-	bool found = false;
 	unsigned port;
 	DIR *d;
 
@@ -66,20 +67,25 @@ bool port_owner(const char *listen_at, char *buf, size_t cap)
 		snprintf(table, sizeof(table), "/proc/net/%s%s", proto, suffix[i]);
 		inode = inode_of(table, port, !strcmp(proto, "tcp"));
 	}
+	/* The oldest that has it: others are children of its, workers or such as are about to execute another program. */
 	d = inode ? opendir("/proc") : NULL;
-	while (d && !found && (de = readdir(d))) {
+	while (d && (de = readdir(d))) {
 		cleanup_free char *name = NULL;
+		uint64_t started;
 
 		if (!isdigit((unsigned char)de->d_name[0]) || !has_socket(de->d_name, inode))
+			continue;
+		started = proc_start_time(atoi(de->d_name));
+		if (!started || (oldest && started >= oldest))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%s/comm", de->d_name);
 		if (io_read_file(path, 64, &name, NULL) < 0)
 			continue;
 		name[strcspn(name, "\n")] = '\0';
 		snprintf(buf, cap, "%s (process %s)", name, de->d_name);
-		found = true;
+		oldest = started;
 	}
 	if (d)
 		closedir(d);
-	return found;
+	return oldest != 0;
 }

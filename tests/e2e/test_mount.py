@@ -219,12 +219,14 @@ def test_who_uses_it_is_told(wslx):
     w = wslx
     img = ext4(w.tmp / "busy.img")
     w.ok("--mount", img, timeout=60)
-    p = w.popen("-d", "deb", "--", "cd /mnt/wsl/busy.img && echo in && exec sleep 1000")
-    assert p.stdout.readline() == b"in\n"
-    w.fails(125, "--unmount", img, says=["busy.img is in use", "sleep (process ", " of deb)"])
-    p.send_signal(signal.SIGINT)
-    p.wait(60)
-    w.ok("--unmount")
+    p = w.popen("-d", "deb", "--", "cd /mnt/wsl/busy.img && exec perl -e '$| = 1; print \"in\\n\"; sleep 1000'")
+    try:
+        assert p.stdout.readline() == b"in\n"
+        w.fails(125, "--unmount", img, says=["busy.img is in use", "perl (process ", " of deb)"])
+    finally:
+        p.send_signal(signal.SIGINT)
+        p.wait(60)
+        w.ok("--unmount")
     assert mounts(w) == set()
 
 

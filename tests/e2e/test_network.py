@@ -264,6 +264,33 @@ def test_a_port_that_is_taken_is_reported_by_name(wslx):
         p.wait(60)
 
 
+@contextlib.contextmanager
+def child_with_a_lower_number():
+    """Has all that we have open."""
+    for _ in range(100):
+        pathlib.Path("/proc/sys/kernel/ns_last_pid").write_text(str(os.getpid() - 100), encoding="ascii")
+        pid = os.fork()
+        if not pid:
+            while True:
+                signal.pause()
+        try:
+            if pid < os.getpid():
+                yield
+                return
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    pytest.fail("there is no lower number")
+
+
+def test_a_port_that_is_taken_is_its_servers_not_a_childs(wslx):
+    with serving(Web4(("127.0.0.1", 0), Web)) as port, child_with_a_lower_number():
+        p = wslx.popen("-d", "deb", "--", f"perl -e '{listen_in_guest('127.0.0.1', port, 'hello')}'")
+        wait_for("the conflict", lambda: f"process {os.getpid()})" in wslx.ok("port", "list"))
+        p.send_signal(signal.SIGTERM)
+        p.wait(60)
+
+
 def test_ports_by_hand(wslx):
     outside, inside = free_port(), free_port()
     p = wslx.popen("-d", "deb", "--", f"perl -e '{listen_in_guest('127.0.0.1', inside, 'inside')}'")
