@@ -13,9 +13,9 @@ WSLX = f"{ROOT}/build/cli/wslx"
 
 
 class Product:
-    """The distribution is "d". user: a number of whose the service is, when root runs this."""
+    """The distribution is "d". user: a number of whose the service is, when root runs this. more: of wslx.conf."""
 
-    def __init__(self, tmp, accel, tar, user=None):
+    def __init__(self, tmp, accel, tar, user=None, more=""):
         self.tmp, self.user = tmp, user
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("XDG_")}
         data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
@@ -26,7 +26,7 @@ class Product:
             os.chmod(f"{tmp}/{name}", 0o700)
             self.env[f"XDG_{what}"] = f"{tmp}/{name}"
         with open(f"{tmp}/config/wslx/wslx.conf", "w", encoding="ascii") as f:
-            f.write(f"[wslx]\nengine={accel}\n[wsl2]\nmemory=1GB\nprocessors=1\n")
+            f.write(f"[wslx]\nengine={accel}\n[wsl2]\nmemory=1GB\nprocessors=1\n{more}")
         if user is not None:
             self.env["HOME"] = tmp
             for name in "KERNEL", "INITRD":  # which may be where only root can read

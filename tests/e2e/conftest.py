@@ -305,14 +305,14 @@ def fresh(request):
 
 
 @pytest.fixture(scope="module")
-def work():
+def work(request):
     """A distribution with Python, shared by a module's tests."""
     w = world()
     try:
         w.import_deb(archive=rootfs("WSLX_TEST_WORK_ROOTFS"))
         yield w
     finally:
-        end(w, False)
+        end(w, getattr(request.session, "wslx_failed", False))
 
 
 @pytest.fixture(scope="module")
