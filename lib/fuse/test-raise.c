@@ -5,6 +5,7 @@
 #include <linux/fuse.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <wslx/abi/watch.h>
 #include "lib/base/attr.h"
 #include "lib/base/test.h"
@@ -305,6 +306,32 @@ TEST(only_root_watches)
 	CHECK_EQ(ask3(FUSE_SETXATTR, lookup(1, "f"), &in, FUSE_COMPAT_SETXATTR_IN_SIZE,
 			 "trusted.wslx.x", 15, "x", 1, 0),
 		-EPERM);
+	tear_down();
+}
+
+TEST(who_asks_before_the_answer_to_FUSE_INIT_in_the_short_form_is_understood)
+{
+	const struct fuse_init_in init = {.major = 7, .minor = 36, .flags = FUSE_SETXATTR_EXT};
+	const struct wslx_watch w = {1, IN_CREATE, 1};
+	struct fuse_setxattr_in in = {.size = sizeof(w)};
+	static const char *const names[] = {WSLX_WATCH_XATTR, "user.x"};
+
+	set_up();
+	CHECK_EQ(ask3(FUSE_INIT, 0, &init, sizeof(init), NULL, 0, NULL, 0, 0),
+		sizeof(struct fuse_init_out));
+	for (unsigned i = 0; i < ARRAY_LEN(names); i++)
+		for (unsigned ext = 0; ext < 2; ext++)
+			for (in.setxattr_flags = 0; in.setxattr_flags < 2 * ext + 1;
+				in.setxattr_flags++)
+				CHECK_EQ(ask3(FUSE_SETXATTR, 1, &in,
+						 ext ? sizeof(in) : FUSE_COMPAT_SETXATTR_IN_SIZE,
+						 names[i], strlen(names[i]) + 1, &w, sizeof(w), 0),
+					0);
+	CHECK_EQ(fgetxattr(dir, "user.x", NULL, 0), sizeof(w));
+	in.size = 0;
+	CHECK_EQ(ask3(FUSE_SETXATTR, 1, &in, FUSE_COMPAT_SETXATTR_IN_SIZE, WSLX_WATCH_XATTR,
+			 sizeof(WSLX_WATCH_XATTR), NULL, 0, 0),
+		0);
 	tear_down();
 }
 

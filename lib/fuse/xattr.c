@@ -4,10 +4,22 @@
 
 #include <string.h>
 
+/*
+ * Linux makes a request before it waits for the answer to FUSE_INIT: the first one has the short form, whatever is agreed on. Where the
+ * name is tells: it and the value are all the rest. In the long form there are eight bytes more than that.
+ */
+static bool is_short(const struct req *r)
+{
+	const struct fuse_setxattr_in *in = args(r, FUSE_COMPAT_SETXATTR_IN_SIZE);
+	size_t off = FUSE_COMPAT_SETXATTR_IN_SIZE;
+
+	return in && string_at(r, &off) && r->len - off == in->size;
+}
+
 ssize_t fuse_setxattr(struct req *r)
 {
 	struct fs *fs = r->s->fs;
-	const bool ext = r->s->flags & FUSE_SETXATTR_EXT;
+	const bool ext = r->s->flags & FUSE_SETXATTR_EXT && !is_short(r);
 	size_t off = ext ? sizeof(struct fuse_setxattr_in) : FUSE_COMPAT_SETXATTR_IN_SIZE;
 	const struct fuse_setxattr_in *in = args(r, off);
 	const char *name = in ? string_at(r, &off) : NULL;
