@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "lib/base/acceptor.h"
 #include "lib/session/join.h"
 #include "netd/dns.h"
 
@@ -24,7 +25,8 @@ struct tcp_conn {
 struct dns_tcp {
 	struct loop *loop;
 	int fd[2];
-	struct loop_src *src[2], *timer;
+	struct acceptor *acceptor[2];
+	struct loop_src *timer;
 	struct sockaddr_storage servers[DNS_SERVERS_MAX];
 	unsigned n;
 	struct tcp_conn conn[MAX_CONNECTIONS];
@@ -107,14 +109,11 @@ static void connect_next(struct tcp_conn *c)
 	end(c);
 }
 
-static void on_accept(void *ctx, int fd, uint32_t revents)
+static void on_connection(void *ctx, int guest)
 {
 	struct dns_tcp *t = ctx;
-	int guest = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct tcp_conn *c = NULL;
 
-	if (guest < 0)
-		return;
 	for (unsigned i = 0; i < MAX_CONNECTIONS && !c; i++)
 		if (!t->conn[i].deadline)
 			c = &t->conn[i];
@@ -166,7 +165,8 @@ int dns_tcp_new(struct dns_tcp **ret, struct loop *l, struct dns_ports *ports)
 	r = loop_timer(l, on_timer, t, &t->timer);
 	for (unsigned i = 0; r == 0 && i < ARRAY_LEN(t->fd); i++)
 		if (t->fd[i] >= 0)
-			r = loop_io(l, t->fd[i], EPOLLIN, on_accept, t, &t->src[i]);
+			r = acceptor_new(
+				&t->acceptor[i], l, t->fd[i], SOCK_NONBLOCK, on_connection, t);
 	if (r < 0) {
 		dns_tcp_free(t);
 		return r;
@@ -182,7 +182,7 @@ struct dns_tcp *dns_tcp_free(struct dns_tcp *t)
 	for (unsigned i = 0; i < MAX_CONNECTIONS; i++)
 		end(&t->conn[i]);
 	for (unsigned i = 0; i < ARRAY_LEN(t->fd); i++) {
-		loop_src_free(t->src[i]);
+		acceptor_free(t->acceptor[i]);
 		if (t->fd[i] >= 0)
 			close(t->fd[i]);
 	}

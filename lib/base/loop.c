@@ -29,7 +29,8 @@ enum src_kind { SRC_IO, SRC_TIMER, SRC_SIGNAL, SRC_CHILD, SRC_WAKE, SRC_CLOCK };
 struct loop_src {
 	struct loop *loop;
 	enum src_kind kind;
-	bool dead, watched;
+	bool dead;
+	uint32_t events; /* what is watched for; 0: not at all */
 	int fd; /* owned by SIGNAL, CHILD, WAKE and CLOCK sources; borrowed by IO sources */
 	void *ctx;
 	union {
@@ -76,7 +77,7 @@ static int watch(struct loop *l, struct loop_src *s, uint32_t events)
 
 	if (epoll_ctl(l->epfd, EPOLL_CTL_ADD, s->fd, &ev) < 0)
 		return -errno;
-	s->watched = true;
+	s->events = events;
 	return 0;
 }
 
@@ -205,17 +206,15 @@ int loop_io(
 int loop_io_events(struct loop_src *s, uint32_t events)
 {
 	struct epoll_event ev = {.events = events, .data.ptr = s};
-	int op = EPOLL_CTL_MOD;
 
-	if (!events && !s->watched)
+	if (events == s->events)
 		return 0;
-	if (!s->watched)
+	if (!s->events)
 		return watch(s->loop, s, events);
-	if (!events) {
-		op = EPOLL_CTL_DEL;
-		s->watched = false;
-	}
-	return epoll_ctl(s->loop->epfd, op, s->fd, &ev) < 0 ? -errno : 0;
+	if (epoll_ctl(s->loop->epfd, events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, s->fd, &ev) < 0)
+		return -errno;
+	s->events = events;
+	return 0;
 }
 
 int loop_timer(struct loop *l, loop_fn fn, void *ctx, struct loop_src **ret)
@@ -338,7 +337,7 @@ struct loop_src *loop_src_free(struct loop_src *s)
 	case SRC_SIGNAL:
 	case SRC_CHILD: close(s->fd); break;
 	default:
-		if (s->watched)
+		if (s->events)
 			epoll_ctl(l->epfd, EPOLL_CTL_DEL, s->fd, NULL);
 		break;
 	}
@@ -437,7 +436,7 @@ int loop_run(struct loop *l)
 		for (int i = 0; i < n; i++) {
 			struct loop_src *s = evs[i].data.ptr;
 
-			if (!s->dead && s->watched)
+			if (!s->dead && s->events)
 				dispatch(l, s, evs[i].events);
 		}
 		release_dead(l);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "lib/base/utf8.h"
 
 struct ctl_client {
 	int fd;
@@ -62,6 +63,8 @@ static int call_send(struct ctl_client *c, const struct ctl_req *req)
 	len = strlen(text);
 	if (len > CTL_MAX_LINE)
 		return -EMSGSIZE;
+	if (!utf8_is_valid(text))
+		return -EILSEQ;
 	n = io_send_fds(c->fd, text, len, req->fds, req->nfds);
 	if (n < 0)
 		return (int)n;
@@ -101,6 +104,8 @@ int ctl_call(
 {
 	int r = call_send(c, req);
 
+	if (r == -EILSEQ)
+		return err_set(e, r, "an argument is no UTF-8");
 	if (r < 0)
 		return err_sys(e, r, "call %s", req->method);
 	for (;;) {

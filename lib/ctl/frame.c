@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include "lib/base/utf8.h"
 
 struct ctl_chunk {
 	struct ctl_chunk *next;
@@ -168,7 +169,9 @@ int ctl_out_push(struct ctl_out *out, struct json_object *obj, struct ctl_fds *f
 		return -ENOMEM;
 	*c = (struct ctl_chunk){.fds = fds, .len = len + 1};
 	fds.n = 0;
-	memcpy(c->data, text, len);
+	memcpy(c->data, text, len + 1);
+	if (out->mends)
+		utf8_mend(c->data);
 	c->data[len] = '\n';
 	if (!out->head)
 		out->tail = &out->head;

@@ -13,6 +13,7 @@
 #ifndef WSLX_CTL_FRAME_H
 #define WSLX_CTL_FRAME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 #include "lib/base/io.h"
@@ -57,6 +58,7 @@ struct ctl_chunk;
 struct ctl_out {
 	struct ctl_chunk *head, **tail;
 	size_t bytes;
+	bool mends; /* what is no UTF-8 goes out as '?': the peer would take it for a broken connection */
 };
 
 void ctl_out_done(struct ctl_out *out);

@@ -11,9 +11,10 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include "lib/base/acceptor.h"
 #include "lib/base/log.h"
 
-enum { MAX_CONNECTIONS = 512, MAX_CALLS = 64 /* at once on one connection */ };
+enum { MAX_CONNECTIONS = 4096, RESERVE = 64, MAX_CALLS = 64 /* at once on one connection */ };
 
 struct held {
 	struct held *next;
@@ -49,7 +50,7 @@ struct ctl_call {
 struct ctl_server {
 	struct loop *loop;
 	int fd;
-	struct loop_src *src;
+	struct acceptor *acceptor;
 	const struct ctl_method *methods;
 	unsigned nmethods;
 	void *ctx;
@@ -241,7 +242,7 @@ int ctl_server_add(struct ctl_server *s, int fd)
 		close(fd);
 		return r < 0 ? r : -ENOMEM;
 	}
-	*c = (struct conn){.srv = s, .fd = fd, .in_events = true};
+	*c = (struct conn){.srv = s, .fd = fd, .out.mends = true, .in_events = true};
 	r = loop_io(s->loop, fd, EPOLLIN, conn_ready, c, &c->src);
 	if (r < 0) {
 		close(fd);
@@ -256,15 +257,10 @@ int ctl_server_add(struct ctl_server *s, int fd)
 	return 0;
 }
 
-static void accept_ready(void *ctx, int fd, uint32_t revents)
+static void on_connection(void *ctx, int conn)
 {
-	struct ctl_server *s = ctx;
-	int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	int r;
+	int r = ctl_server_add(ctx, conn);
 
-	if (conn < 0)
-		return;
-	r = ctl_server_add(s, conn);
 	if (r < 0)
 		log_debug("ctl", "connection refused: %s", strerror(-r));
 }
@@ -281,7 +277,7 @@ int ctl_server_new(struct loop *l, int listen_fd, const struct ctl_method *metho
 		.loop = l, .fd = listen_fd, .methods = methods, .nmethods = n, .ctx = ctx};
 	r = io_set_nonblock(listen_fd, true);
 	if (r == 0)
-		r = loop_io(l, listen_fd, EPOLLIN, accept_ready, s, &s->src);
+		r = acceptor_new(&s->acceptor, l, listen_fd, SOCK_NONBLOCK, on_connection, s);
 	if (r < 0) {
 		free(s);
 		return r;
@@ -296,9 +292,14 @@ void ctl_server_free(struct ctl_server *s)
 		return;
 	while (s->conns)
 		conn_close(s->conns);
-	loop_src_free(s->src);
+	acceptor_free(s->acceptor);
 	close(s->fd);
 	free(s);
+}
+
+bool ctl_call_is_crowded(const struct ctl_call *c)
+{
+	return c->conn && c->conn->srv->nconns > MAX_CONNECTIONS - RESERVE;
 }
 
 unsigned ctl_server_connections(const struct ctl_server *s)

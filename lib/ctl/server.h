@@ -7,6 +7,7 @@
 #ifndef WSLX_CTL_SERVER_H
 #define WSLX_CTL_SERVER_H
 
+#include <stdbool.h>
 #include "lib/base/loop.h"
 #include "lib/ctl/frame.h"
 
@@ -40,6 +41,8 @@ unsigned ctl_server_connections(const struct ctl_server *s);
 /* Calls fn(ctx) whenever the number of connections has changed. */
 void ctl_server_on_change(struct ctl_server *s, loop_fn fn, void *ctx);
 
+/* So many are connected that a call which keeps its connection for long is to be refused: others have to get through. */
+bool ctl_call_is_crowded(const struct ctl_call *c);
 /* Takes descriptor i of the call over; -EBADF when there is none left there. */
 int ctl_call_take_fd(struct ctl_call *c, unsigned i);
 /* Calls fn(ctx) if the peer goes away before the call has ended. fn NULL: no longer. */

@@ -207,6 +207,11 @@ static int on_message(struct run *s, const struct wire_msg *m)
 
 	switch (m->type) {
 	case WSLX_STARTED:
+		/* The other side is not to be trusted: for a second one there are no pumps. */
+		if (s->started) {
+			terminal_restore();
+			return s->c->fail("%s: the answers were nonsense", s->c->intent);
+		}
 		s->started = true;
 		if (s->st->tty)
 			terminal_raw();

@@ -99,30 +99,29 @@ static int grow(struct conn *c, size_t need)
 	return 0;
 }
 
-/* 1: a whole message is in buf; 0: more is to come; negative: the connection is of no use any more. */
-static int fill(struct conn *c)
+/* Not a byte more than the message: what follows can be another's, conn_detach(). 1: all is there; 0: more is to come. */
+static int fill_to(struct conn *c, size_t want)
 {
-	size_t want = 4;
-	ssize_t n;
-	int r;
+	ssize_t n = recv(c->fd, c->buf + c->have, want - c->have, MSG_DONTWAIT);
 
-	if (c->have >= 4) {
-		r = wire_size(c->buf);
-		if (r < 0)
-			return r;
-		want = (size_t)r;
-		r = grow(c, want);
-		if (r < 0)
-			return r;
-	}
-	n = recv(c->fd, c->buf + c->have, want - c->have, MSG_DONTWAIT);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	if (n == 0)
 		return -EPIPE;
 	c->have += (size_t)n;
-	/* A message is longer than its size field: want is 4 only while that is being read. */
-	return want > 4 && c->have == want;
+	return c->have == want;
+}
+
+/* 1: a whole message is in buf; 0: more is to come; negative: the connection is of no use any more. */
+static int fill(struct conn *c)
+{
+	int r = c->have < 4 ? fill_to(c, 4) : 1, size;
+
+	if (r <= 0)
+		return r;
+	size = wire_size(c->buf);
+	r = size < 0 ? size : grow(c, (size_t)size);
+	return r < 0 ? r : fill_to(c, (size_t)size);
 }
 
 static void ready(void *ctx, int fd, uint32_t revents)

@@ -32,21 +32,23 @@ static void flush(struct datagrams *d)
 		d->src, EPOLLIN | (d->out_len && (n >= 0 || errno == EAGAIN) ? EPOLLOUT : 0));
 }
 
-static size_t whole(const struct datagrams *d)
+/* How much the first one in in takes there, as far as it is known. */
+static size_t whole(const uint8_t *in, size_t len)
 {
-	return d->in_len < HEADER ? HEADER : HEADER + ((size_t)d->in[0] << 8 | d->in[1]);
+	return len < HEADER ? HEADER : HEADER + ((size_t)in[0] << 8 | in[1]);
 }
 
 static void on_stream(void *ctx, int fd, uint32_t revents)
 {
 	struct datagrams *d = ctx;
+	size_t at = 0, need;
 	ssize_t n;
 
 	if (revents & EPOLLOUT)
 		flush(d);
 	if (!(revents & ~(uint32_t)EPOLLOUT))
 		return;
-	n = recv(fd, d->in + d->in_len, whole(d) - d->in_len, 0);
+	n = recv(fd, d->in + d->in_len, sizeof(d->in) - d->in_len, 0);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -55,11 +57,12 @@ static void on_stream(void *ctx, int fd, uint32_t revents)
 		return;
 	}
 	d->in_len += (size_t)n;
-	if (d->in_len < HEADER || d->in_len < whole(d))
-		return;
-	n = (ssize_t)d->in_len - HEADER;
-	d->in_len = 0;
-	d->ops->received(d->ctx, d->in + HEADER, (size_t)n);
+	while ((need = whole(d->in + at, d->in_len - at)) <= d->in_len - at) {
+		d->ops->received(d->ctx, d->in + at + HEADER, need - HEADER);
+		at += need;
+	}
+	d->in_len -= at;
+	memmove(d->in, d->in + at, d->in_len);
 }
 
 void datagrams_send(struct datagrams *d, const void *data, size_t len)

@@ -11,7 +11,7 @@ struct datagrams;
 enum { DATAGRAM_MAX = 65535 };
 
 struct datagrams_ops {
-	/* One came over the stream. */
+	/* One came over the stream; this may send others, but not free anything. */
 	void (*received)(void *ctx, const uint8_t *data, size_t len);
 	/* The stream has ended, or broken. */
 	void (*ended)(void *ctx);

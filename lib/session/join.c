@@ -20,7 +20,6 @@ struct half {
 	struct join *j;
 	int fd;
 	struct loop_src *src;
-	uint32_t events;
 	bool ended; /* nothing more is read */
 	uint8_t *rest;
 	size_t off, len;
@@ -96,7 +95,7 @@ static void keep(struct half *h, const uint8_t *data, size_t len)
 	h->len = len;
 }
 
-/* Moves until one side would block, for some rounds: others have their turn, too. */
+/* Moves until one side would block, as it would after less than was asked for, for some rounds: others have their turn, too. */
 static void pump(struct half *h)
 {
 	uint8_t buf[BUF_SIZE];
@@ -119,6 +118,8 @@ static void pump(struct half *h)
 			end(h, true);
 		else if (taken < n)
 			keep(h, buf + taken, (size_t)(n - taken));
+		if (n < (ssize_t)sizeof(buf))
+			return;
 	}
 }
 
@@ -128,9 +129,6 @@ static int watch(struct half *h)
 	uint32_t events = (h->ended || h->len ? 0u : (uint32_t)EPOLLIN) |
 			  (other(h)->len ? (uint32_t)EPOLLOUT : 0u);
 
-	if (events == h->events)
-		return 0;
-	h->events = events;
 	return loop_io_events(h->src, events);
 }
 
@@ -164,7 +162,7 @@ int join_new(struct join **ret, struct loop *l, int a, int b, join_done_fn done,
 
 		r = io_set_nonblock(h->fd, true);
 		if (r == 0)
-			r = loop_io(l, h->fd, h->events = EPOLLIN, ready, h, &h->src);
+			r = loop_io(l, h->fd, EPOLLIN, ready, h, &h->src);
 	}
 	if (r < 0) {
 		join_free(j);

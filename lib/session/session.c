@@ -23,6 +23,7 @@
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
+#include "lib/base/acceptor.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/session/conn.h"
@@ -62,7 +63,7 @@ struct session {
 
 struct session_server {
 	struct session_config cfg;
-	struct loop_src *accept;
+	struct acceptor *accept;
 	struct session *sessions;
 	unsigned count;
 };
@@ -207,17 +208,16 @@ static int open_terminal(struct session *s, int *ret_slave)
 
 static int wire_terminal(struct session *s)
 {
-	int st = take_fd(s->stream[WSLX_STREAM_TTY]);
-	int in_to = fcntl(s->master, F_DUPFD_CLOEXEC, 3),
-	    out_from = fcntl(s->master, F_DUPFD_CLOEXEC, 3);
-	int in_from = fcntl(st, F_DUPFD_CLOEXEC, 3), r;
+	cleanup_close int st = take_fd(s->stream[WSLX_STREAM_TTY]);
+	cleanup_close int in_to = fcntl(s->master, F_DUPFD_CLOEXEC, 3);
+	cleanup_close int out_from = fcntl(s->master, F_DUPFD_CLOEXEC, 3);
+	cleanup_close int in_from = fcntl(st, F_DUPFD_CLOEXEC, 3);
+	int r;
 
-	if (in_to < 0 || out_from < 0 || in_from < 0) {
-		close(st);
+	if (in_to < 0 || out_from < 0 || in_from < 0)
 		return -EMFILE;
-	}
-	r = flow_start(s, FLOW_TTY_IN, in_from, in_to, false);
-	return r < 0 ? r : flow_start(s, FLOW_TTY_OUT, out_from, st, true);
+	r = flow_start(s, FLOW_TTY_IN, take_fd(in_from), take_fd(in_to), false);
+	return r < 0 ? r : flow_start(s, FLOW_TTY_OUT, take_fd(out_from), take_fd(st), true);
 }
 
 /* Whether the program runs is known. False: it does not, and the session is gone. */
@@ -496,12 +496,9 @@ void session_server_add(struct session_server *srv, int fd)
 		log_warn("session", "out of memory for a connection");
 }
 
-static void on_accept(void *ctx, int fd, uint32_t revents)
+static void on_accept(void *ctx, int conn)
 {
-	int s = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-
-	if (s >= 0)
-		session_server_add(ctx, s);
+	session_server_add(ctx, conn);
 }
 
 int session_server_new(struct session_server **ret, const struct session_config *cfg)
@@ -511,9 +508,10 @@ int session_server_new(struct session_server **ret, const struct session_config 
 
 	if (srv) {
 		srv->cfg = *cfg;
-		r = cfg->listen_fd < 0 ? 0
-				       : loop_io(cfg->loop, cfg->listen_fd, EPOLLIN, on_accept, srv,
-						 &srv->accept);
+		r = cfg->listen_fd < 0 ? 0 : io_set_nonblock(cfg->listen_fd, true);
+		if (r == 0 && cfg->listen_fd >= 0)
+			r = acceptor_new(
+				&srv->accept, cfg->loop, cfg->listen_fd, 0, on_accept, srv);
 	}
 	if (r < 0) {
 		if (cfg->listen_fd >= 0)
@@ -536,7 +534,7 @@ void session_server_free(struct session_server *srv)
 		return;
 	while (srv->sessions)
 		on_session_end(srv->sessions, srv->sessions->ctl, 0);
-	loop_src_free(srv->accept);
+	acceptor_free(srv->accept);
 	if (srv->cfg.listen_fd >= 0)
 		close(srv->cfg.listen_fd);
 	free(srv);

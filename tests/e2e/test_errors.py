@@ -340,3 +340,9 @@ def test_folders_that_are_not_private(empty):
         d.rmdir()
     pathlib.Path(empty.env["XDG_RUNTIME_DIR"]).chmod(0o700)
     empty.ok("-l")
+
+
+def test_an_argument_that_is_no_utf8_is_said_to_be_that(empty):
+    for args in ["-d", b"\xff", "--", "true"], ["--terminate", b"\xff"]:
+        p = subprocess.run([*empty.cmd(), *args], env=empty.env, capture_output=True, text=True, errors="replace", timeout=60, stdin=subprocess.DEVNULL)
+        assert p.returncode == 125 and "an argument is no UTF-8" in p.stderr

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "lib/session/acceptor.h"
+#include "lib/base/acceptor.h"
 
 #include <errno.h>
 #include <stdlib.h>

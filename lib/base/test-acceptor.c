@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include "lib/session/acceptor.h"
+#include "lib/base/acceptor.h"
 
 static struct {
 	struct loop *l;

@@ -4,8 +4,8 @@
  * keep waiting and are taken when there are some again: without this, a loop that is told of them again and again would do
  * nothing else.
  */
-#ifndef WSLX_SESSION_ACCEPTOR_H
-#define WSLX_SESSION_ACCEPTOR_H
+#ifndef WSLX_BASE_ACCEPTOR_H
+#define WSLX_BASE_ACCEPTOR_H
 
 #include "lib/base/loop.h"
 
