@@ -17,18 +17,16 @@
 
 enum { PIECE = 256 << 10, XATTR_MAX = 65536, DEPTH_MAX = 1000 };
 
-/* A file that has other names, and the one that was made of it. */
-struct linked {
-	struct linked *next;
-	uint64_t dev, ino;
-	struct cp_node node;
-};
-static struct linked *linked[1024];
-
 struct copy {
 	const struct cp_opts *o;
 	struct cp_side *from, *to;
+	struct cp_node *root; /* the folder that it all goes to */
+	char *path;	      /* from there to what is being made */
+	size_t path_len, path_max;
 	unsigned depth;
+	/* Both are of one side: the first folder there is on the way, by its numbers, is not to be copied into itself. */
+	bool one_side;
+	uint64_t top_dev, top_ino;
 	int result; /* the first failure */
 };
 
@@ -98,19 +96,29 @@ static int copy_attrs(struct copy *c, struct cp_node *from, const struct cp_attr
 
 /* --- files --- */
 
+/* The file has become shorter, and ends where there was only a hole before. */
+static bool ends_before(struct copy *c, struct cp_node *from, uint64_t size)
+{
+	char last;
+
+	return size && c->from->ops->read(c->from, from, &last, 1, size - 1) == 0;
+}
+
+/* Files that do not say how long they are, as those of /proc, say 0: they are read for as long as there is something. */
 static int copy_data(
 	struct copy *c, struct cp_node *from, uint64_t size, struct cp_node *to, struct err *e)
 {
 	cleanup_free char *buf = malloc(PIECE);
-	uint64_t at = 0, start = 0, end = size;
+	const bool unsaid = size == 0;
+	uint64_t at = 0, start = 0, end = unsaid ? UINT64_MAX : 0;
 	int r = buf ? 0 : -ENOMEM;
 
-	while (r == 0 && at < size) {
+	while (r == 0 && (unsaid || at < size)) {
 		ssize_t n;
 
 		if (*c->o->stop)
 			return err_sys(e, -EINTR, "copy");
-		if (at >= end || at == 0) {
+		if (at >= end) {
 			r = c->from->ops->data(c->from, from, at, &start, &end);
 			if (r == -ENXIO)
 				break; /* a hole up to the end */
@@ -122,8 +130,9 @@ static int copy_data(
 			c->from, from, buf, (size_t)MIN(end - at, (uint64_t)PIECE), at);
 		if (n < 0)
 			return err_sys(e, (int)n, "read");
+		/* It became shorter meanwhile, or is shorter than it says: what was read is what there is. */
 		if (n == 0)
-			break; /* it became shorter meanwhile */
+			return 0;
 		r = c->to->ops->write(c->to, to, buf, (size_t)n, at);
 		if (r < 0)
 			return err_sys(e, r, "write");
@@ -131,11 +140,9 @@ static int copy_data(
 		size = MAX(size, at);
 		c->o->progress(c->o->ctx, (uint64_t)n, 0);
 	}
-	if (r == -ENXIO)
-		r = 0;
 	/* What ends in a hole was not written up to its end. */
-	if (r == 0 && at < size)
-		r = c->to->ops->truncate(c->to, to, size);
+	if (r == -ENXIO)
+		r = ends_before(c, from, size) ? 0 : c->to->ops->truncate(c->to, to, size);
 	return r < 0 ? err_sys(e, r, "write") : 0;
 }
 
@@ -184,51 +191,19 @@ static int copy_symlink(struct copy *c, struct cp_node *n, struct cp_node *dir, 
 	return r < 0 ? err_sys(e, r, "create the link") : 0;
 }
 
-static struct linked *find_link(const struct cp_attr *a)
-{
-	struct linked *l = linked[(a->ino ^ a->dev) % ARRAY_LEN(linked)];
-
-	while (l && (l->dev != a->dev || l->ino != a->ino))
-		l = l->next;
-	return l;
-}
-
-static bool keep_link(const struct cp_attr *a, struct cp_node *made)
-{
-	struct linked *l = malloc(sizeof(*l)), **b = &linked[(a->ino ^ a->dev) % ARRAY_LEN(linked)];
-
-	if (!l)
-		return false;
-	*l = (struct linked){*b, a->dev, a->ino, *made};
-	*b = l;
-	return true;
-}
-
-void cp_links_clear(struct cp_side *to)
-{
-	for (size_t i = 0; i < ARRAY_LEN(linked); i++)
-		while (linked[i]) {
-			struct linked *l = linked[i];
-
-			linked[i] = l->next;
-			to->ops->put(to, &l->node);
-			free(l);
-		}
-}
-
 /* Anything but a folder, under its temporary name; then its own. */
 static int copy_leaf(struct copy *c, struct cp_node *n, const struct cp_attr *a,
 	struct cp_node *dir, const char *name, struct err *e)
 {
 	bool several = c->o->all && a->nlink > 1;
-	struct linked *other = several ? find_link(a) : NULL;
-	struct cp_node made = {-EBADF, -EBADF, UINT32_MAX, NULL};
+	struct cp_node made = {-EBADF, -EBADF, UINT32_MAX, NULL}, first = made;
+	bool other = several && cp_links_find(a, c->to, c->root, &first);
 	char temp[NAME_MAX + 1];
 	int r;
 
 	make_temp(name, temp);
 	if (other)
-		r = c->to->ops->link(c->to, &other->node, dir, temp);
+		r = c->to->ops->link(c->to, &first, dir, temp);
 	else if (S_ISREG(a->mode))
 		r = copy_file(c, n, a, dir, temp, &made, e);
 	else if (S_ISLNK(a->mode))
@@ -246,8 +221,12 @@ static int copy_leaf(struct copy *c, struct cp_node *n, const struct cp_attr *a,
 	}
 	if (r < 0)
 		c->to->ops->unlink(c->to, dir, temp);
-	if (other || r < 0 || !several || !keep_link(a, &made))
+	if (other)
+		c->to->ops->put(c->to, &first);
+	else
 		c->to->ops->put(c->to, &made);
+	if (r == 0 && several && !other)
+		cp_links_keep(a, c->path);
 	if (r == 0)
 		c->o->progress(c->o->ctx, 0, 1);
 	return r;
@@ -284,6 +263,27 @@ static void report(struct copy *c, const char *shown, const struct err *e)
 	c->o->failed(c->o->ctx, shown, e);
 }
 
+/* Where it goes: the path of the folder, and this name. *ret: what the path is cut to afterwards. */
+static int push_name(struct copy *c, const char *name, size_t *ret)
+{
+	size_t len = strlen(name), need = c->path_len + len + 2;
+
+	if (need > c->path_max) {
+		char *p = realloc(c->path, 2 * need);
+
+		if (!p)
+			return -ENOMEM;
+		c->path = p;
+		c->path_max = 2 * need;
+	}
+	*ret = c->path_len;
+	if (c->path_len)
+		c->path[c->path_len++] = '/';
+	memcpy(c->path + c->path_len, name, len + 1);
+	c->path_len += len;
+	return 0;
+}
+
 static int copy_entry(struct copy *c, struct cp_node *from, const char *name, struct cp_node *to,
 	const char *shown)
 {
@@ -307,31 +307,71 @@ static int copy_entry(struct copy *c, struct cp_node *from, const char *name, st
 	return r;
 }
 
+static bool is_top(const struct copy *c, const struct cp_attr *a)
+{
+	return c->one_side && a->dev == c->top_dev && a->ino == c->top_ino;
+}
+
+/* Or finds the one that is there. */
+static int make_folder(struct copy *c, struct cp_node *dir, const char *name, struct cp_node *made,
+	bool *existed, struct err *e)
+{
+	struct cp_attr there;
+	int r = c->to->ops->mkdir(c->to, dir, name, made);
+
+	*existed = r == -EEXIST;
+	if (r < 0 && !*existed)
+		return err_sys(e, r, "create the folder");
+	/* What was made has to be looked at only when it may be met again. */
+	if (!*existed && (c->depth || !c->one_side))
+		return 0;
+	if (!*existed)
+		c->to->ops->put(c->to, made);
+	r = c->to->ops->lookup(c->to, dir, name, made, &there);
+	if (r < 0)
+		return err_sys(e, r, "create the folder");
+	if (!S_ISDIR(there.mode)) {
+		c->to->ops->put(c->to, made);
+		return err_set(e, -ENOTDIR, "something else than a folder is in its place");
+	}
+	if (!c->depth) {
+		c->top_dev = there.dev;
+		c->top_ino = there.ino;
+	}
+	return 0;
+}
+
 static int copy_folder(struct copy *c, struct cp_node *n, const struct cp_attr *a,
 	struct cp_node *dir, const char *name, const char *shown, struct err *e)
 {
 	struct cp_node made = {-EBADF, -EBADF, UINT32_MAX, NULL};
+	struct cp_attr open = *a; /* while something is put into it */
 	struct names l = {0};
-	struct cp_attr there;
+	bool existed;
 	int r;
 
 	if (!c->o->recursive)
 		return err_set(e, -EISDIR, "it is a folder, and -r was not given");
 	if (c->depth >= DEPTH_MAX)
 		return err_set(e, -ELOOP, "too many folders in folders");
-	r = c->to->ops->mkdir(c->to, dir, name, &made);
-	if (r == -EEXIST) {
-		r = c->to->ops->lookup(c->to, dir, name, &made, &there);
-		if (r == 0 && !S_ISDIR(there.mode)) {
-			c->to->ops->put(c->to, &made);
-			return err_set(e, -ENOTDIR, "something else than a folder is in its place");
-		}
+	if (c->depth && is_top(c, a))
+		return err_set(e, -EINVAL, "a folder cannot be copied into itself");
+	r = make_folder(c, dir, name, &made, &existed, e);
+	if (r < 0)
+		return r;
+	if (!c->depth && is_top(c, a)) {
+		c->to->ops->put(c->to, &made);
+		return err_set(e, -EINVAL, "it is the folder that it would be copied to");
 	}
-	if (r < 0)
-		return err_sys(e, r, "create the folder");
-	r = c->from->ops->list(c->from, n, add_name, &l);
-	if (r < 0)
-		err_sys(e, r, "read the folder");
+	/* One that was there keeps its mode, as with cp(1). With -a nobody else looks into it before it is complete. */
+	open.mode |= S_IRWXU;
+	if (!existed && !c->o->all)
+		r = copy_attrs(c, n, &open, &made, e);
+	if (r == 0) {
+		r = c->from->ops->list(c->from, n, add_name, &l);
+		if (r < 0)
+			err_sys(e, r, "read the folder");
+	}
 	c->depth++;
 	for (size_t i = 0; i < l.n; i++) {
 		if (r == 0 && l.name[i] && !*c->o->stop)
@@ -342,7 +382,7 @@ static int copy_folder(struct copy *c, struct cp_node *n, const struct cp_attr *
 	free(l.name);
 	if (r == 0 && *c->o->stop)
 		r = err_sys(e, -EINTR, "copy");
-	if (r == 0)
+	if (r == 0 && (c->o->all || (!existed && open.mode != a->mode)))
 		r = copy_attrs(c, n, a, &made, e);
 	c->to->ops->put(c->to, &made);
 	return r;
@@ -352,8 +392,14 @@ static int copy_node(struct copy *c, struct cp_node *n, const struct cp_attr *a,
 	struct cp_node *dir, const char *name, const char *shown)
 {
 	struct err e = {0};
-	int r;
+	size_t before;
+	int r = push_name(c, name, &before);
 
+	if (r < 0) {
+		err_sys(&e, r, "copy");
+		report(c, shown, &e);
+		return 0;
+	}
 	if (S_ISDIR(a->mode))
 		r = copy_folder(c, n, a, dir, name, shown, &e);
 	else if (S_ISSOCK(a->mode))
@@ -362,6 +408,7 @@ static int copy_node(struct copy *c, struct cp_node *n, const struct cp_attr *a,
 		r = err_set(&e, -EINVAL, "it is no regular file, and -r was not given");
 	else
 		r = copy_leaf(c, n, a, dir, name, &e);
+	c->path_len = before;
 	if (r < 0)
 		report(c, shown, &e);
 	return 0;
@@ -371,8 +418,13 @@ int cp_copy(const struct cp_opts *o, struct cp_side *from, struct cp_node *n,
 	const struct cp_attr *a, struct cp_side *to, struct cp_node *dir, const char *name,
 	const char *shown)
 {
-	struct copy c = {.o = o, .from = from, .to = to};
+	struct copy c = {.o = o,
+		.from = from,
+		.to = to,
+		.root = dir,
+		.one_side = from->remote == to->remote};
 
 	copy_node(&c, n, a, dir, name, shown);
+	free(c.path);
 	return c.result;
 }

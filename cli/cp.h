@@ -94,15 +94,19 @@ struct cp_opts {
 	void *ctx;
 };
 
-/* Files copied that have several names: made once, then linked. */
-struct cp_links;
-
 /* Copies what n is to the name in dir. shown: its path, for messages. */
 int cp_copy(const struct cp_opts *o, struct cp_side *from, struct cp_node *n,
 	const struct cp_attr *a, struct cp_side *to, struct cp_node *dir, const char *name,
 	const char *shown);
-/* Forgets which files with several names were copied. */
-void cp_links_clear(struct cp_side *to);
+
+/* --- files with several names (cp-links.c) --- */
+
+/* The copy of such a file, that was made at this path below root. */
+void cp_links_keep(const struct cp_attr *a, const char *path);
+/* False: there is none, or it is there no more. */
+bool cp_links_find(
+	const struct cp_attr *a, struct cp_side *to, struct cp_node *root, struct cp_node *ret);
+void cp_links_clear(void);
 
 extern struct cp_side cp_local;
 

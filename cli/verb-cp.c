@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "cli/cli.h"
@@ -94,7 +95,7 @@ static struct side *side_of(struct run *r, const char *arg, const char *user, co
 	memcpy(name, arg, n);
 	name[n] = '\0';
 	for (unsigned i = 0; i < r->n_sides; i++)
-		if (!strcmp(r->sides[i].name, name))
+		if (!strcasecmp(r->sides[i].name, name))
 			return &r->sides[i];
 	if (r->n_sides == SIDES_MAX) {
 		fail("cp: too many distributions at once");
@@ -222,7 +223,7 @@ static void copy_one(struct run *r, const struct args *a, const char *arg, struc
 	} else {
 		cp_copy(&o, &copy.side, &n, &attr, &t->side->side, &t->dir, name, arg);
 	}
-	cp_links_clear(&t->side->side);
+	cp_links_clear();
 	copy.side.ops->put(&copy.side, &n);
 }
 

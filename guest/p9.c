@@ -74,6 +74,7 @@ int p9_main(int argc, char **argv)
 	umask(0);
 	if (root < 0 || fs_host_new(&fs, root, NULL, &e) < 0)
 		return 1;
+	fs_host_close_machine(fs);
 	r = p9_server_new(&s, fs, &cred, fs_host_fd);
 	if (r == 0)
 		r = p9_serve(s, STDIN_FILENO);

@@ -290,7 +290,8 @@ static int d_readdir(struct fs *fs, const struct fs_cred *c, struct fs_handle *h
 	for (uint64_t i = off; r == 0 && i < d->dir.n; i++) {
 		struct fs_dirent de = {
 			.ino = d->dir.entry[i].ino, .next = i + 1, .name = d->dir.entry[i].name};
-		struct fs_entry en;
+		struct fs_entry en = {0};
+		bool more;
 
 		/* One that is damaged has no attributes; looking at it says so. */
 		if (entry_for(d, (uint32_t)de.ino, &en) < 0)
@@ -299,11 +300,11 @@ static int d_readdir(struct fs *fs, const struct fs_cred *c, struct fs_handle *h
 			de.type = IFTODT(en.attr.mode);
 		if (entries)
 			de.entry = en;
-		if (!fn(ctx, &de) || !entries)
+		/* What is taken has a node that goes with it; what finds no room comes with the next call. */
+		more = fn(ctx, &de);
+		if (!more || !entries)
 			free(en.node);
-		else
-			continue;
-		if (entries)
+		if (!more)
 			break;
 	}
 	return r;

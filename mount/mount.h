@@ -59,6 +59,13 @@ struct node {
 	uint32_t fid;
 	uint64_t gen; /* the fid's connection */
 	bool stale;   /* at its name there is something else now */
+	/* On the way to a new fid: what is at its name has not been seen yet. */
+	bool walking;
+	unsigned walks;	    /* under way, older ones too */
+	uint64_t serial;    /* of the last one */
+	struct node *below; /* the next on a way down to a node */
+	struct rq *queue;   /* waits for what it is */
+	uint64_t found_at, found_gen;
 	struct p9_qid qid;
 	struct p9_time btime;
 	/* As of the last look, for what the page cache holds. */
@@ -175,6 +182,8 @@ void node_unlinked(struct node *parent, const char *name);
 bool node_gone(const struct node *n);
 /* Its fid, in the current connection, walked to if need be: requests that follow are worked on after that. */
 uint32_t node_fid(struct node *n);
+/* True: it has to be walked to, which may find another file at its name; rq_run() again, or an error, follows. */
+bool node_wait(struct node *n, struct rq *rq);
 
 /* --- answers (attr.c) --- */
 

@@ -2,7 +2,11 @@
 /*
  * Nodes. One file has one node, whatever its names: it is found by its qid, and by the time of its birth, since the numbers
  * of files that are gone are used again. Its parent and name are the last by which it was looked up.
+ *
+ * A fid stays with its file, a name does not: what is walked to again may be another file by now, of which nothing must be
+ * asked in the node's name. So whatever needs the fid waits until the server has said what it is of.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "mount/mount.h"
@@ -89,37 +93,151 @@ static void set_fid(struct node *n, uint32_t fid)
 		drop_fid(n->d->lru_head, true);
 }
 
+struct walk {
+	struct node *n;
+	uint64_t serial;
+};
+
+/* Whatever is at its name, the answer that is under way is not about the fid it gets next. */
+static void forget_walk(struct node *n)
+{
+	if (n->walking)
+		drop_fid(n, true);
+	n->walking = false;
+	n->serial++;
+}
+
+/* Disks that are read without their distribution know no time of birth. */
+static bool is_same_file(const struct node *n, const struct p9_attr *a)
+{
+	bool born = (n->btime.sec || n->btime.nsec) && (a->btime.sec || a->btime.nsec);
+
+	return n->qid.path == a->qid.path && n->qid.type == a->qid.type &&
+	       (!born || (n->btime.sec == a->btime.sec && n->btime.nsec == a->btime.nsec));
+}
+
+/* Those that waited for it begin again, or fail with it. */
+static void resume(struct node *n, int error)
+{
+	struct rq *queue = n->queue;
+
+	n->queue = NULL;
+	while (queue) {
+		struct rq *rq = queue;
+
+		queue = rq->next;
+		if (error)
+			rq_error(rq, error);
+		else
+			rq_run(rq);
+	}
+}
+
 static void walked(void *ctx, const struct p9_msg *r, int error)
 {
-	struct node *n = ctx;
+	struct walk *w = ctx;
+	struct node *n = w->n;
+	bool current = w->serial == n->serial;
 
-	if (error && has_fid(n))
-		drop_fid(n, false);
-	if (error == -ENOENT || error == -ENOTDIR || (!error && r->attr.qid.path != n->qid.path))
-		n->stale = true;
+	free(w);
+	n->walks--;
+	if (current) {
+		n->walking = false;
+		if (!error && !is_same_file(n, &r->attr)) {
+			drop_fid(n, true);
+			error = -ESTALE;
+		} else if (error && has_fid(n)) {
+			drop_fid(n, false);
+		}
+		if (error == -ENOENT || error == -ENOTDIR)
+			error = -ESTALE;
+		n->stale |= error == -ESTALE;
+	}
+	if (current || !n->walks)
+		resume(n, current ? error : 0);
 	node_unref(n);
 }
 
-uint32_t node_fid(struct node *n)
+/* Its parent has a fid. */
+static uint32_t walk(struct node *n)
 {
 	struct p9_msg m = {.type = P9_TLOOKUP, .nnames = 1};
+	struct walk *w;
 
-	if (!n->parent)
-		return P9_ROOT_FID;
-	if (has_fid(n)) {
-		lru_remove(n);
-		lru_add(n);
-		return n->fid;
-	}
-	m.fid = node_fid(n->parent);
+	m.fid = n->parent->parent ? n->parent->fid : P9_ROOT_FID;
 	m.fid2 = p9_client_fid(n->d->client);
 	m.names[0] = p9_str(n->name);
 	if (m.fid2 == P9_NO_FID)
 		return P9_NO_FID;
+	w = malloc(sizeof(*w));
+	if (!w)
+		abort();
 	set_fid(n, m.fid2);
+	n->walking = true;
+	n->walks++;
+	*w = (struct walk){n, ++n->serial};
 	node_ref(n);
-	p9_client_call(n->d->client, &m, walked, n);
+	p9_client_call(n->d->client, &m, walked, w);
 	return m.fid2;
+}
+
+/* Not the next to be given up. */
+static void touch(struct node *n)
+{
+	lru_remove(n);
+	lru_add(n);
+}
+
+uint32_t node_fid(struct node *n)
+{
+	struct node *top;
+
+	if (!n->parent)
+		return P9_ROOT_FID;
+	if (has_fid(n)) {
+		touch(n);
+		return n->fid;
+	}
+	/* From the nearest that has one down to it. How deep folders are is not for us to say. */
+	n->below = NULL;
+	for (top = n; top->parent->parent && !has_fid(top->parent); top = top->parent)
+		top->parent->below = top;
+	if (has_fid(top->parent))
+		touch(top->parent);
+	for (; top; top = top->below)
+		if (walk(top) == P9_NO_FID)
+			return P9_NO_FID;
+	return n->fid;
+}
+
+/* Where it was found just now, in this connection, it is: the kernel trusts that as long itself. */
+static bool is_fresh(const struct node *n)
+{
+	return n->found_gen == n->d->gen && loop_now() - n->found_at < TIMEOUT_S * 1000000000ull;
+}
+
+static bool is_sure(const struct node *n)
+{
+	for (; n->parent; n = n->parent) {
+		if (has_fid(n) && !n->walking)
+			return true;
+		if (!is_fresh(n))
+			return false;
+	}
+	return true;
+}
+
+bool node_wait(struct node *n, struct rq *rq)
+{
+	struct rq **tail = &n->queue;
+
+	if (is_sure(n) || node_fid(n) == P9_NO_FID || !n->walking)
+		return false;
+	while (*tail)
+		tail = &(*tail)->next;
+	rq->next = NULL;
+	*tail = rq;
+	return true;
 }
 
 /* --- lives --- */
@@ -136,18 +254,21 @@ fuse_ino_t node_ino(const struct node *n)
 
 static void node_free(struct node *n)
 {
-	if (n->lookups || n->refs || !n->d)
-		return;
-	drop_fid(n, true);
-	if (n->parent) {
-		chain_remove(&by_qid[qid_bucket(n->d, n->qid.path)], n, true);
-		chain_remove(&by_name[name_bucket(n->parent, n->name)], n, false);
-		node_unref(n->parent);
-	} else {
-		n->d->root = NULL;
+	while (n && !n->lookups && !n->refs && n->d) {
+		struct node *parent = n->parent;
+
+		drop_fid(n, true);
+		if (parent) {
+			chain_remove(&by_qid[qid_bucket(n->d, n->qid.path)], n, true);
+			chain_remove(&by_name[name_bucket(parent, n->name)], n, false);
+			parent->refs--;
+		} else {
+			n->d->root = NULL;
+		}
+		free(n->name);
+		free(n);
+		n = parent;
 	}
-	free(n->name);
-	free(n);
 }
 
 void node_ref(struct node *n)
@@ -217,13 +338,23 @@ static struct node *find_name(const struct node *parent, const char *name)
 	return n;
 }
 
+/* Is n the folder, or one that the folder is in? */
+static bool is_above(const struct node *n, const struct node *folder)
+{
+	while (folder && folder != n)
+		folder = folder->parent;
+	return folder != NULL;
+}
+
 static void rename_node(struct node *n, struct node *parent, const char *name)
 {
 	struct node *old = n->parent;
 	char *copy;
 
-	if (n->parent == parent && !strcmp(n->name, name))
+	/* A folder that is mounted in itself again, or that a folder was moved out of, stays where it was: never in itself. */
+	if ((n->parent == parent && !strcmp(n->name, name)) || is_above(n, parent))
 		return;
+	forget_walk(n);
 	chain_remove(&by_name[name_bucket(n->parent, n->name)], n, false);
 	copy = strdup(name);
 	if (!copy)
@@ -251,10 +382,16 @@ struct node *node_found(
 		put_qid(n);
 	}
 	n->stale = false;
+	n->found_gen = n->d->gen;
+	n->found_at = loop_now();
 	n->lookups++;
-	if (fid != P9_NO_FID && has_fid(n))
+	if (fid == P9_NO_FID)
+		return n;
+	/* This one is of the file for sure. */
+	forget_walk(n);
+	if (has_fid(n))
 		p9_client_clunk(n->d->client, fid);
-	else if (fid != P9_NO_FID)
+	else
 		set_fid(n, fid);
 	return n;
 }

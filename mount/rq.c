@@ -87,7 +87,7 @@ void rq_run(struct rq *rq)
 		dist_used(d);
 		if (node_gone(rq->node) || (rq->node2 && node_gone(rq->node2)))
 			rq_error(rq, -ESTALE);
-		else
+		else if (!node_wait(rq->node, rq) && !(rq->node2 && node_wait(rq->node2, rq)))
 			rq->go(rq);
 		return;
 	}

@@ -166,7 +166,7 @@ int host_create(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, con
 	if (dfd < 0)
 		return dfd;
 	cred_enter(h, c);
-	fd = sys_open_beneath(dfd, name, of | O_CREAT | O_EXCL, mode & 07777);
+	fd = sys_open_beneath(dfd, name, of | O_CREAT | O_EXCL, own_mode(dir->share, mode, 0600));
 	if (fd == -EEXIST && !(flags & O_EXCL)) {
 		struct fs_entry e;
 		struct statx stx;
@@ -206,7 +206,8 @@ int host_tmpfile(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, ui
 	if (dfd < 0)
 		return dfd;
 	cred_enter(h, c);
-	fd = sys_open_beneath(dfd, ".", (flags & (OPEN_FLAGS | O_EXCL)) | O_TMPFILE, mode & 07777);
+	fd = sys_open_beneath(dfd, ".", (flags & (OPEN_FLAGS | O_EXCL)) | O_TMPFILE,
+		own_mode(dir->share, mode, 0600));
 	if (fd >= 0 && dir->share->o.metadata)
 		r = meta_new(fd, dfd, c, S_IFREG | (mode & 07777), 0);
 	node_fd_put(h, dir);
@@ -377,10 +378,16 @@ ssize_t host_copy_range(struct fs *fs, struct fs_handle *in, uint64_t in_off, st
 	uint64_t out_off, uint64_t len)
 {
 	off_t from = (off_t)in_off, to = (off_t)out_off;
+	struct host *h = to_host(fs);
 	ssize_t n;
 
-	if (in->fd < 0 || out->fd < 0)
+	if (in->fd < 0 || out->fd < 0 || !handle_writes(out))
 		return -EBADF;
+	if (len) {
+		n = kill_suidgid(h, out->node, out->fd);
+		if (n < 0)
+			return n;
+	}
 	n = copy_file_range(in->fd, &from, out->fd, &to, MIN(len, (uint64_t)1 << 30), 0);
 	return n < 0 ? -errno : n;
 }

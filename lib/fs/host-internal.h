@@ -122,6 +122,7 @@ struct host {
 	unsigned n_views;
 	int views_fd; /* their names are written there; -1 */
 	bool set, privileged, keep_removed;
+	bool in_machine;	    /* files of another machine are mounted here: see closed.c */
 	uint32_t first_gen;	    /* of numbers: another process before us may have given some */
 	uint64_t devs[MAX_DEVICES]; /* that shares lie on, in their order; only ever more */
 	_Atomic unsigned n_devs;
@@ -190,7 +191,8 @@ int node_open(struct host *h, struct fs_node *n, uint32_t flags, struct statx *r
 enum { FD_PATH = 64 };
 /* A path that means what fd, even an O_PATH one, refers to; link: as it is, not to follow. */
 const char *fd_path(char buf[FD_PATH], int fd);
-bool ident_same(const struct ident *a, const struct statx *stx);
+/* Is what statx says of a file itself (not what meta_apply() makes of it) still the node? Numbers may be another file's by now. */
+bool node_is(const struct fs_node *n, const struct statx *stx);
 static inline uint64_t ident_dev(const struct statx *stx)
 {
 	return (uint64_t)stx->stx_dev_major << 32 | stx->stx_dev_minor;
@@ -208,9 +210,14 @@ void acl_shown(const struct fs_node *n, const char *xattr, void *val, size_t len
 
 /* closed.c */
 bool fs_is_closed(int fd);
-/* What name in dir is, as statx just said: the root of such a mount. */
-bool entry_is_closed(
-	const struct fs_node *dir, int dirfd, const char *name, const struct statx *stx);
+/* What name in dir is, and whether it is the root of such a mount. */
+int entry_stat(const struct host *h, const struct fs_node *dir, int dirfd, const char *name,
+	struct statx *ret, bool *ret_closed);
+/*
+ * As sys_open_beneath(); -ESTALE where a mount has come over what was there and whoever opens it has to have a descriptor with O_PATH
+ * first, or had better not ask at all.
+ */
+int entry_open(const struct host *h, int dirfd, const char *name, uint64_t flags);
 
 /* cred.c: new files belong to c, made with its umask, until another calls this on the same thread. */
 void cred_init(struct host *h);
@@ -223,6 +230,14 @@ int meta_store(int fd, const struct statx *stx);
 int meta_new(int fd, int dirfd, const struct fs_cred *c, uint32_t mode, uint64_t rdev);
 int meta_kill_suidgid(int fd);
 bool meta_hides(const char *xattr);
+/*
+ * The mode a file is made with: with that attribute, its owner can work with it, whatever the mode that shows. Else the attribute
+ * could not be written, nor what the peer's root may write.
+ */
+static inline uint32_t own_mode(const struct fs_share *sh, uint32_t mode, uint32_t owner)
+{
+	return (mode & 07777) | (sh->o.metadata ? owner : 0);
+}
 
 /*
  * Users and groups. The server's user is the share's; who has that number on this side is somebody else, and nobody in particular there.

@@ -237,6 +237,11 @@ void fs_host_keep_removed(struct fs *fs)
 	to_host(fs)->keep_removed = true;
 }
 
+void fs_host_close_machine(struct fs *fs)
+{
+	to_host(fs)->in_machine = true;
+}
+
 void fs_host_keep_views(struct fs *fs, int fd)
 {
 	struct host *h = to_host(fs);

@@ -56,6 +56,12 @@ int fs_host_add(
 void fs_host_keep_removed(struct fs *fs);
 
 /*
+ * For a server in a virtual machine, which files of its host are mounted in: those mounts are shown and not entered, and nothing is
+ * asked of them, for who answers there may be waiting for this server. Before serving starts.
+ */
+void fs_host_close_machine(struct fs *fs);
+
+/*
  * Lets go of what other mounts than the shares' own are kept in use by without need, so that the host can unmount them, and of what
  * is watched, so that its end is noticed. To be called some time after peers were busy.
  */

@@ -59,6 +59,19 @@ bool meta_apply(int dirfd, const char *name, struct statx *stx)
 	return parse(text, stx);
 }
 
+/* Who owns a file and may not write to it gives himself that right for as long as it takes. */
+static int set_attribute(const char *path, const char *text, size_t len)
+{
+	struct stat st;
+	int r = setxattr(path, META_NAME, text, len, 0) < 0 ? -errno : 0;
+
+	if (r != -EACCES || stat(path, &st) < 0 ||
+		chmod(path, (st.st_mode & 07777) | S_IRUSR | S_IWUSR) < 0)
+		return r;
+	r = setxattr(path, META_NAME, text, len, 0) < 0 ? -errno : 0;
+	return chmod(path, st.st_mode & 07777) < 0 && r == 0 ? -errno : r;
+}
+
 int meta_store(int fd, const struct statx *stx)
 {
 	char path[FD_PATH], text[META_MAX];
@@ -66,7 +79,7 @@ int meta_store(int fd, const struct statx *stx)
 		stx->stx_mode,
 		(unsigned long long)makedev(stx->stx_rdev_major, stx->stx_rdev_minor));
 
-	return setxattr(fd_path(path, fd), META_NAME, text, (size_t)n, 0) < 0 ? -errno : 0;
+	return set_attribute(fd_path(path, fd), text, (size_t)n);
 }
 
 int meta_new(int fd, int dirfd, const struct fs_cred *c, uint32_t mode, uint64_t rdev)

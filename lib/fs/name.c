@@ -31,9 +31,8 @@ static int writable_dir(struct host *h, struct fs_node *dir, const char *name)
 int entry_at(struct host *h, struct fs_node *dir, int dirfd, const char *name, struct fs_entry *ret)
 {
 	struct statx stx;
-	bool meta = false;
-	int r = sys_statx(dirfd, name, &stx);
-	bool closed = r == 0 && entry_is_closed(dir, dirfd, name, &stx);
+	bool meta = false, closed;
+	int r = entry_stat(h, dir, dirfd, name, &stx, &closed);
 
 	if (r < 0)
 		return r;
@@ -114,7 +113,7 @@ int host_mkdir(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, cons
 	if (fd < 0)
 		return fd;
 	cred_enter(h, c);
-	r = mkdirat(fd, name, mode & 07777) < 0 ? -errno : 0;
+	r = mkdirat(fd, name, own_mode(dir->share, mode, 0700)) < 0 ? -errno : 0;
 	if (r == 0 && dir->share->o.metadata)
 		r = new_meta(fd, name, c, S_IFDIR | (mode & 07777), 0);
 	return made(h, dir, fd, name, r, ret);

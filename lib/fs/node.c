@@ -46,13 +46,24 @@ static void ident_from(struct ident *i, const struct statx *stx)
 	}
 }
 
-bool ident_same(const struct ident *a, const struct statx *stx)
+static bool ident_same(const struct ident *a, const struct statx *stx)
 {
 	struct ident b;
 
 	ident_from(&b, stx);
 	return a->ino == b.ino && a->dev == b.dev && a->mnt == b.mnt && a->btime == b.btime &&
 	       a->btime_ns == b.btime_ns;
+}
+
+/* Some file systems have no time of birth, and give a number again at once: to a device where a file was. */
+bool node_is(const struct fs_node *n, const struct statx *stx)
+{
+	const uint32_t shown = n->mode & S_IFMT, real = stx->stx_mode & S_IFMT;
+	/* see meta.c */
+	const bool stands_for = S_ISREG(real) && n->share && n->share->o.metadata &&
+				!S_ISDIR(shown) && !S_ISLNK(shown);
+
+	return ident_same(&n->ident, stx) && (shown == real || stands_for);
 }
 
 /* --- hashes --- */
@@ -65,7 +76,8 @@ static struct fs_node *ident_find(
 
 	ident_from(&i, stx);
 	for (n = h->t.ident[ident_hash(&i) & h->t.mask]; n; n = n->ident_next)
-		if (n->share == sh && ident_same(&n->ident, stx))
+		if (n->share == sh && ident_same(&n->ident, stx) &&
+			(n->mode & S_IFMT) == (stx->stx_mode & S_IFMT))
 			break;
 	return n;
 }

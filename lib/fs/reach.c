@@ -63,7 +63,7 @@ static int check(const struct fs_node *n, int fd, struct statx *ret)
 {
 	int r = sys_statx(fd, "", ret);
 
-	return r < 0 ? r : ident_same(&n->ident, ret) ? 0 : -ESTALE;
+	return r < 0 ? r : node_is(n, ret) ? 0 : -ESTALE;
 }
 
 static int from_handle(struct host *h, struct fs_node *n)
@@ -93,7 +93,7 @@ static int by_place(struct host *h, struct fs_node *n, const struct place *p, un
 	struct statx stx;
 
 	if (dir >= 0) {
-		fd = sys_open_beneath(dir, p->name, O_PATH, 0);
+		fd = entry_open(h, dir, p->name, O_PATH);
 		node_fd_put(h, p->dir);
 	}
 	node_put(&h->fs, p->dir);
@@ -208,6 +208,7 @@ void fs_host_let_go(struct fs *fs)
 int node_stat(struct host *h, struct fs_node *n, struct statx *ret)
 {
 	struct place p;
+	bool closed;
 	int fd, r;
 
 	pthread_mutex_lock(&h->lock);
@@ -222,11 +223,11 @@ int node_stat(struct host *h, struct fs_node *n, struct statx *ret)
 	if (fd == 0) {
 		r = fd = node_fd(h, p.dir);
 		if (fd >= 0) {
-			r = sys_statx(fd, p.name, ret);
+			r = entry_stat(h, p.dir, fd, p.name, ret, &closed);
 			node_fd_put(h, p.dir);
 		}
 		node_put(&h->fs, p.dir);
-		if (r == -ENOENT || r == -ENOTDIR || (r == 0 && !ident_same(&n->ident, ret)))
+		if (r == -ENOENT || r == -ENOTDIR || (r == 0 && !node_is(n, ret)))
 			r = -ESTALE;
 	}
 	if (r == -ESTALE && !n->closed) {
@@ -288,7 +289,7 @@ int node_open(struct host *h, struct fs_node *n, uint32_t flags, struct statx *r
 	pthread_mutex_unlock(&h->lock);
 	r = fd = node_fd(h, p.dir);
 	if (fd >= 0) {
-		r = sys_open_beneath(fd, p.name, flags | O_NONBLOCK, 0);
+		r = entry_open(h, fd, p.name, flags | O_NONBLOCK);
 		node_fd_put(h, p.dir);
 	}
 	node_put(&h->fs, p.dir);

@@ -32,6 +32,18 @@ static inline int sys_open_beneath(int dirfd, const char *name, uint64_t flags, 
 	return fd < 0 ? -errno : fd;
 }
 
+/* As that, but not what is mounted there: -EXDEV. */
+static inline int sys_open_unmounted(int dirfd, const char *name, uint64_t flags)
+{
+	const struct open_how how = {
+		.flags = flags | O_NOFOLLOW | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
+	};
+	int fd = (int)syscall(SYS_openat2, dirfd, name, &how, sizeof(how));
+
+	return fd < 0 ? -errno : fd;
+}
+
 /* What dirfd, or with a name what it names there, is; links are not followed. */
 static inline int sys_statx(int dirfd, const char *name, struct statx *ret)
 {

@@ -495,7 +495,7 @@ int host_departed(struct fs *fs, struct fs_node *dir, const char *name, struct f
 		return -ENOENT;
 	fd = node_fd(h, dir);
 	if (fd >= 0) {
-		if (sys_statx(fd, name, &stx) == 0 && ident_same(&n->ident, &stx))
+		if (sys_statx(fd, name, &stx) == 0 && node_is(n, &stx))
 			r = -ENOENT;
 		node_fd_put(h, dir);
 	}

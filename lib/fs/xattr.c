@@ -20,7 +20,8 @@ ssize_t host_getxattr(struct fs *fs, struct fs_node *n, const char *name, void *
 	ssize_t r;
 	int fd;
 
-	if (!n->share || hides(n, name))
+	/* Linux's 9P client asks for ACLs with each file it looks up; without an answer it cannot even be shown */
+	if (!n->share || hides(n, name) || (n->closed && acl_is(name)))
 		return -ENODATA;
 	fd = node_fd(h, n);
 	if (fd < 0)

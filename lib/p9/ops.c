@@ -170,6 +170,7 @@ OP(op_lopen)
 
 OP(op_lcreate)
 {
+	uint32_t flags = open_flags(m->flags);
 	char name[P9_NAME_MAX + 1];
 	struct fs_handle *h = NULL;
 	struct p9_node *n;
@@ -180,8 +181,15 @@ OP(op_lcreate)
 		return err;
 	if (f->h)
 		return -EBADF;
-	err = FS(create, &s->cred, f->node->node, name, m->mode & 07777,
-		open_flags(m->flags) | O_CREAT, &e, &h);
+	/*
+	 * A kernel has looked for the name, found none, and so asked nobody's rights to what is there by now. It is to look again: its open(2)
+	 * does so by itself.
+	 */
+	if (s->trust_ids)
+		flags |= O_EXCL;
+	err = FS(create, &s->cred, f->node->node, name, m->mode & 07777, flags | O_CREAT, &e, &h);
+	if (err == -EEXIST && !(m->flags & O_EXCL) && s->trust_ids)
+		return -ESTALE;
 	if (err < 0)
 		return err;
 	n = p9_node_new(s, &e);

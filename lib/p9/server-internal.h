@@ -5,7 +5,13 @@
 
 #include "lib/p9/server.h"
 
-enum { FID_BUCKETS = 1024, FIDS_MAX = 1 << 16, OWNER_BUCKETS = 64, OWNERS_MAX = 4096 };
+enum {
+	FID_BUCKETS = 1024,
+	FIDS_MAX = 1 << 16,
+	OWNER_BUCKETS = 64,
+	OWNERS_MAX = 4096,
+	XATTRS_MAX = 256
+};
 
 /* A node that several fids may name. */
 struct p9_node {
@@ -45,8 +51,8 @@ struct p9_server {
 	int keep_fd;		  /* -1: fids are not kept */
 	off_t keep_len, keep_max; /* of that file; and when it is written anew */
 	bool resumed;
-	struct p9_fid *fresh; /* made by this request */
-	unsigned n_fids;
+	struct p9_fid *fresh;	   /* made by this request */
+	unsigned n_fids, n_xattrs; /* n_xattrs: fids with the value of an attribute */
 	struct p9_fid *fids[FID_BUCKETS];
 	unsigned n_owners;
 	struct p9_lock_owner *owners[OWNER_BUCKETS];

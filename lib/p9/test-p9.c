@@ -25,7 +25,7 @@ struct rig {
 	pthread_t thread;
 	struct loop *loop;
 	struct p9_client *c;
-	bool closed;
+	bool closed, trust_ids;
 };
 
 static void *serve(void *ctx)
@@ -35,6 +35,8 @@ static void *serve(void *ctx)
 	struct p9_server *s;
 
 	if (p9_server_new(&s, x->fs, &cred, fs_host_fd) == 0) {
+		if (x->trust_ids)
+			p9_server_trust_ids(s);
 		p9_serve(s, x->server_fd);
 		p9_server_free(s);
 	}
@@ -52,7 +54,7 @@ static bool rig_start(struct rig *x, bool with_client)
 {
 	int pair[2];
 
-	*x = (struct rig){.root = -1};
+	*x = (struct rig){.root = -1, .trust_ids = x->trust_ids};
 	signal(SIGPIPE, SIG_IGN);
 	strcpy(x->dir, "/tmp/wslx-test-p9.XXXXXX");
 	if (!mkdtemp(x->dir))
@@ -215,7 +217,7 @@ TEST(files_are_written_and_read)
 {
 	struct p9_msg m, r;
 	uint32_t fid, node;
-	struct rig x;
+	struct rig x = {0};
 
 	REQUIRE(rig_start(&x, true));
 	CHECK_EQ(create(&x, "f", &fid), 0);
@@ -261,7 +263,7 @@ TEST(more_requests_than_tags_are_all_answered_in_order)
 	struct count c = {.ordered = true};
 	struct p9_msg m;
 	uint32_t fid;
-	struct rig x;
+	struct rig x = {0};
 
 	REQUIRE(rig_start(&x, true));
 	REQUIRE(create(&x, "f", &fid) == 0);
@@ -288,7 +290,7 @@ TEST(large_reads_and_writes_are_whole)
 	cleanup_free char *buf = malloc(size);
 	struct p9_msg m, r;
 	uint32_t fid;
-	struct rig x;
+	struct rig x = {0};
 
 	REQUIRE(buf != NULL && rig_start(&x, true));
 	for (size_t i = 0; i < size; i++)
@@ -308,7 +310,7 @@ TEST(a_folder_is_listed_with_and_without_attributes)
 	enum { N = 500 };
 	struct p9_msg m, r;
 	uint32_t fid;
-	struct rig x;
+	struct rig x = {0};
 
 	REQUIRE(rig_start(&x, true));
 	for (int i = 0; i < N; i++) {
@@ -362,7 +364,7 @@ TEST(two_processes_of_a_peer_exclude_one_another)
 {
 	struct p9_msg m, r;
 	uint32_t a, b;
-	struct rig x;
+	struct rig x = {0};
 
 	REQUIRE(rig_start(&x, true));
 	REQUIRE(create(&x, "f", &a) == 0);
@@ -407,7 +409,7 @@ TEST(a_server_that_dies_fails_what_is_under_way)
 {
 	struct count c = {0};
 	struct p9_msg m, r;
-	struct rig x;
+	struct rig x = {0};
 
 	REQUIRE(rig_start(&x, true));
 	m = (struct p9_msg){.type = P9_TGETATTR, .fid = P9_ROOT_FID, .valid = P9_GETATTR_ALL};
@@ -432,7 +434,7 @@ TEST(a_peer_that_leaves_before_its_answer_does_no_harm)
 				      .fid = P9_ROOT_FID,
 				      .valid = P9_GETATTR_ALL},
 			      r;
-		struct rig x;
+		struct rig x = {0};
 
 		REQUIRE(rig_start(&x, true));
 		CHECK_EQ(p9_client_wait(x.c, &m, &r), 0);
@@ -462,7 +464,7 @@ TEST(the_plain_dialect_has_what_the_kernels_client_asks_for)
 {
 	uint8_t buf[8192];
 	struct p9_msg m, r;
-	struct rig x;
+	struct rig x = {0};
 
 	REQUIRE(rig_start(&x, false));
 	m = (struct p9_msg){.type = P9_TATTACH, .fid = 1, .fid2 = P9_NO_FID, .uid = 0};
@@ -519,7 +521,7 @@ TEST(an_attribute_without_a_value_is_not_one_that_is_removed)
 	} sets[] = {{0, 0}, {XATTR_REPLACE, -ENODATA}, {XATTR_CREATE, 0}};
 	uint8_t buf[8192];
 	struct p9_msg m, r;
-	struct rig x;
+	struct rig x = {0};
 
 	REQUIRE(rig_start(&x, false));
 	m = (struct p9_msg){
@@ -543,6 +545,93 @@ TEST(an_attribute_without_a_value_is_not_one_that_is_removed)
 		if (sets[i].error)
 			continue;
 		CHECK_EQ(r.length, 0);
+		m = (struct p9_msg){.type = P9_TCLUNK, .fid = 3};
+		CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
+	}
+	rig_end(&x);
+}
+
+/* A connection that an attach has been made on, to the root's fid 1. */
+static bool attached(struct rig *x, bool trust_ids)
+{
+	uint8_t buf[8192];
+	struct p9_msg m, r;
+
+	x->trust_ids = trust_ids;
+	if (!rig_start(x, false))
+		return false;
+	m = (struct p9_msg){
+		.type = P9_TVERSION, .tag = P9_NO_TAG, .msize = 8192, .name = p9_str("9P2000.L")};
+	if (ask(x, &m, &r, buf, sizeof(buf)) < 0)
+		return false;
+	m = (struct p9_msg){.type = P9_TATTACH, .fid = 1, .fid2 = P9_NO_FID, .uid = geteuid()};
+	return ask(x, &m, &r, buf, sizeof(buf)) == 0;
+}
+
+static int create_plain(struct rig *x, const char *name, uint32_t flags)
+{
+	struct p9_msg m = {.type = P9_TWALK, .fid = 1, .fid2 = 2}, r;
+	uint8_t buf[8192];
+	int err = ask(x, &m, &r, buf, sizeof(buf)), done;
+
+	m = (struct p9_msg){.type = P9_TLCREATE,
+		.fid = 2,
+		.name = p9_str(name),
+		.flags = flags,
+		.mode = 0600,
+		.gid = getegid()};
+	done = err < 0 ? err : ask(x, &m, &r, buf, sizeof(buf));
+	m = (struct p9_msg){.type = P9_TCLUNK, .fid = 2};
+	err = ask(x, &m, &r, buf, sizeof(buf));
+	return done < 0 ? done : err;
+}
+
+/* The kernel that asks had found nothing there, and asked nobody's rights. */
+TEST(a_file_that_another_has_just_made_is_opened_whosever_it_is)
+{
+	for (int trust = 0; trust < 2; trust++) {
+		const int there = trust ? -ESTALE : 0;
+		struct rig x = {0};
+
+		REQUIRE(attached(&x, trust));
+		CHECK_EQ(create_plain(&x, "f", P9_O_RDWR), 0);
+		CHECK_EQ(create_plain(&x, "f", P9_O_RDWR), there);
+		CHECK_EQ(create_plain(&x, "f", P9_O_RDWR | P9_O_EXCL), -EEXIST);
+		CHECK_EQ(create_plain(&x, "g", P9_O_RDWR | P9_O_EXCL), 0);
+		rig_end(&x);
+	}
+}
+
+TEST(values_of_attributes_take_all_the_memory)
+{
+	enum { SIZE = 65536, MAX = 64 << 20 };
+	uint8_t buf[8192];
+	struct p9_msg m, r;
+	struct rig x = {0};
+	uint32_t n;
+	int err = 0;
+
+	REQUIRE(attached(&x, false));
+	for (n = 0; n < 2 * MAX / SIZE && err == 0; n++) {
+		m = (struct p9_msg){.type = P9_TWALK, .fid = 1, .fid2 = 10 + n};
+		CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
+		m = (struct p9_msg){.type = P9_TXATTRCREATE,
+			.fid = 10 + n,
+			.name = p9_str("user.x"),
+			.length = SIZE};
+		err = ask(&x, &m, &r, buf, sizeof(buf));
+	}
+	CHECK_EQ(err, -ENFILE);
+	CHECK(n > 64);
+	/* by the other way neither */
+	m = (struct p9_msg){.type = P9_TXATTRWALK, .fid = 1, .fid2 = 3, .name = p9_str("")};
+	CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), -ENFILE);
+	/* until one is given back */
+	m = (struct p9_msg){.type = P9_TCLUNK, .fid = 10};
+	CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), -EINVAL);
+	for (int i = 0; i < 3; i++) {
+		m = (struct p9_msg){.type = P9_TXATTRWALK, .fid = 1, .fid2 = 3, .name = p9_str("")};
+		CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
 		m = (struct p9_msg){.type = P9_TCLUNK, .fid = 3};
 		CHECK_EQ(ask(&x, &m, &r, buf, sizeof(buf)), 0);
 	}

@@ -23,28 +23,56 @@ static int attr_name(struct p9_str s, bool empty, char ret[P9_NAME_MAX + 1])
 	return 0;
 }
 
+/* One with room for a value, which the peer could have as many of as of fids. */
+static int xattr_new(
+	struct p9_server *s, const struct p9_xattr *from, size_t len, struct p9_xattr **ret)
+{
+	struct p9_xattr *x;
+
+	if (s->n_xattrs >= XATTRS_MAX)
+		return -ENFILE;
+	x = malloc(sizeof(*x));
+	if (!x)
+		return -ENOMEM;
+	*x = *from;
+	x->len = len;
+	x->value = malloc(len + 1);
+	if (!x->value) {
+		free(x);
+		return -ENOMEM;
+	}
+	s->n_xattrs++;
+	*ret = x;
+	return 0;
+}
+
+static void xattr_free(struct p9_server *s, struct p9_xattr *x)
+{
+	free(x->value);
+	free(x);
+	s->n_xattrs--;
+}
+
 int p9_op_xattrwalk(
 	struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r, void *room)
 {
-	struct p9_xattr *x = calloc(1, sizeof(*x));
+	struct p9_xattr from = {0}, *x;
 	struct p9_fid *fresh;
 	ssize_t n;
-	int err = x ? attr_name(m->name, true, x->name) : -ENOMEM;
+	int err = attr_name(m->name, true, from.name);
 
 	if (err == 0 && p9_fid_find(s, m->fid2))
 		err = -EBADF;
-	if (err == 0) {
-		x->value = malloc(P9_XATTR_MAX);
-		n = x->value ? get(s, f->node, x->name, x->value, P9_XATTR_MAX) : -ENOMEM;
-		err = n < 0 ? (int)n : 0;
-		x->len = n < 0 ? 0 : (size_t)n;
-	}
-	if (err == 0)
-		err = p9_fid_new(s, m->fid2, p9_node_ref(f->node), &fresh);
+	if (err < 0)
+		return err;
+	n = get(s, f->node, from.name, room, P9_XATTR_MAX);
+	err = n < 0 ? (int)n : xattr_new(s, &from, (size_t)n, &x);
+	if (err < 0)
+		return err;
+	memcpy(x->value, room, x->len);
+	err = p9_fid_new(s, m->fid2, p9_node_ref(f->node), &fresh);
 	if (err < 0) {
-		if (x)
-			free(x->value);
-		free(x);
+		xattr_free(s, x);
 		return err;
 	}
 	fresh->xattr = x;
@@ -55,28 +83,15 @@ int p9_op_xattrwalk(
 int p9_op_xattrcreate(
 	struct p9_server *s, struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r, void *room)
 {
-	struct p9_xattr *x;
+	struct p9_xattr from = {.writes = true, .flags = m->flags};
 	int err;
 
 	if (f->h || f->xattr)
 		return -EBADF;
 	if (m->length > P9_XATTR_MAX)
 		return -E2BIG;
-	x = calloc(1, sizeof(*x));
-	if (!x)
-		return -ENOMEM;
-	err = attr_name(m->name, false, x->name);
-	x->value = malloc(m->length + 1);
-	if (err < 0 || !x->value) {
-		free(x->value);
-		free(x);
-		return err < 0 ? err : -ENOMEM;
-	}
-	x->writes = true;
-	x->flags = m->flags;
-	x->len = m->length;
-	f->xattr = x;
-	return 0;
+	err = attr_name(m->name, false, from.name);
+	return err < 0 ? err : xattr_new(s, &from, m->length, &f->xattr);
 }
 
 int p9_xattr_read(struct p9_fid *f, const struct p9_msg *m, struct p9_msg *r)
@@ -125,8 +140,7 @@ int p9_xattr_end(struct p9_server *s, struct p9_fid *f)
 	else if (x->writes)
 		r = s->fs->ops->setxattr(
 			s->fs, &s->cred, f->node->node, x->name, x->value, x->len, (int)x->flags);
-	free(x->value);
-	free(x);
+	xattr_free(s, x);
 	f->xattr = NULL;
 	return r;
 }

@@ -4,8 +4,10 @@ import filecmp
 import hashlib
 import os
 import random
+import resource
 import signal
 import stat
+import subprocess
 import time
 
 import pytest
@@ -171,3 +173,70 @@ def test_interrupted_leaves_nothing_half_done(d):
     p.send_signal(signal.SIGINT)
     assert p.wait(30 * SCALE) in (125, 0)
     assert "wslx-" not in d.sh(f"ls -A {d.there}")
+
+
+# --- what copies depend on ---
+
+INTO_ITSELF = "a folder cannot be copied into itself"
+
+
+@pytest.mark.parametrize("deb", ["deb", "Deb"])
+def test_a_folder_copied_into_itself_is_copied_once(d, deb):
+    make = "mkdir -p p/sub p/backup && echo f > p/f && echo g > p/sub/g"
+    subprocess.run(["sh", "-c", make], check=True, cwd=d.here)
+    p = d.here / "p"
+    d.fails(125, "cp", "-r", p, p / "new", says=INTO_ITSELF)
+    d.fails(125, "cp", "-r", ".", "backup/x", cwd=p, says=INTO_ITSELF)
+    assert sorted(os.listdir(p / "new")) == ["backup", "f", "sub"] and sorted(os.listdir(p / "backup/x")) == ["backup", "f", "new", "sub"]
+    assert os.listdir(p / "backup/x/backup") == [] and (p / "new/sub/g").read_text() == "g\n"
+    d.fails(125, "cp", "-r", p, d.here, says="the folder that it would be copied to")
+    # The same in the distribution, whose name's case does not matter.
+    d.sh(f"cd {d.there} && {make}")
+    d.fails(125, "cp", "-r", f"deb:{d.there}/p", f"{deb}:{d.there}/p/new", says=INTO_ITSELF)
+    d.fails(125, "cp", "-r", f"deb:{d.there}/p", f"{deb}:{d.there}/p", says=INTO_ITSELF)
+    assert d.sh(f"cd {d.there}/p && find . -type f | sort") == "./f\n./new/f\n./new/sub/g\n./p/f\n./p/new/f\n./p/new/sub/g\n./p/sub/g\n./sub/g\n"
+
+
+def few_descriptors():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+
+def test_more_files_with_several_names_than_may_be_open(d):
+    t = d.here / "t"
+    (t / "a").mkdir(parents=True)
+    (t / "b/c").mkdir(parents=True)
+    for i in range(300):
+        (t / f"a/{i}").write_text(str(i))
+        os.link(t / f"a/{i}", t / f"b/c/{i}")
+    d.ok("cp", "-a", t, f"deb:{d.there}/t", preexec_fn=few_descriptors)
+    assert d.sh(f"cd {d.there}/t && find . -type f -links 2 | wc -l; [ a/77 -ef b/c/77 ] && cat b/c/77") == "600\n77"
+    d.ok("cp", "-a", f"deb:{d.there}/t", d.here / "back", preexec_fn=few_descriptors)
+    for i in range(300):
+        assert os.path.samefile(d.here / f"back/a/{i}", d.here / f"back/b/c/{i}") and (d.here / f"back/a/{i}").read_text() == str(i)
+
+
+def test_files_that_do_not_say_their_size(d):
+    d.ok("cp", "/proc/version", f"deb:{d.there}/host")
+    # This one says more than it has.
+    d.ok("cp", "/sys/class/net/lo/mtu", f"deb:{d.there}/mtu")
+    with open("/proc/version") as v, open("/sys/class/net/lo/mtu") as mtu:
+        assert d.sh(f"cd {d.there} && cat host mtu") == v.read() + mtu.read()
+    (d.here / "empty").touch()
+    d.ok("cp", d.here / "empty", f"deb:{d.there}/empty")
+    assert d.sh(f"stat -c %s {d.there}/empty") == "0\n"
+
+
+def test_a_folder_that_is_there_keeps_its_mode(d):
+    t = d.here / "t"
+    (t / "sub").mkdir(parents=True)
+    (t / "f").write_text("x")
+    for p in (t, t / "sub"):
+        p.chmod(0o755)
+    d.sh(f"mkdir -m 700 {d.there}/t")
+    d.ok("cp", "-r", t, f"deb:{d.there}", umask=0o022)
+    assert d.sh(f"cd {d.there} && stat -c %a t t/sub; cat t/f") == "700\n755\nx"
+    d.ok("cp", "-a", t, f"deb:{d.there}")
+    assert d.sh(f"stat -c %a {d.there}/t") == "755\n"
+    (t / "sub").chmod(0o555)
+    d.ok("cp", "-r", t / "sub", f"deb:{d.there}/new", umask=0o022)
+    assert d.sh(f"stat -c %a {d.there}/new") == "555\n"

@@ -5,8 +5,9 @@ import signal
 import subprocess
 
 import pytest
-from conftest import FS_CASES, cases_failed, end, real_only, rootfs, wait_for, world
+from conftest import FS_CASES, SCALE, cases_failed, end, real_only, rootfs, wait_for, world
 from less import LESS
+from test_mount_fuse import Mount
 from test_network import processes
 
 pytestmark = real_only
@@ -52,6 +53,25 @@ def test_a_folder_beside(deb, tmp_path):
     assert deb.sh("cat /mnt/wsl/x/f") == "1\n"
     deb.ok("--unmount", tmp_path)
     assert deb.sh("ls /mnt/wsl") == ""
+
+
+def test_folders_that_nobody_enters_cannot_even_be_looked_at(deb):
+    assert deb.sh("ls -ld /mnt/host/proc /mnt/host/sys | wc -l; ls /mnt/host/proc 2>&1 | grep -c 'Permission denied'") == "2\n1\n"
+
+
+def test_a_search_that_comes_back_to_where_it_started_hangs_every_distribution(deb, tmp_path):
+    """As in test_mount_fuse.py."""
+    mount = Mount(deb, "--user", "root")
+    there = f"/mnt/host{mount.folder}/deb"
+    try:
+        deb.ok("-d", "deb", "-u", "root", "--", f"mkdir /opt/b && mount --bind /mnt/host{tmp_path} /opt/b && touch /opt/b/new")
+        for d in ("mnt/host", "opt/b"):
+            p = deb.run("-d", "deb", "--", f"timeout -k 1 {10 * SCALE:.0f} ls {there}/{d} 2>&1", timeout=60 * SCALE)
+            assert "Permission denied" in p.stdout, p
+        assert deb.sh(f"ls /mnt/host{tmp_path}") == "new\n"
+    finally:
+        mount.close()
+        deb.run("-d", "deb", "-u", "root", "--", "umount /opt/b; rmdir /opt/b")
 
 
 def test_files_come_back_when_their_server_dies(deb, tmp_path):

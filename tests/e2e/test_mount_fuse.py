@@ -9,6 +9,7 @@ import mmap
 import os
 import pathlib
 import random
+import resource
 import signal
 import socket
 import stat
@@ -26,10 +27,14 @@ pytestmark = real_only
 class Mount:
     """wslx-mount on a folder of its own, as the user of a world."""
 
-    def __init__(self, w, *options):
+    def __init__(self, w, *options, stack=None):
+        def less_stack():
+            if stack:
+                resource.setrlimit(resource.RLIMIT_STACK, (stack, stack))
+
         self.w = w
         self.folder = w.tmp / "mnt"
-        self.p = subprocess.Popen([BUILD / "mount/wslx-mount", "--verbose", *options, self.folder], env=w.env)
+        self.p = subprocess.Popen([BUILD / "mount/wslx-mount", "--verbose", *options, self.folder], env=w.env, preexec_fn=less_stack)
         wait_for("the mount", lambda: os.path.ismount(self.folder) or self.p.poll() is not None)
         assert self.p.poll() is None
 
@@ -67,6 +72,46 @@ def test_opening_one_starts_it(m):
     assert "etc" in os.listdir(m.folder / "deb")
     assert m.w.vmm_pids()
     assert (m.folder / "deb/etc/os-release").read_text() == m.w.sh("cat /etc/os-release")
+
+
+def test_a_search_that_comes_back_to_where_it_started_hangs_every_distribution(m, tmp_path):
+    """The host asks the distribution for its files, of which some are the host's own, while it is asked for that by the distribution."""
+    (tmp_path / "f").write_text("text\n")
+    there = f"/mnt/host{m.folder}/deb"
+
+    def guest(command):
+        p = m.w.run("-d", "deb", "-u", "root", "--", f"timeout -k 1 {10 * SCALE:.0f} {command} 2>&1", timeout=60 * SCALE)
+        assert p.returncode not in (124, 137), f"{command} hangs"
+        return p.stdout
+
+    def host(*command):
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30 * SCALE)
+
+    assert "host" in guest(f"ls {there}/mnt")
+    assert "Permission denied" in guest(f"ls {there}/mnt/host")
+    assert "/mnt/host" in guest(f"find {there}/mnt -ls")
+    p = host("ls", "-l", m.folder / "deb/mnt")
+    assert p.returncode == 0 and "d---------" in p.stdout, p
+    p = host("find", m.folder / "deb/mnt", "-ls")
+    assert "Permission denied" in p.stderr, p
+    assert "Permission denied" in host("ls", f"{m.folder}/deb/mnt/host{tmp_path}").stderr
+    # wherever they are mounted, and whatever was known of the place before
+    m.w.sh("mkdir -p /root/b && touch /root/bf")
+    assert host("ls", m.folder / "deb/root/b").returncode == 0
+    assert host("cat", m.folder / "deb/root/bf").returncode == 0
+    m.w.sh(f"mount --bind /mnt/host{tmp_path} /root/b && mount --bind /mnt/host{tmp_path}/f /root/bf && cat /root/bf")
+    wait_for("the mounts to show", lambda: host("cat", m.folder / "deb/root/bf").returncode)
+    assert "Permission denied" in host("ls", m.folder / "deb/root/b").stderr
+    assert "Permission denied" in host("cat", m.folder / "deb/root/bf").stderr
+    p = host("cp", "/dev/null", m.folder / "deb/root/bf")
+    assert p.returncode and (tmp_path / "f").read_text() == "text\n", p
+    guest(f"du -s {there}/root")
+    m.w.sh("umount /root/b /root/bf")
+    # others' file systems are entered as before
+    m.w.sh("mount -t tmpfs t /root/b && echo in >/root/b/g")
+    wait_for("the other mount", lambda: host("cat", m.folder / "deb/root/b/g").stdout == "in\n")
+    m.w.sh("umount -l /root/b && rm -r /root/b /root/bf")
+    assert m.w.sh(f"cat /mnt/host{tmp_path}/f") == "text\n"
 
 
 @pytest.fixture
@@ -554,6 +599,83 @@ def test_open_files_keep_a_distribution_running(own):
         assert f.readline().startswith("root:")
 
 
+def asked(what, *args, **kw):
+    """The error of a call, 0 for none, once the connection's end has been noticed."""
+    end_at = time.monotonic() + 60 * SCALE
+    while True:
+        try:
+            what(*args, **kw)
+            return 0
+        except OSError as e:
+            if e.errno != errno.EIO or time.monotonic() > end_at:
+                return e.errno
+        time.sleep(0.2)
+
+
+def test_a_folder_that_was_replaced_is_not_taken_for_the_new_one(own):
+    w, root = own.w, own.folder / "deb/root"
+    w.sh("cd /root && mkdir -p app/sub app.new/sub kept && echo old | tee app/config app/sub/c && echo new | tee app.new/config app.new/sub/c && echo x > kept/f")
+    app, sub, kept = (os.open(root / d, os.O_PATH) for d in ("app", "app/sub", "kept"))
+    try:
+        os.stat("config", dir_fd=app)
+        os.stat("c", dir_fd=sub)
+        w.sh("cd /root && mv app app.old && mv app.new app && sync")
+        w.ok("--shutdown")
+        assert asked(os.unlink, "config", dir_fd=app) == errno.ESTALE
+        for _ in range(2):
+            assert asked(os.unlink, "c", dir_fd=sub) == errno.ESTALE
+            assert asked(os.mkdir, "made", dir_fd=app) == errno.ESTALE
+            assert asked(os.rename, "f", "f", src_dir_fd=kept, dst_dir_fd=app) == errno.ESTALE
+        assert w.sh("cd /root && cat app/config app/sub/c app.old/config app.old/sub/c kept/f; ls app") == "new\nnew\nold\nold\nx\nconfig\nsub\n"
+        # Those that are still there are, and the path leads to the new one.
+        os.stat("f", dir_fd=kept)
+        assert (root / "app/config").read_text() == "new\n"
+    finally:
+        for fd in (app, sub, kept):
+            os.close(fd)
+
+
+def test_folders_that_changed_places_with_what_is_in_them(own):
+    w, root = own.w, own.folder / "deb/root"
+    w.sh("mkdir -p /root/A/B/C /root/x && mount --bind / /root/x")
+    b, x = (os.open(root / d, os.O_PATH) for d in ("A/B", "x"))
+    try:
+        os.stat("C", dir_fd=b)
+        os.listdir(root / "x")
+        asked(os.stat, "root", dir_fd=x)
+        w.sh("cd /root && mv A/B B && mv A B/A && sync")
+        asked(os.stat, "A", dir_fd=b)
+        w.ok("--shutdown")
+        assert asked(os.stat, "unseen", dir_fd=b) == errno.ESTALE
+        asked(os.stat, "unseen", dir_fd=x)
+        assert own.p.poll() is None, "wslx-mount has ended"
+        assert os.listdir(root / "B/A") == [] and sorted(os.listdir(root / "B")) == ["A", "C"]
+        assert own.p.poll() is None, "wslx-mount has ended"
+    finally:
+        os.close(b)
+        os.close(x)
+
+
+def test_a_way_of_2000_folders_is_walked_again(own):
+    # A smaller stack, so that fewer folders would do to overflow it.
+    own.close()
+    own.p = Mount(own.w, stack=256 << 10).p
+    own.w.sh("cd /root && perl -e 'for (1..2000) { mkdir q(d) or die $!; chdir q(d) or die $! }'", timeout=120)
+    at = os.open(own.folder / "deb/root", os.O_PATH)
+    try:
+        for _ in range(2000):
+            below = os.open("d", os.O_PATH, dir_fd=at)
+            os.close(at)
+            at = below
+        own.w.ok("--shutdown")
+        assert asked(os.stat, "unseen", dir_fd=at) == errno.ENOENT
+        assert asked(os.mkdir, "made", dir_fd=at) == 0
+    finally:
+        os.close(at)
+    own.close()
+    assert own.p.returncode == 0
+
+
 # --- from the disk ---
 
 @pytest.fixture
@@ -563,6 +685,7 @@ def offline():
     try:
         imported(w)
         w.sh("cd /root && mkdir o && cd o && echo hello > f && ln -s f l && ln f h && seq 5000 | xargs touch && mkdir d && "
+             "mkdir m && perl -e 'for (1..4000) { open F, q(>), qq(m/$_) . ($_ % 3 ? q() : q(x) x 240) }' && "
              "head -c 300000 /dev/urandom > d/r && truncate -s 50M d/s && echo end >> d/s && chown 1234:55 d/r && chmod 4751 d/r")
         w.sums = w.sh("cd /root/o && sha256sum d/r d/s f")
         w.ok("--shutdown")
@@ -583,7 +706,7 @@ def test_a_stopped_distribution_is_read_from_its_disk(offline):
     st = os.stat(o / "d/r")
     assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid, st.st_size) == (0o4751, 1234, 55, 300000)
     assert os.readlink(o / "l") == "f" and os.stat(o / "h").st_nlink == 2 and os.path.samefile(o / "f", o / "h")
-    assert len(os.listdir(o)) == 5000 + 4
+    assert len(os.listdir(o)) == 5000 + 5
     with Errno(errno.EROFS):
         (o / "f").write_text("x")
     with Errno(errno.EROFS):
@@ -598,6 +721,12 @@ def test_a_stopped_distribution_is_read_from_its_disk(offline):
     assert (o / "new").read_text() == "more\n"
     (o / "f").write_text("written")
     assert w.sh("cat /root/o/f") == "written"
+
+
+def test_no_name_of_a_stopped_distribution_is_lost_when_long_and_short_ones_are_mixed(offline):
+    names = os.listdir(offline.folder / "deb/root/o/m")
+    assert sorted(names) == sorted(str(i) + ("" if i % 3 else "x" * 240) for i in range(1, 4001))
+    assert offline.w.vmm_pids() == []
 
 
 # --- wslx mount ---
