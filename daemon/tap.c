@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <net/if.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -133,7 +134,7 @@ int tap_may(struct err *e)
 		return err_sys(e, -errno, "start wslx-tap");
 	ours = pipe[0];
 	theirs = pipe[1];
-	/* It reads one small file. */
+	/* It reads one small file, and ends by itself if it cannot find out who somebody is. */
 	pid = proc_start(
 		&(struct proc_spawn){.argv = argv, .std = {-1, -1, theirs}, .keep = -1}, e);
 	if (pid < 0)
@@ -142,5 +143,8 @@ int tap_may(struct err *e)
 	read_all(ours, said, sizeof(said));
 	if (waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+		snprintf(said, sizeof(said),
+			"wslx-tap had no answer in time: are the users' names at a server that is away?");
 	return err_set(e, -EPERM, "networkingMode=tap: %s", *said ? said : "wslx-tap failed");
 }

@@ -10,7 +10,7 @@
 #include "guest/ports.h"
 #include "lib/base/io.h"
 #include "lib/base/log.h"
-#include "lib/session/acceptor.h"
+#include "lib/base/acceptor.h"
 #include "lib/session/conn.h"
 #include "lib/session/datagram.h"
 #include "lib/session/join.h"
@@ -105,19 +105,10 @@ static void begin_datagrams(struct forward *f, int host)
 	}
 }
 
-static void on_connected(void *ctx, int fd, uint32_t revents)
+static void connected(struct forward *f)
 {
-	struct forward *f = ctx;
-	int error = 0, host, sock;
-	socklen_t len = sizeof(error);
+	int host, sock;
 
-	f->src = loop_src_free(f->src);
-	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
-		error = errno;
-	if (error) {
-		refuse(f, -error);
-		return;
-	}
 	reply(f, 0);
 	host = conn_detach(f->conn);
 	f->conn = NULL;
@@ -130,6 +121,32 @@ static void on_connected(void *ctx, int fd, uint32_t revents)
 		f->join = NULL;
 		end(f);
 	}
+}
+
+static void on_connected(void *ctx, int fd, uint32_t revents)
+{
+	struct forward *f = ctx;
+	socklen_t len = sizeof(int);
+	int error = 0;
+
+	f->src = loop_src_free(f->src);
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		error = errno;
+	if (error)
+		refuse(f, -error);
+	else
+		connected(f);
+}
+
+/* Over the loopback interface it is there by the second try; only for a listener that is behind it has to be waited. */
+static int begin_connect(int sock, const struct sockaddr_storage *ss, socklen_t len)
+{
+	for (int i = 0; i < 2; i++)
+		if (connect(sock, (const struct sockaddr *)ss, len) == 0 || errno == EISCONN)
+			return 0;
+		else if (errno != EINPROGRESS && errno != EALREADY)
+			break;
+	return -errno;
 }
 
 /* Where a listener that takes connections from everywhere is reached. */
@@ -156,7 +173,7 @@ static void on_msg(void *ctx, struct conn *c, const struct wire_msg *m)
 	struct listener li;
 	char text[LISTENER_TEXT];
 	socklen_t len;
-	int r = 0;
+	int r;
 
 	f->id = m->id;
 	if (f->sock >= 0 || m->type != WSLX_FORWARD ||
@@ -166,15 +183,16 @@ static void on_msg(void *ctx, struct conn *c, const struct wire_msg *m)
 		return;
 	}
 	len = address(&li, &ss);
-	ports_enter(li.distro);
 	f->udp = li.udp;
+	ports_enter(li.distro);
 	f->sock = socket(
 		li.family, (li.udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (f->sock < 0 ||
-		(connect(f->sock, (struct sockaddr *)&ss, len) < 0 && errno != EINPROGRESS) ||
-		loop_io(f->loop, f->sock, EPOLLOUT, on_connected, f, &f->src) < 0)
-		r = errno ? -errno : -ENOMEM;
+	r = f->sock < 0 ? -errno : begin_connect(f->sock, &ss, len);
 	ports_enter("");
+	if (r == -EINPROGRESS || r == -EALREADY)
+		r = loop_io(f->loop, f->sock, EPOLLOUT, on_connected, f, &f->src);
+	else if (r == 0)
+		connected(f);
 	if (r < 0)
 		refuse(f, r);
 }

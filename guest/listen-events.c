@@ -20,11 +20,14 @@ enum { AGAIN = 2 };
 static const unsigned again_ms[AGAIN] = {10, 150};
 /* Without events. */
 enum { POLL_MS = 1000 };
+/* Between two looks: clients' UDP sockets come and go by the thousand. */
+static const uint64_t pause_ns = 10 * 1000000ull;
 
 struct listen_events {
 	struct loop_src *pipe, *timer;
 	loop_fn fn;
 	void *ctx;
+	uint64_t looked;
 	unsigned step;
 	bool polling;
 };
@@ -42,6 +45,7 @@ static void on_timer(void *ctx)
 	struct listen_events *v = ctx;
 
 	v->fn(v->ctx);
+	v->looked = loop_now();
 	arm(v);
 }
 
@@ -73,7 +77,10 @@ static void on_event(void *ctx, int fd, uint32_t revents)
 		take_ports(text);
 	}
 	v->step = 0;
-	on_timer(v);
+	if (loop_now() - v->looked < pause_ns)
+		arm(v);
+	else
+		on_timer(v);
 }
 
 /* A kernel that cannot do this has no events for UDP: its sockets are seen when something else happens. */
@@ -95,9 +102,10 @@ static int open_events(void)
 {
 	int r = trace_buffer(BUFFER, 16);
 
+	/* TCP_LISTEN and TCP_CLOSE. A connection that a listener takes begins as its copy, and listens until it has a state of its own. */
 	if (r == 0)
-		r = trace_event(
-			BUFFER, "sock/inet_sock_set_state", "newstate == 10 || oldstate == 10");
+		r = trace_event(BUFFER, "sock/inet_sock_set_state",
+			"newstate == 10 || (oldstate == 10 && newstate == 7)");
 	if (r < 0)
 		return r;
 	trace_udp();

@@ -30,6 +30,7 @@ static struct {
 		char id[40];
 		int fd; /* 0: free */
 	} net[MAX_NETWORKS];
+	int in; /* the one that we are in */
 	struct listener now[LISTENERS_MAX];
 	unsigned n;
 	bool told;
@@ -57,8 +58,12 @@ void ports_enter(const char *distro)
 	for (unsigned i = 0; *distro && i < MAX_NETWORKS; i++)
 		if (tracker.net[i].fd > 0 && !strcmp(tracker.net[i].id, distro))
 			fd = tracker.net[i].fd;
+	if (fd == tracker.in)
+		return;
 	if (setns(fd, CLONE_NEWNET) < 0)
 		log_limited("net", "enter a distribution's network: %s", strerror(errno));
+	else
+		tracker.in = fd;
 }
 
 static unsigned dump(const char *distro, struct listener *list, unsigned n)
@@ -163,7 +168,7 @@ static void NORETURN run(int init, int listen_fd)
 	/* tracefs is for this process alone. */
 	r = unshare(CLONE_NEWNS) < 0 ? -errno : loop_new(&l);
 	tracker.init = init;
-	tracker.own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	tracker.own = tracker.in = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (r == 0 && tracker.own < 0)
 		r = -errno;
 	if (r == 0)

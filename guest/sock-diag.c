@@ -63,6 +63,7 @@ static void add(struct dump *d, const struct listener *li)
 
 static void take(struct dump *d, struct nlmsghdr *h, bool udp)
 {
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 	const struct inet_diag_msg *m = NLMSG_DATA(h);
 	struct listener li;
 
@@ -80,6 +81,12 @@ static void take(struct dump *d, struct nlmsghdr *h, bool udp)
 	if (udp && !udp_was_bound(li.port))
 		return;
 	memcpy(li.addr, m->id.idiag_src, li.family == AF_INET ? 4 : 16);
+	/* An IPv4 address of a socket for both, as Java has them. */
+	if (li.family == AF_INET6 && !memcmp(li.addr, mapped, sizeof(mapped))) {
+		li.family = AF_INET;
+		memmove(li.addr, li.addr + sizeof(mapped), 4);
+		memset(li.addr + 4, 0, sizeof(li.addr) - 4);
+	}
 	add(d, &li);
 	/* "::" takes IPv4 too, unless told otherwise. */
 	if (li.family == AF_INET6 && !memcmp(li.addr, &in6addr_any, 16) && !v6_only(h)) {

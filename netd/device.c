@@ -46,6 +46,8 @@ enum {
 	/* Of one frame: a guest that posts pages of a usual size needs 17 for the largest, one that posts 1500 bytes 44. */
 	MERGE_MAX = 64,
 	BATCH = 64, /* frames from the guest before the network is looked at */
+	/* Frames from the guest before the loop has its turn: whoever sends without a pause is not to be all that is heard. */
+	TURN = 4 * BATCH,
 };
 
 #define FEATURES                                                                                   \
@@ -57,6 +59,7 @@ enum {
 
 struct device {
 	struct vhost_backend *backend;
+	struct loop_src *again; /* goes on with what the guest sends */
 	const struct device_ops *ops;
 	void *ctx;
 	struct net_config config;
@@ -220,7 +223,9 @@ static void transmit(struct device *d)
 {
 	unsigned n = 0;
 
-	while (!d->held && vhost_pop(d->backend, TX, &d->tx) > 0) {
+	if (!vhost_queue_is_ready(d->backend, TX))
+		return;
+	while (!d->held && n < TURN && vhost_pop(d->backend, TX, &d->tx) > 0) {
 		take(d, &d->tx);
 		vhost_push(d->backend, TX, &d->tx, 0);
 		if (++n % BATCH == 0) {
@@ -230,6 +235,13 @@ static void transmit(struct device *d)
 	}
 	vhost_flush(d->backend, TX);
 	d->ops->settled(d->ctx);
+	if (n == TURN)
+		loop_timer_arm(d->again, loop_now());
+}
+
+static void go_on(void *ctx)
+{
+	transmit(ctx);
 }
 
 void device_hold(struct device *d, bool yes)
@@ -316,8 +328,15 @@ int device_new(struct device **ret, struct loop *l, int fd, const struct device_
 	d->config.status = 1;
 	d->config.queue_pairs = 1;
 	d->config.mtu = cfg->mtu;
+	r = loop_timer(l, go_on, d, &d->again);
+	if (r < 0) {
+		close(fd);
+		free(d);
+		return err_sys(e, r, "make the device");
+	}
 	r = vhost_backend_new(&d->backend, l, fd, ops->raw ? &raw_ops : &vhost_ops, d, e);
 	if (r < 0) {
+		loop_src_free(d->again);
 		free(d);
 		return r;
 	}
@@ -328,6 +347,7 @@ int device_new(struct device **ret, struct loop *l, int fd, const struct device_
 struct device *device_free(struct device *d)
 {
 	if (d) {
+		loop_src_free(d->again);
 		vhost_backend_free(d->backend);
 		free(d);
 	}

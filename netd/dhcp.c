@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
+#include "lib/base/attr.h"
 
-enum { FIRST_S = 1, LAST_S = 32, TRIES = 4, RENEW_MIN_S = 10 };
+enum { FIRST_S = 1, LAST_S = 32, TRIES = 4, RENEW_MIN_S = 10, LOOK_S = 30 };
 #define SECOND_NS 1000000000ull
 
 enum state {
@@ -24,7 +26,8 @@ struct dhcp {
 	enum state state;
 	uint32_t xid;
 	unsigned wait_s, tries;
-	uint64_t began, ends; /* the first request; the lease */
+	uint64_t began;	       /* the first request */
+	uint64_t renews, ends; /* the lease, by clock_now() */
 	struct lease offer, lease;
 	bool has;
 };
@@ -32,6 +35,23 @@ struct dhcp {
 static void arm(struct dhcp *d, uint64_t s)
 {
 	loop_timer_arm(d->timer, loop_now() + s * SECOND_NS);
+}
+
+/* A lease ages while the host sleeps, too. */
+static uint64_t clock_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
+}
+
+/* The loop's timers do not: so it is looked at now and then. */
+static void wait_bound(struct dhcp *d, uint64_t now)
+{
+	uint64_t s = d->renews > now ? (d->renews - now + SECOND_NS - 1) / SECOND_NS : 0;
+
+	arm(d, MIN(s, (uint64_t)LOOK_S));
 }
 
 static void ask(struct dhcp *d)
@@ -85,8 +105,12 @@ static void on_timer(void *ctx)
 {
 	struct dhcp *d = ctx;
 
-	if (d->has && loop_now() >= d->ends)
+	uint64_t now = clock_now();
+
+	if (d->has && now >= d->ends)
 		lose(d);
+	else if (d->state == BOUND && now < d->renews)
+		wait_bound(d, now);
 	else if (d->state == BOUND) {
 		d->began = loop_now();
 		enter(d, RENEWING);
@@ -107,8 +131,9 @@ static void bind_to(struct dhcp *d, const struct lease *l)
 	d->state = BOUND;
 	d->lease = *l;
 	d->has = true;
-	d->ends = loop_now() + l->seconds * SECOND_NS;
-	arm(d, l->seconds / 2 > RENEW_MIN_S ? l->seconds / 2 : RENEW_MIN_S);
+	d->ends = clock_now() + l->seconds * SECOND_NS;
+	d->renews = clock_now() + MAX(l->seconds / 2, (uint64_t)RENEW_MIN_S) * SECOND_NS;
+	wait_bound(d, clock_now());
 	if (!same)
 		d->ops->changed(d->ctx, &d->lease);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The way to a listener of the guest, over the machine's vsock socket (docs/protocol.md): "CONNECT <port>" and its "OK",
- * then FORWARD and its reply.
+ * The way to a listener of the guest, over the machine's vsock socket (docs/protocol.md): "CONNECT <port>" and FORWARD, which need not
+ * wait for each other, and what answers them.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,7 +19,7 @@ struct dial {
 	int fd; /* until conn has it */
 	struct loop_src *src;
 	struct conn *conn;
-	char to[FORWARD_TEXT], line[32];
+	char line[32];
 	size_t len;
 	dial_fn fn;
 	void *ctx;
@@ -54,20 +54,13 @@ static void on_end(void *ctx, struct conn *c, int code)
 
 static const struct conn_ops ops = {on_msg, on_end};
 
-static void ask(struct dial *d)
+static void await_reply(struct dial *d)
 {
-	uint8_t buf[FORWARD_TEXT + 64];
-	struct wire_w w;
-
 	d->src = loop_src_free(d->src);
 	if (conn_new(&d->conn, d->loop, take_fd(d->fd), &ops, d) < 0) {
 		d->conn = NULL;
 		fail(d, -ENOMEM);
-		return;
 	}
-	wire_begin(&w, buf, sizeof(buf), WSLX_FORWARD, 0, 1, 0);
-	wire_str(&w, WSLX_A_LISTENER, d->to);
-	conn_send(d->conn, &w);
 }
 
 /* A line, and not a byte more. */
@@ -82,7 +75,7 @@ static void on_line(void *ctx, int fd, uint32_t revents)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n == 1 && c == '\n' && !strncmp(d->line, "OK ", 3))
-		ask(d);
+		await_reply(d);
 	else
 		fail(d, -ECONNREFUSED);
 }
@@ -91,15 +84,21 @@ int dial_new(struct dial **ret, struct loop *l, const char *vsock, uint32_t port
 	dial_fn fn, void *ctx)
 {
 	struct dial *d = calloc(1, sizeof(*d));
-	char line[32];
-	int n = snprintf(line, sizeof(line), "CONNECT %u\n", port), r;
+	uint8_t buf[32 + FORWARD_TEXT + 64];
+	size_t n = (size_t)snprintf((char *)buf, sizeof(buf), "CONNECT %u\n", port);
+	struct wire_w w;
+	int r;
 
 	if (!d)
 		return -ENOMEM;
-	*d = (struct dial){.loop = l, .fn = fn, .ctx = ctx};
-	snprintf(d->to, sizeof(d->to), "%s", to);
-	d->fd = io_unix_connect(vsock);
-	r = d->fd < 0 ? d->fd : io_write_full(d->fd, line, (size_t)n);
+	*d = (struct dial){.loop = l, .fd = -1, .fn = fn, .ctx = ctx};
+	wire_begin(&w, buf + n, sizeof(buf) - n, WSLX_FORWARD, 0, 1, 0);
+	wire_str(&w, WSLX_A_LISTENER, to);
+	r = wire_end(&w);
+	if (r >= 0)
+		r = d->fd = io_unix_connect(vsock);
+	if (r >= 0)
+		r = io_write_full(d->fd, buf, n + w.len);
 	if (r == 0)
 		r = io_set_nonblock(d->fd, true);
 	if (r == 0)

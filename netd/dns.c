@@ -20,8 +20,8 @@ struct question {
 	struct loop_src *src;
 	struct sockaddr_storage from;
 	socklen_t from_len;
-	unsigned tries;
-	uint64_t deadline; /* of this try */
+	unsigned first, tries; /* the server that was asked first, how many times one was */
+	uint64_t deadline;     /* of this try */
 	uint64_t serial;
 	size_t len;
 	uint8_t data[QUESTION_MAX];
@@ -108,7 +108,7 @@ static void ask(struct question *q)
 
 	drop_socket(q);
 	while (q->tries < d->n * ROUNDS) {
-		const struct sockaddr_storage *to = &d->servers[(d->good + q->tries++) % d->n];
+		const struct sockaddr_storage *to = &d->servers[(q->first + q->tries++) % d->n];
 
 		q->sock = socket(to->ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (q->sock >= 0 &&
@@ -137,7 +137,7 @@ static void on_answer(void *ctx, int fd, uint32_t revents)
 	if (n < 0) {
 		ask(q); /* nobody serves there */
 	} else {
-		d->good = (d->good + q->tries - 1) % MAX(d->n, 1u);
+		d->good = (q->first + q->tries - 1) % MAX(d->n, 1u);
 		answer(q, d->reply, (size_t)n);
 	}
 	arm(d);
@@ -185,6 +185,7 @@ static void on_question(void *ctx, int fd, uint32_t revents)
 		return;
 	q->len = (size_t)n;
 	q->listen = fd;
+	q->first = d->good;
 	q->tries = 0;
 	q->serial = ++d->serial;
 	q->deadline = UINT64_MAX;

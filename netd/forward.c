@@ -11,12 +11,13 @@
 #include <unistd.h>
 #include "lib/base/io.h"
 #include "lib/base/log.h"
-#include "lib/session/acceptor.h"
+#include "lib/base/acceptor.h"
 #include "lib/session/join.h"
 #include "netd/forward-udp.h"
 
 enum {
 	MAX_LISTENERS = 1024,
+	RESERVED = 256,		 /* more, for what the user adds */
 	MAX_CONNECTIONS = 16000, /* the machine's monitor takes some more, which are for sessions */
 	MAX_DIALS =
 		64, /* of a port: the guest's queue of connections to take is short, and others have to fit, too */
@@ -237,7 +238,7 @@ int forwards_add(struct forwards *f, const struct forward_config *c, struct err 
 		lead(p, c);
 		return 0;
 	}
-	p = f->n_ports < MAX_LISTENERS ? calloc(1, sizeof(*p)) : NULL;
+	p = f->n_ports < MAX_LISTENERS + (c->added ? RESERVED : 0u) ? calloc(1, sizeof(*p)) : NULL;
 	if (!p)
 		return err_set(e, -ENOSPC, "too many ports are forwarded");
 	*p = (struct port){.f = f, .last = &p->first};

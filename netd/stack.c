@@ -24,6 +24,9 @@ struct watched {
 	int index; /* in active; -1: it is not */
 };
 
+/* How far libslirp's clock may be behind. */
+#define CLOCK_NS 100000000ull
+
 struct stack {
 	struct loop *loop;
 	Slirp *slirp;
@@ -31,6 +34,7 @@ struct stack {
 	void *ctx;
 	int epfd;
 	struct loop_src *src, *timer;
+	uint64_t polled;     /* when libslirp last looked at its sockets */
 	struct watched *fds; /* by descriptor */
 	int nfds;
 	int *active; /* descriptors in the epoll set, in no order */
@@ -169,6 +173,7 @@ static void on_ready(void *ctx, int fd, uint32_t revents)
 	for (int i = 0; i < n; i++)
 		watched(s, evs[i].data.fd)->ready = evs[i].events;
 	s->inside = true;
+	s->polled = loop_now();
 	slirp_pollfds_poll(s->slirp, n < 0, get_revents, s);
 	s->inside = false;
 	prepare(s);
@@ -183,6 +188,9 @@ void stack_input(struct stack *s, const uint8_t *frame, size_t len)
 {
 	if (len < 14 || len > STACK_FRAME_MAX)
 		return;
+	/* libslirp's clock goes when it is polled: by one that has stood still, what begins now would be over at once. */
+	if (loop_now() - s->polled > CLOCK_NS)
+		on_timer(s);
 	s->inside = true;
 	slirp_input(s->slirp, frame, (int)len);
 	s->inside = false;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "lib/base/attr.h"
 #include "lib/base/cleanup.h"
+#include "lib/base/io.h"
 #include "lib/base/proc.h"
 
 static int set_headers(int fd, struct err *e)
@@ -45,35 +46,6 @@ int tap_open(const char *name, struct err *e)
 	return r < 0 ? r : take_fd(fd);
 }
 
-/* From wslx-tap, or nothing if it failed: it has said why. */
-static int receive(int sock, char *text, size_t cap)
-{
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} c;
-	struct iovec iov = {text, cap - 1};
-	struct msghdr m = {.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = c.buf,
-		.msg_controllen = sizeof(c.buf)};
-	struct cmsghdr *cm;
-	ssize_t n;
-	int fd;
-
-	do
-		n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	text[n] = '\0';
-	cm = CMSG_FIRSTHDR(&m);
-	if (!cm || cm->cmsg_level != SOL_SOCKET || cm->cmsg_type != SCM_RIGHTS)
-		return -ENODEV;
-	memcpy(&fd, CMSG_DATA(cm), sizeof(fd));
-	return fd;
-}
-
 static bool parse_addresses(const char *text, struct lease *ret)
 {
 	char guest[INET_ADDRSTRLEN], host[INET_ADDRSTRLEN];
@@ -89,8 +61,10 @@ int tap_new(const char *program, struct lease *ret, struct err *e)
 	const char *const argv[] = {program, NULL};
 	cleanup_close int ours = -EBADF, theirs = -EBADF, fd = -EBADF;
 	struct timeval limit = {.tv_sec = 30};
+	unsigned n_fds = 1;
 	char text[128];
 	int pair[2], r;
+	ssize_t got;
 	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -106,10 +80,12 @@ int tap_new(const char *program, struct lease *ret, struct err *e)
 	if (pid < 0)
 		return pid;
 	close(take_fd(theirs));
-	fd = receive(ours, text, sizeof(text));
+	got = io_recv_fds(ours, text, sizeof(text) - 1, &fd, &n_fds);
 	waitpid(pid, NULL, 0);
-	if (fd < 0)
+	/* It has said why. */
+	if (got <= 0 || !n_fds)
 		return err_set(e, -ENODEV, "wslx-tap gave no device");
+	text[got] = '\0';
 	if (!parse_addresses(text, ret))
 		return err_set(e, -EBADMSG, "wslx-tap gave bad addresses");
 	r = set_headers(fd, e);

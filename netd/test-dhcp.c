@@ -3,6 +3,7 @@
 #include "lib/base/test.h"
 
 #include <arpa/inet.h>
+#include <time.h>
 #include "netd/dhcp.h"
 
 static const uint8_t mac[6] = {0x52, 0x57, 0x53, 1, 2, 3};
@@ -29,6 +30,33 @@ static void on_changed(void *ctx, const struct lease *l)
 	t.has = l != NULL;
 	if (l)
 		t.lease = *l;
+}
+
+/* So many seconds the host has slept, which only this clock counts. */
+static time_t slept;
+
+int __real_clock_gettime(clockid_t id, struct timespec *ts);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ts);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ts)
+{
+	int r = __real_clock_gettime(id, ts);
+
+	if (id == CLOCK_BOOTTIME)
+		ts->tv_sec += slept;
+	return r;
+}
+
+/* The client's timer, to be run out by hand. */
+static loop_fn timer_fn;
+static void *timer_ctx;
+
+int __real_loop_timer(struct loop *l, loop_fn fn, void *ctx, struct loop_src **ret);
+int __wrap_loop_timer(struct loop *l, loop_fn fn, void *ctx, struct loop_src **ret);
+int __wrap_loop_timer(struct loop *l, loop_fn fn, void *ctx, struct loop_src **ret)
+{
+	timer_fn = fn;
+	timer_ctx = ctx;
+	return __real_loop_timer(l, fn, ctx, ret);
 }
 
 static const struct dhcp_ops ops = {on_send, on_changed};
@@ -108,6 +136,34 @@ TEST(an_address_is_offered_asked_for_and_given)
 	CHECK_EQ(t.lease.seconds, 3600);
 	dhcp_free(d);
 	loop_free(t.l);
+}
+
+TEST(a_lease_ages_while_the_host_sleeps)
+{
+	uint8_t f[1000];
+	struct dhcp *d;
+
+	slept = 0;
+	set_up(&d);
+	dhcp_input(d, f, reply(f, DHCP_OFFER, "192.0.2.7", usual, sizeof(usual)));
+	CHECK(dhcp_input(d, f, reply(f, DHCP_ACK, "192.0.2.7", usual, sizeof(usual))));
+	t.n_sent = 0;
+	timer_fn(timer_ctx);
+	CHECK_EQ(t.n_sent, 0);
+	/* half of it: it is asked for again, of who gave it */
+	slept = 1900;
+	timer_fn(timer_ctx);
+	CHECK_EQ(t.n_sent, 1);
+	CHECK_EQ(sent_option(53, 0), DHCP_REQUEST);
+	CHECK(t.has);
+	/* all of it: it is another's by now */
+	slept = 3700;
+	timer_fn(timer_ctx);
+	CHECK(!t.has);
+	CHECK_EQ(sent_option(53, 0), DHCP_DISCOVER);
+	dhcp_free(d);
+	loop_free(t.l);
+	slept = 0;
 }
 
 TEST(a_refused_request_begins_anew)

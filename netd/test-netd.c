@@ -387,6 +387,71 @@ TEST(questions_go_on_to_the_hosts_server)
 	CHECK_EQ(finish(), 0);
 }
 
+/* Nothing had gone by before: libslirp's clock stood still, and the guest's socket was over within the second. */
+TEST(the_first_datagrams_answer_may_take_its_time)
+{
+	struct sockaddr_in from;
+	socklen_t slen = sizeof(from);
+	uint8_t f[300], msg[16];
+	uint16_t port;
+	int fd = host_socket(SOCK_DGRAM, &port);
+
+	begin(0);
+	transmit(f, rig_frame(f, "10.0.2.2", 4000, "10.0.2.1", port, IPPROTO_UDP, "slow", 4));
+	CHECK_EQ(recvfrom(fd, msg, sizeof(msg), 0, (struct sockaddr *)&from, &slen), 4);
+	usleep(2500000);
+	CHECK_EQ(sendto(fd, msg, 4, 0, (struct sockaddr *)&from, slen), 4);
+	receive();
+	CHECK(n.len == 46 && memcmp(n.in + 42, "slow", 4) == 0);
+	close(fd);
+	CHECK_EQ(finish(), 0);
+}
+
+/* As a resolver asks for both kinds of address at a time. */
+TEST(a_server_that_is_silent_is_not_asked_again_after_two_questions_at_once)
+{
+	char q[] = "\x43\x21\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01x\x00\x00\x01\x00\x01";
+	struct json_object *list = js_array();
+	struct sockaddr_in from;
+	socklen_t slen = sizeof(from);
+	uint8_t f[300], msg[512];
+	uint16_t port[2];
+	int fd[2];
+	ssize_t k;
+
+	begin(0);
+	for (int i = 0; i < 2; i++) {
+		char text[40];
+
+		fd[i] = host_socket(SOCK_DGRAM, &port[i]);
+		snprintf(text, sizeof(text), "127.0.0.1#%u", port[i]);
+		js_push(list, json_object_new_string(text));
+	}
+	call_fd("nameservers", js_set(js_object(), "servers", list), -1);
+	for (int i = 0; i < 3; i++) {
+		q[1] = (char)i;
+		/* The third comes when the two have been answered. */
+		for (int j = 0; i == 2 && j < 2; j++) {
+			k = recvfrom(fd[1], msg, sizeof(msg), 0, (struct sockaddr *)&from, &slen);
+			CHECK_EQ(k, (ssize_t)sizeof(q) - 1);
+			msg[2] |= 0x80;
+			CHECK_EQ(sendto(fd[1], msg, (size_t)k, 0, (struct sockaddr *)&from, slen),
+				k);
+			receive();
+		}
+		transmit(f, rig_frame(f, "10.0.2.2", (uint16_t)(4000 + i), "10.0.2.254", 53,
+				    IPPROTO_UDP, q, sizeof(q) - 1));
+	}
+	CHECK_EQ(recv(fd[1], msg, sizeof(msg), 0), (ssize_t)sizeof(q) - 1);
+	CHECK_EQ(msg[1], 2);
+	for (int i = 0; i < 2; i++)
+		CHECK_EQ(recv(fd[0], msg, sizeof(msg), MSG_DONTWAIT), (ssize_t)sizeof(q) - 1);
+	CHECK_EQ(recv(fd[0], msg, sizeof(msg), MSG_DONTWAIT), -1);
+	close(fd[0]);
+	close(fd[1]);
+	CHECK_EQ(finish(), 0);
+}
+
 TEST(nonsense_is_dropped_and_the_network_goes_on)
 {
 	static const uint8_t headers[][HEADER] = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Whom wslx-tap serves, and in which network: /etc/wslx/tap.conf, tap.conf(5). */
+/* Whom wslx-tap serves, and in which network: /etc/wslx/tap.conf, wslx-tap(8). */
 #ifndef WSLX_TAP_CONF_H
 #define WSLX_TAP_CONF_H
 

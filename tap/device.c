@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <nftables/libnftables.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,20 +22,54 @@
 
 /* --- the device --- */
 
-static unsigned devices_of(uid_t owner)
+/*
+ * Whose a device is, is in its alias: its owner, whoever has its descriptor can change.
+ * ALIAS and the number of the user.
+ */
+#define ALIAS "wslx of user "
+
+static unsigned devices_of(uid_t user)
 {
 	glob_t found = {0};
 	unsigned n = 0;
 
-	if (glob("/sys/class/net/" NAME "*/owner", 0, NULL, &found) == 0)
+	if (glob("/sys/class/net/" NAME "*/ifalias", 0, NULL, &found) == 0)
 		for (size_t i = 0; i < found.gl_pathc; i++) {
 			cleanup_free char *text = NULL;
 
-			n += io_read_file(found.gl_pathv[i], 32, &text, NULL) == 0 &&
-			     strtoul(text, NULL, 10) == owner;
+			n += io_read_file(found.gl_pathv[i], 256, &text, NULL) == 0 &&
+			     !strncmp(text, ALIAS, strlen(ALIAS)) &&
+			     strtoul(text + strlen(ALIAS), NULL, 10) == user;
 		}
 	globfree(&found);
 	return n;
+}
+
+/* rtnetlink(7) */
+static int set_alias(const char *name, uid_t user)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg i;
+		struct rtattr a;
+		char text[32];
+	} q = {.h = {.nlmsg_type = RTM_NEWLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+		.i.ifi_index = (int)if_nametoindex(name),
+		.a.rta_type = IFLA_IFALIAS};
+	struct {
+		struct nlmsghdr h;
+		struct nlmsgerr e;
+		char rest[256];
+	} answer;
+	cleanup_close int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	int n = snprintf(q.text, sizeof(q.text), ALIAS "%u", user);
+
+	q.a.rta_len = (unsigned short)RTA_LENGTH(n);
+	q.h.nlmsg_len = (uint32_t)(offsetof(typeof(q), text) + RTA_ALIGN((size_t)n));
+	if (fd < 0 || send(fd, &q, q.h.nlmsg_len, 0) < 0 ||
+		recv(fd, &answer, sizeof(answer), 0) < 0)
+		return -errno;
+	return answer.h.nlmsg_type == NLMSG_ERROR ? answer.e.error : -EPROTO;
 }
 
 static int setting(const char *path, const char *value)
@@ -69,12 +104,14 @@ static int bring_up(const struct tap_device *d, struct err *e)
 	memcpy(&ifr.ifr_netmask, &sa, sizeof(sa));
 	if (ioctl(fd, SIOCSIFNETMASK, &ifr) < 0)
 		return err_sys(e, -errno, "%s: its network", d->name);
-	/* No packet comes from there with another's address; a host without IPv6 has no such file. */
+	/* Packets with others' addresses stay here, if the host as a whole is not laxer (conf/all/rp_filter). */
 	r = device_setting("ipv4", d->name, "rp_filter", "1");
-	if (r == 0)
-		r = device_setting("ipv6", d->name, "disable_ipv6", "1");
+	if (r < 0)
+		return err_sys(e, r, "%s: rp_filter", d->name);
+	/* A host without IPv6 has no such file. */
+	r = device_setting("ipv6", d->name, "disable_ipv6", "1");
 	if (r < 0 && r != -ENOENT)
-		return err_sys(e, r, "%s: its settings", d->name);
+		return err_sys(e, r, "%s: disable_ipv6", d->name);
 	ifr.ifr_flags = IFF_UP;
 	if (ioctl(fd, SIOCSIFFLAGS, &ifr) < 0)
 		return err_sys(e, -errno, "%s", d->name);
@@ -90,9 +127,6 @@ int tap_device_new(struct tap_device *ret, uid_t owner, struct in_addr network, 
 	unsigned number;
 	int r;
 
-	if (owner && devices_of(owner) >= TAP_DEVICES_OF_USER)
-		return err_set(e, -EDQUOT, "user %u has %d tap devices already", owner,
-			TAP_DEVICES_OF_USER);
 	fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return err_sys(e, -errno, "open /dev/net/tun");
@@ -103,6 +137,13 @@ int tap_device_new(struct tap_device *ret, uid_t owner, struct in_addr network, 
 		return err_set(e, -EDQUOT, "there are %d tap devices already", TAP_DEVICES);
 	if (ioctl(fd, TUNSETOWNER, (unsigned long)owner) < 0)
 		return err_sys(e, -errno, "%s: its owner", d.name);
+	r = set_alias(d.name, owner);
+	if (r < 0)
+		return err_sys(e, r, "%s: its alias", d.name);
+	/* This one included, and it goes if it is one too many: of two at a time neither slips through. */
+	if (owner && devices_of(owner) > TAP_DEVICES_OF_USER)
+		return err_set(e, -EDQUOT, "user %u has %d tap devices already", owner,
+			TAP_DEVICES_OF_USER);
 	d.host.s_addr = htonl(ntohl(network.s_addr) + (number << 8) + 1);
 	d.guest.s_addr = htonl(ntohl(network.s_addr) + (number << 8) + 2);
 	r = bring_up(&d, e);

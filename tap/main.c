@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * wslx-tap: a tap device for a virtual machine of the user who runs it, on a network behind this host's addresses. The one program of
- * wslx with a privilege, CAP_NET_ADMIN, which an administrator gives it as a file's capability, and tap.conf(5) says to whom.
+ * wslx with a privilege, CAP_NET_ADMIN, which an administrator gives it as a file's capability, and tap.conf says to whom (wslx-tap(8)).
  * Started by wslx-netd; descriptor 3 is a unix socket, to which goes one message: the device, and "ADDRESS/BITS GATEWAY" for the guest.
  *
  * Who runs it is not trusted: nothing of its environment counts, and of its arguments there is one.
@@ -14,16 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "lib/base/attr.h"
-#include "lib/base/cleanup.h"
+#include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "tap/conf.h"
 #include "tap/device.h"
 
-enum { SOCKET = 3, GROUPS = 1024 };
+enum { SOCKET = 3, GROUPS = 1024, LIMIT_S = 5 };
 
 static const char usage[] = "usage: wslx-tap [--check]\n"
 			    "\n"
@@ -81,27 +80,13 @@ static int may(struct tap_conf *conf, struct err *e)
 static int send_device(const struct tap_device *d, struct err *e)
 {
 	char text[64], guest[INET_ADDRSTRLEN], host[INET_ADDRSTRLEN];
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} c = {0};
-	struct iovec iov = {.iov_base = text};
-	struct msghdr m = {.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = c.buf,
-		.msg_controllen = sizeof(c.buf)};
-	struct cmsghdr *cm = CMSG_FIRSTHDR(&m);
+	ssize_t n;
 
 	inet_ntop(AF_INET, &d->guest, guest, sizeof(guest));
 	inet_ntop(AF_INET, &d->host, host, sizeof(host));
-	iov.iov_len = (size_t)snprintf(text, sizeof(text), "%s/%d %s", guest, TAP_PREFIX, host);
-	cm->cmsg_level = SOL_SOCKET;
-	cm->cmsg_type = SCM_RIGHTS;
-	cm->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cm), &d->fd, sizeof(int));
-	if (sendmsg(SOCKET, &m, MSG_NOSIGNAL) < 0)
-		return err_sys(e, -errno, "hand %s over", d->name);
-	return 0;
+	snprintf(text, sizeof(text), "%s/%d %s", guest, TAP_PREFIX, host);
+	n = io_send_fds(SOCKET, text, strlen(text), &d->fd, 1);
+	return n < 0 ? err_sys(e, (int)n, "hand %s over", d->name) : 0;
 }
 
 int main(int argc, char **argv)
@@ -115,6 +100,8 @@ int main(int argc, char **argv)
 	if (first_descriptors() < 0)
 		return 1;
 	log_init("wslx-tap", LOG_LVL_INFO);
+	/* Names of users and groups may be another machine's to know, and wslxd waits for us. */
+	alarm(LIMIT_S);
 	if (argc > 1 && !check) {
 		fputs(usage, stderr);
 		return 2;

@@ -93,7 +93,7 @@ def http_get(host, port, path):
 def listen_in_guest(address, port, text, count=100):
     """Perl that answers every connection with text."""
     return ("use IO::Socket::IP; "
-            f"my $s = IO::Socket::IP->new(LocalHost=>\"{address}\", LocalPort=>{port}, Listen=>20, ReuseAddr=>1, V6Only=>1)"
+            f"my $s = IO::Socket::IP->new(LocalHost=>\"{address}\", LocalPort=>{port}, Listen=>20, ReuseAddr=>1, V6Only=>{int(not address.startswith('::ffff:'))})"
             " or die \"listen: $@\"; $| = 1; print \"up\\n\"; "
             f"for (1..{count}) {{ my $c = $s->accept or last; print $c \"{text}\\n\"; close $c; }}")
 
@@ -225,7 +225,7 @@ def test_a_name_server_that_is_silent_is_passed_over(fresh):
         assert fresh.sh("getent ahostsv4 a.test | head -n1", timeout=60).split()[0] == "192.0.2.7"
 
 
-@pytest.mark.parametrize("bound, address", [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "::1"), ("::", "::1")])
+@pytest.mark.parametrize("bound, address", [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "::1"), ("::", "::1"), ("::ffff:127.0.0.1", "127.0.0.1")])
 def test_a_listener_appears_at_localhost_and_goes(wslx, bound, address):
     port = free_port()
     assert refused(address, port)
@@ -248,6 +248,23 @@ def test_a_web_server_of_the_guest_is_there_at_once(wslx):
             break
         time.sleep(0.02)
     assert said == "at once\n"
+    p.send_signal(signal.SIGTERM)
+    p.wait(60)
+
+
+def test_a_server_that_takes_connections_is_not_looked_for_each_time(wslx):
+    def wakeups():
+        return int(wslx.ok("--debug-shell", "--", "grep ^voluntary /proc/$(pgrep -x wslx-ports)/status").split()[1])
+
+    port = free_port()
+    client = f"for (1..80) {{ my $c = IO::Socket::IP->new(PeerHost=>\"127.0.0.1\", PeerPort=>{port}) or die; <$c> }}"
+    p = wslx.popen("-d", "deb", "--", f"perl -e '{listen_in_guest('127.0.0.1', port, 'x')}'")
+    assert p.stdout.readline() == b"up\n"
+    wait_for("the listener", lambda: answer("127.0.0.1", port))
+    time.sleep(0.5 * SCALE)
+    before = wakeups()
+    wslx.sh(f"perl -MIO::Socket::IP -e '{client}'", timeout=120)
+    assert wakeups() - before < 20
     p.send_signal(signal.SIGTERM)
     p.wait(60)
 

@@ -7,7 +7,7 @@ import socketserver
 import pytest
 
 from conftest import real_only, wait_for
-from test_network import Web, Web4, Web6, answer, free_port, http_get, listen_in_guest, read_all, refused, serving
+from test_network import HOST, Web, Web4, Web6, answer, free_port, http_get, listen_in_guest, read_all, refused, serving
 
 pytestmark = real_only
 
@@ -59,6 +59,26 @@ def test_datagrams_to_the_hosts_localhost(mirrored):
 
     with serving(socketserver.ThreadingUDPServer(("127.0.0.1", 0), Echo)) as port:
         assert mirrored.sh(f"exec 3<>/dev/udp/127.0.0.1/{port} && printf hello >&3 && timeout 20 head -c 20 <&3") == "the host heard hello"
+
+
+@pytest.mark.parametrize("family, bound, to, comes_from", [
+    ("INET", "127.0.0.1", "127.0.0.1", "127.0.0.1"), ("INET", "127.0.0.1", HOST, HOST), ("INET6", "127.0.0.1", "::ffff:127.0.0.1", "::ffff:127.0.0.1"),
+    ("INET6", "::1", "::1", "::1")])
+def test_datagrams_without_a_connection_to_the_hosts_localhost(mirrored, family, bound, to, comes_from):
+    """What answers has the address that was asked."""
+    class Server(socketserver.ThreadingUDPServer):
+        address_family = socket.AF_INET6 if ":" in bound else socket.AF_INET
+
+    class Echo(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request[1].sendto(b"heard " + self.request[0], self.client_address)
+
+    with serving(Server((bound, 0), Echo)) as port:
+        address = f"Socket::pack_sockaddr_in{family[4:]}({port}, Socket::inet_pton(AF_{family}, \"{to}\"))"
+        script = (f"use Socket qw(:all); socket(my $s, PF_{family}, SOCK_DGRAM, 0) or die; alarm 30; "
+                  f"for (1..2) {{ send($s, \"it\", 0, {address}) or die \"send: $!\"; my $from = recv($s, my $m, 100, 0) // die; "
+                  f"print $m, \" \", inet_ntop(AF_{family}, (unpack_sockaddr_in{family[4:]}($from))[1]), \"\\n\" }}")
+        assert mirrored.sh(f"perl -e '{script}'", timeout=60).splitlines() == [f"heard it {comes_from}"] * 2
 
 
 def test_ignored_ports_are_the_guests_alone(mirrored):

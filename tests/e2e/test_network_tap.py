@@ -288,6 +288,38 @@ def test_wslx_tap_with_its_capability_believes_roots_file_alone():
         assert p.returncode == 1 and "/etc/wslx/tap.conf does not allow user 4711" in p.stderr
 
 
+# As a user who may: devices are asked for and given to nobody, one after the other, until there are no more.
+MANY = """
+import array, fcntl, os, socket, struct, subprocess, sys
+kept = [os.open("/dev/null", os.O_RDONLY)]  # is 3
+for n in range(40):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    os.dup2(theirs.fileno(), 3)
+    p = subprocess.run([sys.argv[1]], pass_fds=[3], stderr=subprocess.PIPE, text=True)
+    if p.returncode:
+        print(n, p.stderr.strip())
+        break
+    fd = socket.recv_fds(ours, 100, 1)[1][0]
+    fcntl.ioctl(fd, 0x400454cc, 65534)  # TUNSETOWNER
+    kept.append(fd)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file a capability")
+def test_a_user_who_gives_his_devices_to_another_does_not_get_more():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        program = shutil.copy(BUILD / "tap/wslx-tap", folder)
+        os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, 1 << 12, 0, 0, 0))
+        script = pathlib.Path(folder, "many.py")
+        script.write_text(MANY)
+        # The program believes /etc/wslx/tap.conf alone, and a network of one's own has no other devices.
+        own = ("mount -t sysfs none /sys && mount -t tmpfs none /etc && mkdir /etc/wslx && echo 'allow *' >/etc/wslx/tap.conf && "
+               f"exec setpriv --reuid 4711 --regid 4712 --clear-groups /usr/bin/python3 {script} {program}")
+        p = subprocess.run(["unshare", "-n", "-m", "sh", "-c", own], capture_output=True, text=True, timeout=120)
+        assert p.stdout.startswith("16 ") and "user 4711 has 16 tap devices already" in p.stdout, (p.stdout, p.stderr)
+
+
 @real_only
 def test_a_user_who_may_not_is_told_before_the_machine_starts(fresh, ns):
     ns.put(fresh)
@@ -300,3 +332,15 @@ def test_a_user_who_may_not_is_told_before_the_machine_starts(fresh, ns):
     fresh.env["WSLX_TAP"] = str(fresh.tmp / "nothing")
     fresh.kill(fresh.service_pid())
     fresh.fails(125, "-d", "deb", "--", "true", says=["networkingMode=tap", "WSLX_TAP names no program"])
+
+
+@real_only
+def test_a_wslx_tap_that_waits_for_something_does_not_hold_up_the_service(fresh, ns):
+    ns.put(fresh)
+    fresh.configure(wsl2_networkingMode="tap")
+    slow, never = fresh.tmp / "slow", fresh.tmp / "never"
+    os.mkfifo(never)
+    slow.write_text(f"#!/bin/sh\nWSLX_TAP_CONF={never} exec {BUILD}/tap/wslx-tap \"$@\"\n")
+    slow.chmod(0o755)
+    fresh.env["WSLX_TAP"] = str(slow)
+    fresh.fails(125, "-d", "deb", "--", "true", says=["networkingMode=tap", "no answer in time"])
