@@ -148,6 +148,24 @@ static int open_file(const char *file, struct err *e)
 	return fd < 0 ? err_sys(e, -errno, "%s", file) : fd;
 }
 
+/* Before much is fetched for it. */
+static int check_name_is_free(const char *name)
+{
+	cleanup_js struct json_object *reply = NULL;
+	struct json_object *list;
+	int r = service_call("install a distribution", "list", NULL, &reply);
+
+	if (r)
+		return r;
+	list = js_get(reply, "distributions");
+	for (size_t i = 0; list && i < json_object_array_length(list); i++)
+		if (!strcasecmp(js_str(json_object_array_get_idx(list, i), "name", ""), name))
+			return fail(
+				"install %s: a distribution of this name exists already; --name gives it another",
+				name);
+	return 0;
+}
+
 /* Its archive, and the name it will have; negative: what went wrong has been said. */
 static int obtain(const struct args *a, char *name, size_t cap)
 {
@@ -178,6 +196,8 @@ static int obtain(const struct args *a, char *name, size_t cap)
 		return -1;
 	}
 	snprintf(name, cap, "%s", a->name ? a->name : en->name);
+	if (check_name_is_free(name))
+		return -1;
 	fprintf(stderr, "%s %s...\n", en->url ? "Downloading" : "Making", en->friendly);
 	fd = fetch_archive(en, &e);
 	if (fd < 0)

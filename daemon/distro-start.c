@@ -13,6 +13,7 @@
 #include "daemon/interop.h"
 #include "daemon/net.h"
 #include "lib/base/log.h"
+#include "lib/base/utf8.h"
 #include "lib/image/image.h"
 
 static void keep_warnings(struct distro *d, const struct wire_msg *m)
@@ -27,9 +28,7 @@ static void keep_warnings(struct distro *d, const struct wire_msg *m)
 			continue;
 		snprintf(text, sizeof(text), "%s: %.*s", distro_name(d), n, (const char *)a.data);
 		/* A guest's text is for a terminal in the end. */
-		for (unsigned char *p = (unsigned char *)text; *p; p++)
-			if (*p < 0x20 || *p == 0x7f)
-				*p = '?';
+		utf8_make_printable(text);
 		if (!d->warnings)
 			d->warnings = js_array();
 		js_push(d->warnings, json_object_new_string(text));
@@ -172,6 +171,9 @@ static void attached(void *ctx, const struct err *e)
 		return;
 	if (!e && (!reg || !vm_guest(d->m->vm))) {
 		err_set(&gone, -EPIPE, "the virtual machine went away");
+		e = &gone;
+	} else if (!e && d->stop_asked) {
+		err_set(&gone, -ECANCELED, "it was stopped meanwhile");
 		e = &gone;
 	}
 	if (e) {

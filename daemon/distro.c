@@ -11,6 +11,9 @@
 /* systemd has its services end within STOP_MS on hardware, and the guest allows it more on a slow machine. */
 enum { STOP_MS = 8000, STOP_DEADLINE_MS = 120000 };
 
+/* For what hangs as it starts: the guest ends it soon after, and has its disk to unmount then. */
+enum { HUNG_STOP_MS = 1000, HUNG_DEADLINE_MS = 60000 };
+
 struct distro_want {
 	struct distro_want *next;
 	struct distro *d;
@@ -26,6 +29,8 @@ struct stop_wait {
 };
 
 static void kick(struct distro *d);
+static void give_up_start(
+	struct distro *d, const struct err *e, uint32_t stop_ms, int64_t deadline_ms);
 
 struct distro *distro_find(const struct service *s, const char *id)
 {
@@ -62,6 +67,7 @@ static bool in_use(const struct distro *d)
 static void timer(void *ctx)
 {
 	struct distro *d = ctx;
+	struct err e = {0};
 
 	switch (d->state) {
 	case DISTRO_RUNNING:
@@ -70,10 +76,14 @@ static void timer(void *ctx)
 		log_debug("distro", "%s is idle", distro_name(d));
 		distro_stop(d->s, d->id, NULL, NULL);
 		break;
-	case DISTRO_ATTACHING:
+	case DISTRO_ATTACHING: /* this is wslx-vmm's to do */
+		vm_kill(d->m->vm, "a disk could not be attached in time");
+		break;
 	case DISTRO_STARTING:
-		vm_kill(d->m->vm,
-			"a distribution did not start in time (distributionStartTimeout)");
+		/* It alone ends, not its neighbours in the machine. */
+		err_set(&e, -ETIMEDOUT, "it did not start in time (distributionStartTimeout)");
+		log_warn("distro", "%s: %s", distro_name(d), e.text);
+		give_up_start(d, &e, HUNG_STOP_MS, HUNG_DEADLINE_MS);
 		break;
 	case DISTRO_STOPPING:
 	case DISTRO_DETACHING: vm_kill(d->m->vm, "a distribution did not stop in time"); break;
@@ -139,9 +149,12 @@ static void finish_list(struct distro_want *list, uint32_t port, const struct er
 	}
 }
 
+/* Whoever is told that it failed may release it: it is held, so that the caller still finds it after that. */
 void distro_finish_wants(struct distro *d, const struct err *e)
 {
+	d->holds += e != NULL;
 	finish_list(take_ptr(d->wants), d->port, e);
+	d->holds -= e != NULL;
 }
 
 /* Whoever waited may unregister it: it is held, so that the caller still finds it after that. */
@@ -225,13 +238,16 @@ void distro_failed(struct distro *d, const struct err *e, const char *step)
 	struct err wrapped = *e;
 
 	err_wrap(&wrapped, e->code, "%s", step);
+	d->holds++; /* as in distro_finish_wants() */
 	/* First things first: a callback may want it again. */
 	if (d->m && vm_lun(d->m->vm, d->id) >= 0 && e->code != -EBUSY) {
 		finish_list(wants, 0, &wrapped);
+		d->holds--;
 		detach(d);
 	} else {
 		set_stopped(d, NULL);
 		finish_list(wants, 0, &wrapped);
+		d->holds--;
 		kick(d);
 	}
 }
@@ -419,7 +435,7 @@ static void stop_answered(void *ctx, const struct wire_msg *m, const struct err 
 	idle_check(s);
 }
 
-static void send_stop(struct distro *d)
+static void send_stop_within(struct distro *d, uint32_t ms)
 {
 	struct guestlink *g = vm_guest(d->m->vm);
 	struct wire_w w;
@@ -428,8 +444,23 @@ static void send_stop(struct distro *d)
 		return; /* as above */
 	guestlink_begin(g, &w, WSLX_STOP);
 	wire_str(&w, WSLX_A_DISTRO, d->id);
-	wire_u32(&w, WSLX_A_TIMEOUT_MS, STOP_MS);
+	wire_u32(&w, WSLX_A_TIMEOUT_MS, ms);
 	guestlink_send(g, &w, stop_answered, distro_request(d));
+}
+
+static void send_stop(struct distro *d)
+{
+	send_stop_within(d, STOP_MS);
+}
+
+/* It is on its way up, and shall not be: e is for those who wait for it. */
+static void give_up_start(
+	struct distro *d, const struct err *e, uint32_t stop_ms, int64_t deadline_ms)
+{
+	d->state = DISTRO_STOPPING;
+	distro_arm(d, deadline_ms);
+	send_stop_within(d, stop_ms);
+	distro_finish_wants(d, e);
 }
 
 /*
@@ -443,15 +474,41 @@ static void stop_unknown(struct distro *d)
 	send_stop(d);
 }
 
+/* One of those found running in a machine. */
+static struct distro *found(struct machine *m, const char *id)
+{
+	struct distro *d = get(m->s, id);
+	const struct reg_entry *reg = distro_entry(d);
+
+	if (!d->m) {
+		d->m = m;
+		if (reg)
+			distro_conf_load(m->s->config, reg->name, &d->conf, NULL, NULL);
+	}
+	return d;
+}
+
+/*
+ * A service that was started anew has its machine back before init is: what runs in there, it is told in HELLO only. NULL:
+ * none of which that is true has this distribution's disk.
+ */
+static struct machine *unheard_machine(const struct service *s, const char *id)
+{
+	struct machine *m = machine_with_disk(s, id);
+
+	return m && !vm_guest(m->vm) ? m : NULL;
+}
+
 void distro_stop(struct service *s, const char *id, distro_stopped fn, void *ctx)
 {
 	struct distro *d = distro_find(s, id);
+	struct machine *unheard = unheard_machine(s, id);
+	bool stopped = !d || d->state == DISTRO_STOPPED;
+	struct err e = {0};
 
-	if (!d || d->state == DISTRO_STOPPED) {
+	err_set(&e, -ECANCELED, "it was stopped meanwhile");
+	if (stopped && !unheard) {
 		/* Waiting for the VM to come up: nothing runs, so those who want it are told. */
-		struct err e = {0};
-
-		err_set(&e, -ECANCELED, "it was stopped meanwhile");
 		if (d && fn) {
 			distro_finish_wants(d, &e);
 			forget(d);
@@ -460,6 +517,8 @@ void distro_stop(struct service *s, const char *id, distro_stopped fn, void *ctx
 			fn(ctx, NULL);
 		return;
 	}
+	if (stopped)
+		d = found(unheard, id);
 	if (fn) {
 		struct stop_wait *sw = malloc(sizeof(*sw));
 
@@ -468,13 +527,18 @@ void distro_stop(struct service *s, const char *id, distro_stopped fn, void *ctx
 		*sw = (struct stop_wait){.next = d->stops, .fn = fn, .ctx = ctx};
 		d->stops = sw;
 	}
-	if (d->state == DISTRO_ATTACHING || d->state == DISTRO_STARTING)
+	if (stopped) {
+		stop_unknown(d); /* HELLO sends it on its way, or says that there is nothing */
+		distro_finish_wants(d, &e);
+	} else if (d->state == DISTRO_ATTACHING) {
 		d->stop_asked = true;
-	if (d->state != DISTRO_RUNNING)
-		return;
-	d->state = DISTRO_STOPPING;
-	distro_arm(d, STOP_DEADLINE_MS);
-	send_stop(d);
+	} else if (d->state == DISTRO_STARTING) {
+		give_up_start(d, &e, STOP_MS, STOP_DEADLINE_MS);
+	} else if (d->state == DISTRO_RUNNING) {
+		d->state = DISTRO_STOPPING;
+		distro_arm(d, STOP_DEADLINE_MS);
+		send_stop(d);
+	}
 }
 
 void distro_hold(struct service *s, const char *id)
@@ -502,6 +566,11 @@ int distro_reserve(struct service *s, const char *id, const char *state, struct 
 
 	if (d->reserved)
 		return err_set(e, -EBUSY, "it is busy (%s)", d->reserved);
+	if (d->state == DISTRO_STOPPED && unheard_machine(s, id)) {
+		forget(d);
+		return err_set(e, -EBUSY,
+			"its virtual machine has not yet said whether it is running; try again");
+	}
 	if (d->state != DISTRO_STOPPED || d->wants)
 		return err_set(
 			e, -EBUSY, "it is running; 'wslx --terminate %s' stops it", distro_name(d));
@@ -572,20 +641,6 @@ bool distro_any(const struct service *s, const struct machine *m)
 	return false;
 }
 
-/* One of those found running in a machine. */
-static struct distro *found(struct machine *m, const char *id)
-{
-	struct distro *d = get(m->s, id);
-	const struct reg_entry *reg = distro_entry(d);
-
-	if (!d->m) {
-		d->m = m;
-		if (reg)
-			distro_conf_load(m->s->config, reg->name, &d->conf, NULL, NULL);
-	}
-	return d;
-}
-
 /* HELLO: what runs, says the guest; what we thought ran and does not, has ended. */
 void distro_vm_up(struct machine *m, const struct wire_msg *msg)
 {
@@ -639,7 +694,9 @@ void distro_vm_up(struct machine *m, const struct wire_msg *msg)
 				distro_entry(d)); /* the first one was lost with the connection */
 		else if (!d || d->state == DISTRO_STOPPED)
 			stop_unknown(found(m, vm_lun_id(m->vm, lun)));
-		else if (d->state == DISTRO_RUNNING || d->state == DISTRO_STOPPING)
+		else if (d->state == DISTRO_STOPPING)
+			stop_unknown(d); /* it may not have been up yet */
+		else if (d->state == DISTRO_RUNNING)
 			detach(d);
 	}
 	distro_kick_all(s);

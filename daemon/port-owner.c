@@ -82,6 +82,9 @@ bool port_owner(const char *listen_at, char *buf, size_t cap)
 		if (io_read_file(path, 64, &name, NULL) < 0)
 			continue;
 		name[strcspn(name, "\n")] = '\0';
+		/* A program gives itself any name, and this one goes into JSON. */
+		for (char *c = name; *c; c++)
+			*c = *c >= ' ' && *c <= '~' ? *c : '?';
 		snprintf(buf, cap, "%s (process %s)", name, de->d_name);
 		oldest = started;
 	}

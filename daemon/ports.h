@@ -26,7 +26,7 @@ void ports_add(struct ports *p, const char *listen, const char *to, ports_done d
 void ports_remove(struct ports *p, const char *listen, ports_done done, void *ctx);
 
 /* [{"listen","to","added","error"}, ...]; p may be NULL. */
-struct json_object *ports_describe(const struct ports *p);
+struct json_object *ports_describe(struct ports *p);
 
 /* port-owner.c: who of this user's processes holds the port, "python3 (process 123)"; false: not to be found. */
 bool port_owner(const char *listen, char *buf, size_t cap);

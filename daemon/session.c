@@ -294,6 +294,10 @@ static void open_to(
 		ctl_fail(call, &e);
 		return;
 	}
+	if (reg && ctl_call_is_crowded(call)) {
+		err_set(&e, -EUSERS, "too many programs run in distributions");
+		reg = NULL;
+	}
 	if (!reg) {
 		ctl_fail(call, &e);
 		return;

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "lib/base/io.h"
@@ -21,6 +23,7 @@ struct sidecar {
 	char *args[SIDECAR_ARGS];
 	struct ctl_async *ctl;
 	struct loop_src *timer;
+	int child; /* pidfd of the one that we started last, or negative */
 	uint64_t since;
 	unsigned wait_ms;
 };
@@ -71,19 +74,24 @@ static int attach(struct sidecar *s)
 
 static int start(struct sidecar *s, struct err *e)
 {
-	cleanup_close int fd = io_unix_listen(s->path, 16);
+	cleanup_close int fd = -EBADF;
 	struct child *c;
 	char prog[PATH_MAX];
 	const char *argv[SIDECAR_ARGS + 2] = {prog};
-	struct proc_spawn sp = {.argv = argv,
-		.std = {-1, STDERR_FILENO, STDERR_FILENO},
-		.keep = fd,
-		.detach = true};
+	struct proc_spawn sp = {
+		.argv = argv, .std = {-1, STDERR_FILENO, STDERR_FILENO}, .detach = true};
 	pid_t pid;
 	int r;
 
+	/* Nobody could connect to it any more, and it may hold what its successor needs. */
+	if (s->child >= 0) {
+		syscall(SYS_pidfd_send_signal, s->child, SIGKILL, NULL, 0);
+		close(take_fd(s->child));
+	}
+	fd = io_unix_listen(s->path, 16);
 	if (fd < 0)
 		return err_sys(e, fd, "listen on %s", s->path);
+	sp.keep = fd;
 	r = proc_find(s->cfg.program, s->cfg.folder, s->cfg.env, prog, sizeof(prog), e);
 	if (r < 0)
 		return r;
@@ -92,6 +100,7 @@ static int start(struct sidecar *s, struct err *e)
 	pid = proc_start(&sp, e);
 	if (pid < 0)
 		return pid;
+	s->child = proc_pidfd(pid);
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		abort();
@@ -107,6 +116,11 @@ static void begin(void *ctx)
 	struct sidecar *s = ctx;
 	struct err e = {0};
 
+	/* It may have ended the connection, and live. */
+	if (attach(s) == 0) {
+		s->cfg.up(s->cfg.ctx, true);
+		return;
+	}
 	if (start(s, &e) < 0) {
 		log_warn("vm", "start %s: %s", s->cfg.program, e.text);
 		loop_timer_arm(s->timer, loop_now() + LAST_MS * 1000000ull);
@@ -124,6 +138,7 @@ int sidecar_new(struct sidecar **ret, const struct sidecar_config *cfg)
 		abort();
 	s->cfg = *cfg;
 	s->wait_ms = FIRST_MS;
+	s->child = -EBADF;
 	snprintf(s->path, sizeof(s->path), "%s", cfg->path);
 	for (unsigned i = 0; i < SIDECAR_ARGS && cfg->args[i]; i++) {
 		s->args[i] = strdup(cfg->args[i]);
@@ -136,10 +151,7 @@ int sidecar_new(struct sidecar **ret, const struct sidecar_config *cfg)
 		return r;
 	}
 	*ret = s;
-	if (attach(s) == 0)
-		cfg->up(cfg->ctx, true);
-	else
-		begin(s);
+	begin(s);
 	return 0;
 }
 
@@ -149,6 +161,8 @@ struct sidecar *sidecar_free(struct sidecar *s)
 		return NULL;
 	ctl_async_free(s->ctl);
 	loop_src_free(s->timer);
+	if (s->child >= 0)
+		close(s->child);
 	for (unsigned i = 0; i < SIDECAR_ARGS; i++)
 		free(s->args[i]);
 	free(s);

@@ -78,7 +78,7 @@ TEST(network_modes_have_other_names_and_what_comes_closest)
 	} modes[] = {{"nat", NET_NAT, 0}, {"NONE", NET_NONE, 0}, {"virtioproxy", NET_NAT, 0},
 		{"consomme", NET_NAT, 0}, {"mirrored", NET_MIRRORED, 0}, {"bridged", NET_NAT, 1},
 		{"bridged\nvmSwitch=tap0", NET_BRIDGED, 0}, {"tap\nvmSwitch=tap0", NET_BRIDGED, 0},
-		{"wireless", NET_NAT, 1}};
+		{"tap", NET_TAP, 0}, {"wireless", NET_NAT, 1}};
 	struct settings s;
 	struct err e = {0};
 	char text[96];

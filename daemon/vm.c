@@ -350,7 +350,9 @@ static int spawn(struct vm *vm, const struct vm_plan *plan, struct err *e)
 	if (r < 0)
 		return r;
 	log_path(vm, logs, sizeof(logs));
-	log = vmlog_open(logs, set->console_log, vm->console, sizeof(vm->console), e);
+	/* A file can be one machine's only. */
+	log = vmlog_open(logs, vm->env.owner[0] ? NULL : set->console_log, vm->console,
+		sizeof(vm->console), e);
 	if (log < 0)
 		return log;
 	snprintf(serial, sizeof(serial), "file:%s", vm->console);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "lib/base/attr.h"
@@ -18,11 +19,14 @@ static void log_path(const char *log_dir, const char *name, char *buf, size_t ca
 	snprintf(buf, cap, "%s%s%s", log_dir, *name ? "/" : "", name);
 }
 
+/* A terminal or /dev/null stays where it is. */
 static void rotate(const char *path)
 {
 	char old[PATH_MAX];
+	struct stat st;
 
-	if (snprintf(old, sizeof(old), "%s.old", path) < (int)sizeof(old))
+	if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+		snprintf(old, sizeof(old), "%s.old", path) < (int)sizeof(old))
 		rename(path, old);
 }
 

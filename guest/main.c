@@ -50,9 +50,11 @@ struct distro {
 	pid_t pid; /* the supervisor */
 	int pair;
 	struct loop_src *src;
-	uint32_t port;	     /* 0: not up yet */
-	bool busy, services; /* as its last BUSY said */
-	bool stopping;	     /* was sent STOP, or did not start */
+	uint32_t port;	      /* 0: not up yet */
+	bool busy, services;  /* as its last BUSY said */
+	bool stopping;	      /* was sent STOP, or did not start */
+	uint32_t stop_id;     /* the last STOP, to be answered; 0: none */
+	uint32_t start_error; /* errno, as its START's reply said */
 };
 
 struct init {
@@ -137,8 +139,14 @@ static void on_supervisor(void *ctx, int fd, uint32_t revents)
 	int r = pair_recv(fd, buf, sizeof(buf), &m);
 
 	if (r < 0) {
+		/* A STOP that came while its start was failing is one it has not read. */
+		uint32_t stop_id = d->stop_id, busy = d->start_error == EBUSY ? EBUSY : 0;
+
 		waitpid(d->pid, NULL, 0);
 		distro_gone(d);
+		if (stop_id)
+			reply_error(WSLX_STOP, stop_id, -(int)busy,
+				busy ? "its disk is still in use" : "");
 		return;
 	}
 	/* A distribution speaks for itself, not for its neighbours. */
@@ -157,6 +165,7 @@ static void on_supervisor(void *ctx, int fd, uint32_t revents)
 	} else if (m.type == WSLX_START) {
 		struct wslx_msg h;
 
+		d->start_error = m.error;
 		if (m.error)
 			d->stopping = true;
 		/* The host may have asked again since, on a new connection. */
@@ -252,6 +261,7 @@ static void send_stop(struct distro *d, uint32_t id, uint32_t timeout_ms)
 	wire_begin(&w, small, sizeof(small), WSLX_STOP, 0, id, 0);
 	wire_u32(&w, WSLX_A_TIMEOUT_MS, timeout_ms);
 	d->stopping = true;
+	d->stop_id = id;
 	pair_send(d->pair, &w);
 }
 

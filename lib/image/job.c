@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
+#include "lib/base/utf8.h"
 
 #define MEMORY_LIMIT ((rlim_t)4 << 30)
 enum record_kind { REC_PROGRESS = 1, REC_RESULT = 2 };
@@ -159,46 +160,12 @@ static int died(struct image_job *j, struct err *e)
 	return err_set(e, -ECHILD, "the %s ended without a result", j->who);
 }
 
-/* Length of the UTF-8 sequence at s, of at most 4 bytes; 0: it is none (RFC 3629, less its finer points). */
-static size_t utf8_len(const unsigned char *s)
-{
-	size_t n = *s < 0x80   ? 1
-		   : *s < 0xc2 ? 0
-		   : *s < 0xe0 ? 2
-		   : *s < 0xf0 ? 3
-		   : *s < 0xf5 ? 4
-			       : 0;
-
-	for (size_t i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if (n == 3 && ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)))
-		return 0;
-	if (n == 4 && ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)))
-		return 0;
-	return n;
-}
-
-/* Names in a message must not play with the reader's terminal, and are to be sent on as JSON. */
-static void make_printable(char *text)
-{
-	for (unsigned char *p = (unsigned char *)text; *p;) {
-		size_t n = utf8_len(p);
-
-		if (n == 0 || *p < ' ' || *p == 0x7f) {
-			*p = '?';
-			n = 1;
-		}
-		p += n;
-	}
-}
-
 /* What it says of the image is the image's own words: text of one line, or nothing. */
 static void make_plain(char *s, size_t cap)
 {
 	s[cap - 1] = '\0';
-	for (const unsigned char *p = (unsigned char *)s; *p; p += utf8_len(p))
-		if (*p < ' ' || *p == 0x7f || !utf8_len(p)) {
+	for (const char *p = s; *p; p += utf8_len(p))
+		if ((unsigned char)*p < ' ' || *p == 0x7f || !utf8_len(p)) {
 			*s = '\0';
 			return;
 		}
@@ -232,7 +199,8 @@ int image_job_read(struct image_job *j, struct image_progress *p, struct err *e)
 		make_plain(j->rec.facts.version, sizeof(j->rec.facts.version));
 		make_plain(j->rec.facts.name, sizeof(j->rec.facts.name));
 		j->rec.text[sizeof(j->rec.text) - 1] = '\0';
-		make_printable(j->rec.text);
+		/* Names in a message must not play with the reader's terminal. */
+		utf8_make_printable(j->rec.text);
 		return j->rec.code < 0 ? err_set(e, j->rec.code, "%s", j->rec.text) : 1;
 	}
 }

@@ -9,10 +9,11 @@ guest.h): programs run on this host, as this user. The environment makes it misb
     FAKE_NO_HELLO=1       never connect to the host
     FAKE_BOOT_DELAY=S     seconds until HELLO
     FAKE_ORDERLY=PATH     make this file when the host asks for a shutdown
-    FAKE_NO_START=1       never answer that a distribution has started
+    FAKE_NO_START=NAME    never answer that this distribution has started; 1: any
     FAKE_THAWS=1          a file system that is frozen is not for long
     FAKE_MOUNT=PATH       while this file exists its text is why MOUNT fails
     FAKE_UNMOUNT=PATH     and UNMOUNT, with EBUSY
+    FAKE_LISTENERS=PATH   one in a line: who listens in the guest; a connection there hears that line
 """
 import argparse
 import array
@@ -34,13 +35,15 @@ HELLO, START, STOP, SHUTDOWN, STAT = 1, 16, 17, 18, 19
 FREEZE, THAW = 120, 121
 MOUNT, UNMOUNT = 113, 114
 BUSY, EXITED = 32, 33
+NETWORK, LISTENERS, FORWARD = 144, 145, 146
+FORWARDS = 59999  # the vsock port for them
 EXEC, ATTACH, STARTED, EXIT, FAILED = 48, 49, 50, 51, 52
 SIGNAL_SEND, RESIZE = 56, 57
 REPLY = 1
 TAGS = ("VERSION CAPS TEXT BOOT_US DISTRO PORT LUN FSTYPE OPTIONS HOSTNAME UID TIMEOUT_MS MEM_TOTAL MEM_FREE UPTIME_MS "
         "TIME_NS COUNT ARG ENV USER CWD FLAGS FD0 FD1 FD2 ROWS COLS COOKIE STREAM PID STATUS SIGNAL ERRNO NAME").split()
 TAG = {name: i + 1 for i, name in enumerate(TAGS)}
-TAG.update(PARTITION=108, DEVICE=109, FOLDER=110)
+TAG.update(PARTITION=108, DEVICE=109, FOLDER=110, FORWARD_PORT=149, LISTENER=150)
 U64 = {"CAPS", "BOOT_US", "COOKIE", "TIME_NS", "MEM_TOTAL", "MEM_FREE", "UPTIME_MS"}
 FLAG_SHELL, FLAG_LOGIN, FLAG_CWD_MUST = 1, 2, 4
 FD_NULL, FD_PIPE, FD_TTY = 0, 1, 2
@@ -358,6 +361,12 @@ class Vm:
                 return
             line += c
         port = int(line.split()[1])
+        if port == FORWARDS:
+            conn.sendall(b"OK %d\n" % port)
+            m = recv_msg(conn)
+            conn.sendall(pack(FORWARD, REPLY, m.id, 0) + m.all("LISTENER")[0] + b"\n")
+            conn.close()
+            return
         for d in self.distros.values():
             if d.port == port:
                 conn.sendall(b"OK %d\n" % port)
@@ -376,6 +385,16 @@ class Vm:
             self.next_port += 1
             self.distros[id_] = Distro(self, id_, m.get("NAME"), self.next_port)
         return pack(START, REPLY, m.id, 0, ("DISTRO", id_), ("PORT", self.distros[id_].port))
+
+    def listeners(self):
+        told = None
+        while True:
+            with open(os.environ["FAKE_LISTENERS"], "rb") as f:
+                now = f.read()
+            if now != told:
+                self.event(LISTENERS, *(("LISTENER", x) for x in now.splitlines()))
+            told = now
+            time.sleep(0.05)
 
     def guest(self):
         time.sleep(float(os.environ.get("FAKE_BOOT_DELAY", "0")))
@@ -426,7 +445,10 @@ class Vm:
         if m.type in (MOUNT, UNMOUNT):
             self.send(self.volume(m))
             return
-        if m.type == START and "FAKE_NO_START" in os.environ:
+        if m.type == NETWORK and "FAKE_LISTENERS" in os.environ:
+            self.send(pack(NETWORK, REPLY, m.id, 0, ("FORWARD_PORT", FORWARDS)))
+            threading.Thread(target=self.listeners, daemon=True).start()
+        elif m.type == START and os.environ.get("FAKE_NO_START") in ("1", m.get("NAME")):
             pass
         elif m.type == START:
             self.send(self.start(m))

@@ -264,3 +264,9 @@ def test_minimal_trees_start():
                             "executed; it runs without\n")
     finally:
         end(w, False)
+
+
+def test_a_warning_about_what_is_no_utf8_does_not_keep_the_command_from_running(deb):
+    deb.ok("-d", "deb", "-u", "root", "--", r"printf '[user]\ndefault=jos\351\n' >/etc/wsl.conf")
+    deb.ok("--terminate", "deb")
+    assert any("jos?" in line for line in start(deb))

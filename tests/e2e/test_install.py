@@ -101,6 +101,9 @@ def test_install_from_a_list_by_url(empty, catalogue):
         catalogue(modern("Flavor", "Flavor-1", f"{url}/missing", sha256))
         p = w.run("--install", "--name", "Third", env=env)
         assert p.returncode == 125 and "404" in p.stderr
+        # Nothing is fetched for a name that is taken.
+        p = w.run("--install", "--name", "second", env=env)
+        assert p.returncode == 125 and "exists already" in p.stderr and "404" not in p.stderr
         server.shutdown()
     assert sorted(w.list()) == ["Flavor-1", "Second"]
 

@@ -2,6 +2,8 @@
 """wslxd: registry, life cycle, idle stops, and the death of any process of ours."""
 import json
 import os
+import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -497,3 +499,104 @@ def test_wslx_interop_without_a_guest_ends_with_whoever_started_it(fresh, how):
     else:
         fresh.ok(f"--{how}", *(["deb"] if how == "terminate" else []))
     wait_for("wslx-interop to end", lambda: not running())
+
+
+def test_many_clients_leave_room_for_a_list_and_the_one_too_many_is_told(fresh):
+    fresh.sh("true")
+    path = str(fresh.run_dir / "wslx/wslxd.sock")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    idle = []
+    try:
+        for n in range(4096 - 40):
+            s = socket.socket(socket.AF_UNIX)
+            s.connect(path)
+            idle.append(s)
+            if n == 600:
+                assert fresh.sh("echo still") == "still\n"
+        fresh.fails(125, "-d", "deb", "--", "true", says="too many programs")
+        assert fresh.list()["deb"]["state"] == "Running"
+    finally:
+        for s in idle:
+            s.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    wait_for("their ends", lambda: fresh.run("-d", "deb", "--", "true").returncode == 0)
+
+
+def test_the_console_file_is_the_common_machines_alone(fresh):
+    path = fresh.tmp / "console"
+    fresh.import_deb("own")
+    fresh.configure(wsl2_debugConsoleLogFile=str(path), **{"distribution.own_isolation": "vm"})
+    for name in "deb", "own":
+        fresh.ok("-d", name, "--", "true")
+    serial = [pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"--serial\0")[1].split(b"\0")[0].decode() for pid in fresh.vmm_pids()]
+    assert len(serial) == 2 and serial.count(f"file:{path}") == 1
+
+
+def second(w, **env):
+    """A service with that environment, which runs "deb" and knows "hung" too."""
+    w.import_deb("hung")
+    w.ok("--shutdown")
+    if w.service_pid():
+        w.kill(w.service_pid())
+    w.env.update(env)
+    w.sh("true")
+
+
+@fake_only
+def test_a_distribution_that_hangs_as_it_starts_takes_no_neighbour_down(fresh):
+    fresh.configure(general_instanceIdleTimeout=60000, wsl2_distributionStartTimeout=1000)
+    second(fresh, FAKE_NO_START="hung")
+    vmm = fresh.vmm_pids()
+    fresh.fails(125, "-d", "hung", "--", "true", says="did not start in time")
+    assert fresh.vmm_pids() == vmm
+    assert fresh.list()["deb"]["state"] == "Running"
+    wait_for("its disk to be given back", lambda: fresh.list()["hung"]["state"] == "Stopped")
+
+
+@fake_only
+def test_terminate_does_not_wait_for_a_distribution_that_hangs_as_it_starts(fresh):
+    fresh.configure(general_instanceIdleTimeout=60000, wsl2_distributionStartTimeout=600000)
+    second(fresh, FAKE_NO_START="hung")
+    vmm = fresh.vmm_pids()
+    p = fresh.popen("-d", "hung", "--", "true")
+    wait_for("it to start", lambda: fresh.list()["hung"]["state"] == "Starting")
+    fresh.ok("--terminate", "hung")
+    _, err = p.communicate(timeout=20 * SCALE)
+    assert p.returncode == 125 and b"stopped meanwhile" in err
+    assert fresh.vmm_pids() == vmm
+    assert fresh.list()["deb"]["state"] == "Running"
+
+
+@pytest.mark.parametrize("how", ["--terminate", "--unregister"])
+def test_what_runs_is_stopped_right_after_a_restart_of_the_service(fresh, how):
+    """Init is not back yet when the new service is asked, which cannot know what runs."""
+    fresh.configure(general_instanceIdleTimeout=60000)
+    p = fresh.popen("-d", "deb", "--", "echo on; sleep 1000")
+    assert p.stdout.readline() == b"on\n"
+    fresh.kill(fresh.service_pid())
+    fresh.ok(how, "deb", timeout=60)
+    p.communicate(timeout=20 * SCALE)
+    assert p.returncode != 0
+    if how == "--terminate":
+        assert fresh.list()["deb"]["state"] == "Stopped"
+    else:
+        assert "deb" not in fresh.list()
+
+
+@fake_only
+def test_the_service_died_when_an_export_waited_for_a_start_that_was_stopped(fresh):
+    fresh.ok("--shutdown")
+    if fresh.service_pid():
+        fresh.kill(fresh.service_pid())
+    fresh.env.update(FAKE_BOOT_DELAY="10", MALLOC_PERTURB_="85")  # what is freed is not what it was
+    run = fresh.popen("-d", "deb", "--", "true")
+    wait_for("the machine to start", fresh.vmm_pids)
+    service = fresh.service_pid()
+    export = fresh.popen("--export", "deb", fresh.tmp / "deb.tar")
+    time.sleep(1)  # nothing shows that the export has come to its wait
+    fresh.ok("--terminate", "deb")
+    for p in (run, export):
+        _, err = p.communicate(timeout=20 * SCALE)
+        assert p.returncode == 125 and b"stopped meanwhile" in err, err
+    assert fresh.service_pid() == service
