@@ -56,6 +56,9 @@ enum { /* after a fault */
 	DIFF_LOOSE_FIP = 16,   /* always */
 	DIFF_LOOSE_UPPER = 32, /* upper halves of rCX, rSI, rDI */
 	DIFF_LOOSE_MXCSR = 64,
+	/* Always, on AMD's processors: */
+	DIFF_AMD_ORDER = 128, /* another exception comes first; SHA asks for no alignment */
+	DIFF_AMD_IMAGE = 256, /* another MXCSR mask, no pointers without a pending exception */
 };
 
 extern const char *const diff_class_names[DIFF_CLASSES];

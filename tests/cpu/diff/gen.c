@@ -293,6 +293,24 @@ static enum verdict judge(const ZydisDecodedInstruction *in, const ZydisDecodedO
 	case ZYDIS_MNEMONIC_IN:
 	case ZYDIS_MNEMONIC_OUT:
 	case ZYDIS_MNEMONIC_UD0: /* length differs by vendor */ return DROP;
+	case ZYDIS_MNEMONIC_NOP: /* 0F 0D with a register: AMD's PREFETCH has no such form */
+		if (in->opcode == 0x0d && op[0].type == ZYDIS_OPERAND_TYPE_REGISTER)
+			return DROP;
+		break;
+	case ZYDIS_MNEMONIC_LOOPE: /* AMD: a prefix turns the condition round */
+	case ZYDIS_MNEMONIC_LOOPNE:
+		for (unsigned k = 0; k < in->raw.prefix_count; k++)
+			if ((in->raw.prefixes[k].value & 0xfe) == 0xf2)
+				return DROP;
+		break;
+	case ZYDIS_MNEMONIC_MOVSXD: /* AMD reads 32 bits, Intel 16 */
+		if (in->operand_width == 16)
+			return DROP;
+		break;
+	case ZYDIS_MNEMONIC_PAUSE: /* AMD: with REX.B it is XCHG */
+		if (in->raw.rex.B)
+			return DROP;
+		break;
 	default: break;
 	}
 	for (unsigned k = 0; k < in->operand_count; k++)
@@ -550,11 +568,18 @@ static unsigned loose_ends(const ZydisDecodedInstruction *in, const ZydisDecoded
 	switch (in->mnemonic) {
 	case ZYDIS_MNEMONIC_ENTER: /* stores several times */ l |= DIFF_LOOSE_MEMORY; break;
 	case ZYDIS_MNEMONIC_FBSTP:
-	case ZYDIS_MNEMONIC_FSTP: l |= DIFF_LOOSE_MEMORY; break;
-	case ZYDIS_MNEMONIC_FNSTENV:
-	case ZYDIS_MNEMONIC_FNSAVE:
+	case ZYDIS_MNEMONIC_FSTP: l |= DIFF_LOOSE_MEMORY | DIFF_AMD_ORDER; break;
+	case ZYDIS_MNEMONIC_CALL:
+	case ZYDIS_MNEMONIC_FIST:
+	case ZYDIS_MNEMONIC_FISTP:
+	case ZYDIS_MNEMONIC_FISTTP:
+	case ZYDIS_MNEMONIC_FST: l |= DIFF_AMD_ORDER; break;
 	case ZYDIS_MNEMONIC_FXSAVE:
-	case ZYDIS_MNEMONIC_FXSAVE64: l |= DIFF_LOOSE_MEMORY | DIFF_LOOSE_CR2; break;
+	case ZYDIS_MNEMONIC_FXSAVE64:
+		l |= DIFF_LOOSE_MEMORY | DIFF_LOOSE_CR2 | DIFF_AMD_IMAGE;
+		break;
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FNSAVE: l |= DIFF_LOOSE_MEMORY | DIFF_LOOSE_CR2; break;
 	case ZYDIS_MNEMONIC_FXRSTOR:
 	case ZYDIS_MNEMONIC_FXRSTOR64: /* depends on how many address bits there are */
 		l |= DIFF_LOOSE_FIP | DIFF_LOOSE_CR2;
@@ -566,6 +591,8 @@ static unsigned loose_ends(const ZydisDecodedInstruction *in, const ZydisDecoded
 	case ZYDIS_MNEMONIC_HADDPS: l |= DIFF_LOOSE_MXCSR; break;
 	default: break;
 	}
+	if (in->meta.isa_set == ZYDIS_ISA_SET_SHA)
+		l |= DIFF_AMD_ORDER;
 	if (in->attributes & ZYDIS_ATTRIB_HAS_ADDRESSSIZE && op_is_string(in))
 		l |= DIFF_LOOSE_UPPER;
 	if (in->attributes & (ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))

@@ -368,7 +368,11 @@ static const insn_fn dshift_fns[2][4] = {
 /* --- multiplication and division
  * ----------------------------------------------------------------------------- */
 
-/* MUL leaves SF, ZF, AF and PF undefined; what the host makes of them is stored. */
+/*
+ * MUL and IMUL leave SF, ZF, AF and PF undefined; what the host makes of them is stored. AMD's processors make nothing of them: they
+ * keep what was there, which the translator does not have ready. So it is always the same that was there.
+ */
+#define OLD_FLAGS "cmp %%esp, %%esp; "
 #define DEF_MUL(bits, name, op)                                                                    \
 	HANDLER(name##bits)                                                                        \
 	{                                                                                          \
@@ -376,7 +380,8 @@ static const insn_fn dshift_fns[2][4] = {
 		uint##bits##_t lo = GET(bits, c, CPU_RAX * 8), hi;                                 \
 		uint64_t save;                                                                     \
 		uint16_t f;                                                                        \
-		__asm__("mov %[in], %%rax; " op SFX(bits) " %[s]; mov %%rax, %[save]" ASM_SAVE_FL  \
+		__asm__("mov %[in], %%rax; " OLD_FLAGS op SFX(                                     \
+			bits) " %[s]; mov %%rax, %[save]" ASM_SAVE_FL                              \
 			: "=&d"(hi), "=&a"(f), [save] "=&r"(save)                                  \
 			: [s] "r"(s), [in] "r"((uint64_t)lo)                                       \
 			: "cc");                                                                   \
@@ -394,7 +399,7 @@ DEF_MUL3(imul, "imul")
 		uint8_t s = (uint8_t)rm_get(c, i, 1);                                              \
 		uint64_t save;                                                                     \
 		uint16_t f;                                                                        \
-		__asm__("mov %[in], %%rax; " op "b %[s]; mov %%rax, %[save]" ASM_SAVE_FL           \
+		__asm__("mov %[in], %%rax; " OLD_FLAGS op "b %[s]; mov %%rax, %[save]" ASM_SAVE_FL \
 			: "=&a"(f), [save] "=&r"(save)                                             \
 			: [s] "q"(s), [in] "r"((uint64_t)SLOT8(c, CPU_RAX * 8))                    \
 			: "cc");                                                                   \
@@ -411,7 +416,7 @@ DEF_MUL8(imul, "imul")
 	{                                                                                          \
 		uint##bits##_t s = (uint##bits##_t)(B), d = (uint##bits##_t)(A);                   \
 		uint16_t f;                                                                        \
-		OP2(bits, "imul", "", d, s, f);                                                    \
+		OP2(bits, "imul", OLD_FLAGS, d, s, f);                                             \
 		c->fl = f;                                                                         \
 		SET(bits, c, i->r, d);                                                             \
 		NEXT(c, i);                                                                        \

@@ -63,6 +63,7 @@ static void write_flags(struct soft_jit *j, struct emit *e)
 			e_rr(e, size, 0xf6 | w, 3, RAX);
 			e_rr(e, size, 0xf6 | w, 3, RAX);
 		} else if (kind == FK_IMUL) {
+			e_old_flags(e);
 			if (size >= 4)
 				e_rm(e, size, 0x0faf, RAX, CPU(lazy[1]));
 		} else if (kind >= FK_SHL) {

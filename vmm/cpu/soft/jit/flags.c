@@ -5,6 +5,7 @@
  * before it is overwritten, the whole at the jumps that leave a run and in the exits.
  */
 #include <stddef.h>
+#include "vmm/cpu/soft/host-cpu.h"
 #include "vmm/cpu/soft/jit/trans.h"
 
 #define OP_AT(n) CPU_AT(offsetof(struct soft_vcpu, lazy) + 8 * (n))
@@ -162,6 +163,7 @@ static void recompute(struct trans *t, unsigned scratch)
 		with_b(t, ALU_SUB, scratch);
 		break;
 	case FK_IMUL:
+		e_old_flags(&t->e);
 		if (t->fl.v[1].where == FV_IMM) {
 			e_rr(&t->e, size, 0x69, scratch, scratch);
 			e_imm(&t->e, size, t->fl.v[1].imm);
@@ -201,6 +203,12 @@ void fl_load(struct trans *t, unsigned scratch)
 	e_u8(&t->e, 0x7f);
 	e_u8(&t->e, 0x9e); /* sahf */
 	e_rr(&t->e, 8, 0x8b, RAX, scratch);
+}
+
+void e_old_flags(struct emit *e)
+{
+	if (!soft_cpuid_intel()) /* cmp esp, esp */
+		e_rr(e, 4, 0x3b, 4, 4);
 }
 
 static bool same_operand(struct flag_val a, struct flag_val b)

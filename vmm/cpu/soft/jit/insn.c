@@ -442,6 +442,7 @@ static bool imul(struct trans *t, const struct insn *i, bool imm)
 		src = m ? (struct opnd){.mem = true, .m = HERE} : t_opnd(i->rm);
 	}
 	reg = t_get(t, i->r, keep ? S0 : S1);
+	e_old_flags(&t->e);
 	e_x(&t->e, i->size, opc, reg, src);
 	if (imm)
 		e_imm(&t->e, i->size, i->imm);
@@ -470,6 +471,7 @@ static bool mul(struct trans *t, const struct insn *i, unsigned ext)
 		return false;
 	factor(t, i);
 	fl_discard(t);
+	e_old_flags(&t->e);
 	e_rr(&t->e, i->size, 0xf7, ext, S1);
 	fl_set_host(t);
 	return true;

@@ -202,6 +202,8 @@ struct flags fl_unknown(void);
 bool fl_dead_after(const struct trans *t);
 /* The same for those that block k is entered with. */
 bool fl_dead_at_entry(const struct block *k);
+/* Before a multiplication: what AMD's processors keep of the flags is what the interpreter has there (alu.c). */
+void e_old_flags(struct emit *e);
 
 static inline struct flag_val fv_slot(unsigned slot)
 {
