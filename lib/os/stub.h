@@ -21,13 +21,19 @@ struct stub;
 struct os_memobj;
 
 /* ram: what will be mapped in it; it must outlive the stub. To be called before the process has threads or a system call filter. -errno when the
- * host lacks something (FSGSBASE, filters with listeners, executable shared memory, CPUID faulting): *why says what. */
+ * host lacks something (FSGSBASE, filters with listeners, executable shared memory): *why says what. */
 int stub_new(struct stub **ret, const struct os_memobj *ram, const char **why);
 /* Waits for it to be ready: several stubs are best made first and waited for then. -errno as above. */
 int stub_ready(struct stub *s, const char **why) MUST_CHECK;
 void stub_free(struct stub *s);
 /* Where every stub of this process has STUB_LEN bytes of its own, once there has been one. They are within the same 2 MiB. */
 uint64_t stub_base(void);
+
+/*
+ * Whether CPUID raises #GP in a stub. Where the processor cannot do that (arch_prctl(2), ARCH_SET_CPUID; few of AMD's can) it tells of the
+ * host, and code that has it must not be mapped executable. After the first stub_new().
+ */
+bool stub_cpuid_faults(void);
 
 /*
  * Mappings: collected, executed by the next stub_run(), or by stub_apply(). prot: enum os_prot. mappings: how many the range of a

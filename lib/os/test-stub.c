@@ -195,6 +195,8 @@ TEST(what_would_tell_of_the_host_traps)
 	struct rig g = setup();
 
 	for (unsigned n = 0; n < sizeof(code) / sizeof(code[0]); n++) {
+		if (code[n][1] == 0xa2 && !stub_cpuid_faults())
+			continue;
 		memcpy(g.mem, code[n], 4);
 		g.r.rip = VA;
 		CHECK_EQ(stub_run(g.s, &g.r, &g.x), 0);

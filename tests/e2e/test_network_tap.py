@@ -313,8 +313,9 @@ def test_a_user_who_gives_his_devices_to_another_does_not_get_more():
         os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, 1 << 12, 0, 0, 0))
         script = pathlib.Path(folder, "many.py")
         script.write_text(MANY)
-        # The program believes /etc/wslx/tap.conf alone, and a network of one's own has no other devices.
+        # The program believes /etc/wslx/tap.conf alone, and a network of one's own has no other devices. udev lets everybody open tun.
         own = ("mount -t sysfs none /sys && mount -t tmpfs none /etc && mkdir /etc/wslx && echo 'allow *' >/etc/wslx/tap.conf && "
+               "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && "
                f"exec setpriv --reuid 4711 --regid 4712 --clear-groups /usr/bin/python3 {script} {program}")
         p = subprocess.run(["unshare", "-n", "-m", "sh", "-c", own], capture_output=True, text=True, timeout=120)
         assert p.stdout.startswith("16 ") and "user 4711 has 16 tap devices already" in p.stdout, (p.stdout, p.stderr)

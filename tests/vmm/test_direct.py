@@ -74,3 +74,16 @@ def test_a_program_that_waited_when_its_stub_was_killed_goes_on(direct, folder):
     assert vm.wait() == 0, vm.tail()
     assert b"DIRECT-WENT-ON" in vm.out, vm.tail()
     assert "a process for user code ended" in said(vm)
+
+
+def test_a_program_is_told_of_the_guests_processor(direct):
+    """Also where CPUID does not fault in user code: many of AMD's processors."""
+    vm = direct("direct cpuid", rb"DIRECT-ASKS")
+    used = {}
+
+    def look():
+        used.update(stubs(vm))
+
+    assert b"DIRECT-SAME" in vm.wait_for(rb"DIRECT-SAME|DIRECT-ERROR.*", look)[0], vm.tail()
+    assert vm.wait() == 0, vm.tail()
+    assert max(used.values()) >= 20, "the program was not executed directly"

@@ -318,14 +318,22 @@ static struct region *get_region(
 }
 
 /*
- * Instructions whose results would be the host's: RDPID, and LSL as Linux uses it to find the CPU's number (its selector is moved to a
- * register right before). Where such code is the page is not executed directly. RDTSC and CPUID fault in a stub.
+ * Instructions whose results would be the host's: RDPID, LSL as Linux uses it to find the CPU's number (its selector is moved to a
+ * register right before), and CPUID, where it does not fault in a stub as RDTSC does. Where such code is the page is not executed directly.
+ * Of a CPUID that lies across two pages the second one is not.
  */
 static bool is_tainted(const uint8_t *page)
 {
-	const uint8_t *p = page, *end = page + 4093;
+	const uint8_t *p = page, *end = page + 4095;
+	bool cpuid = !stub_cpuid_faults();
 
+	if (cpuid && page[0] == 0xa2)
+		return true;
 	while (p < end && (p = memchr(p, 0x0f, (size_t)(end - p)))) {
+		if (p[1] == 0xa2 && cpuid)
+			return true;
+		if (p + 2 == page + 4096)
+			break;
 		if (p[1] == 0xc7 && p[2] >= 0xf8 && p > page && p[-1] == 0xf3)
 			return true;
 		if (p[1] == 0x03)
