@@ -118,7 +118,7 @@ static void finish(struct volume_op *op, struct json_object *result)
 	volume_advance(s);
 }
 
-/* In a callback: false when nobody waits for the operation any more. */
+/* In a callback: false, and op is gone, when nobody waits for the operation any more. */
 static bool goes_on(struct volume_op *op)
 {
 	op->running = false;
@@ -222,6 +222,9 @@ static void mounted(void *ctx, const struct wire_msg *m, const struct err *e)
 	struct json_object *o;
 	char device[64], type[32];
 
+	/* Too late, and there all the same: so it can be seen and unmounted. */
+	if (op->given_up && !e)
+		note(op);
 	if (!goes_on(op))
 		return;
 	if (e && e->code == -EEXIST && op->kind == RESTORE && op->want->folder) {

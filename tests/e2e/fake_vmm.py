@@ -13,6 +13,7 @@ guest.h): programs run on this host, as this user. The environment makes it misb
     FAKE_THAWS=1          a file system that is frozen is not for long
     FAKE_MOUNT=PATH       while this file exists its text is why MOUNT fails
     FAKE_UNMOUNT=PATH     and UNMOUNT, with EBUSY
+    FAKE_MOUNT_LATE=PATH  while this file exists MOUNT is not answered
     FAKE_LISTENERS=PATH   one in a line: who listens in the guest; a connection there hears that line
 """
 import argparse
@@ -439,8 +440,16 @@ class Vm:
         print("fake:", "MOUNT" if m.type == MOUNT else "UNMOUNT", *(n.decode() for n in m.all("NAME")), file=sys.stderr, flush=True)
         return pack(m.type, REPLY, m.id, 0, ("DEVICE", "sdz"), ("FSTYPE", m.get("FSTYPE") or "ext4"))
 
+    def mount_late(self, m):
+        while os.path.exists(os.environ["FAKE_MOUNT_LATE"]):
+            time.sleep(0.02)
+        self.send(self.volume(m))
+
     def request(self, m):
         if m.flags & REPLY:
+            return
+        if m.type == MOUNT and os.path.exists(os.environ.get("FAKE_MOUNT_LATE", "")):
+            threading.Thread(target=self.mount_late, args=(m,), daemon=True).start()
             return
         if m.type in (MOUNT, UNMOUNT):
             self.send(self.volume(m))

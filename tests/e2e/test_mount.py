@@ -169,6 +169,26 @@ def test_mounts_in_a_row_and_a_machine_that_does_not_start(fresh):
 
 
 @fake_only
+@fake_only
+@pytest.mark.slow  # the patience is a minute
+def test_a_mount_that_ended_after_its_time_could_not_be_unmounted(fresh):
+    late = fresh.tmp / "late"
+    late.touch()
+    fresh.env["FAKE_MOUNT_LATE"] = str(late)
+    fresh.ok("--shutdown")
+    fresh.kill(fresh.service_pid())
+    fresh.configure(wsl2_mountDeviceTimeout=100, general_instanceIdleTimeout=-1)
+    image = ext4(fresh.tmp / "disk.img")
+    fresh.sh("true")
+    fresh.fails(125, "--mount", image, "--name", "data", says="has not done it in time", timeout=90)
+    assert mounts(fresh) == set()
+    late.unlink()
+    wait_for("the mount", lambda: mounts(fresh) == {"data"})
+    fresh.ok("--unmount", image)
+    assert mounts(fresh) == set()
+    fresh.ok("--mount", image, "--name", "data")
+
+
 def test_it_lasts_only_until_the_machine_is_idle(fresh):
     """A mount alone keeps no machine up, and is there with the next one."""
     w = fresh
