@@ -449,6 +449,13 @@ static void mirror_once(const struct wire_msg *m, const struct net_plan *plan)
 		log_warn("net", "%s", e.text);
 }
 
+static void tell_ports(void)
+{
+	for (int i = 0; i < MAX_DISTROS; i++)
+		if (in.distros[i].used && in.distros[i].port)
+			ports_distro(in.distros[i].spec.id, in.distros[i].pid);
+}
+
 static void network(const struct wire_msg *m)
 {
 	static struct net_plan now;
@@ -470,12 +477,9 @@ static void network(const struct wire_msg *m)
 	}
 	tell_dns(m);
 	if (wire_get_u32(m, WSLX_A_FORWARD, 0) == 1) {
-		r = ports_start(in.loop, send_host, &port);
+		r = ports_start(in.loop, send_host, tell_ports, &port);
 		if (r < 0)
 			log_warn("net", "forwarded ports: %s", strerror(-r));
-		for (int i = 0; i < MAX_DISTROS; i++)
-			if (in.distros[i].used && in.distros[i].port)
-				ports_distro(in.distros[i].spec.id, in.distros[i].pid);
 	}
 	wire_begin(&w, buf, sizeof(buf), m->type, WSLX_MSG_REPLY, m->id, 0);
 	wire_u32(&w, WSLX_A_FORWARD_PORT, port);

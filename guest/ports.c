@@ -187,28 +187,17 @@ static void NORETURN run(int init, int listen_fd)
 
 /* --- in init --- */
 
+enum { AGAIN_NS = 1000000000 };
+
+/* The listener is init's, so that what the host asks for while there is no process waits for the next one. */
 static struct {
-	int pair;
+	int pair, listener;
 	uint32_t port;
-	struct loop_src *src;
+	struct loop *l;
+	struct loop_src *src, *again;
 	void (*send)(struct wire_w *w);
-} proc = {.pair = -1};
-
-static void on_process(void *ctx, int fd, uint32_t revents)
-{
-	static uint8_t buf[WSLX_MSG_MAX];
-	struct wire_msg m;
-	struct wire_w w;
-
-	if (pair_recv(fd, buf, sizeof(buf), &m) < 0) {
-		log_warn("net", "what forwards ports has ended");
-		proc.src = loop_src_free(proc.src);
-		close(take_fd(proc.pair));
-		return;
-	}
-	w = (struct wire_w){.buf = buf, .cap = sizeof(buf), .len = sizeof(struct wslx_msg) + m.len};
-	proc.send(&w);
-}
+	void (*began)(void);
+} proc = {.pair = -1, .listener = -1};
 
 static void tell_process(const char *id, pid_t supervisor)
 {
@@ -229,36 +218,80 @@ void ports_distro(const char *id, pid_t supervisor)
 	tell_process(id, supervisor);
 }
 
-int ports_start(struct loop *l, void (*send_fn)(struct wire_w *w), uint32_t *ret_port)
+static void on_process(void *ctx, int fd, uint32_t revents)
 {
-	cleanup_close int fd = -EBADF;
+	static uint8_t buf[WSLX_MSG_MAX];
+	struct wire_msg m;
+	struct wire_w w;
+
+	if (pair_recv(fd, buf, sizeof(buf), &m) < 0) {
+		log_warn("net", "what forwards ports has ended; another one begins");
+		proc.src = loop_src_free(proc.src);
+		close(take_fd(proc.pair));
+		loop_timer_arm(proc.again, loop_now() + AGAIN_NS);
+		return;
+	}
+	w = (struct wire_w){.buf = buf, .cap = sizeof(buf), .len = sizeof(struct wslx_msg) + m.len};
+	proc.send(&w);
+}
+
+static int begin(void)
+{
 	int pair[2], r = 0;
 	pid_t pid;
 
-	if (proc.pair >= 0) {
-		*ret_port = proc.port;
-		tell_process(NULL, 0);
-		return 0;
-	}
-	fd = listen_vsock(BACKLOG, &proc.port);
-	if (fd < 0)
-		return fd;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	pid = fork();
 	if (pid == 0) {
 		close(pair[0]);
-		run(pair[1], fd);
+		run(pair[1], proc.listener);
 	}
 	if (pid < 0)
 		r = -errno;
 	close(pair[1]);
-	proc.send = send_fn;
 	proc.pair = pair[0];
 	if (r == 0)
-		r = loop_io(l, proc.pair, EPOLLIN, on_process, NULL, &proc.src);
+		r = loop_io(proc.l, proc.pair, EPOLLIN, on_process, NULL, &proc.src);
 	if (r < 0)
 		close(take_fd(proc.pair));
+	else
+		proc.began();
+	return r;
+}
+
+static void begin_again(void *ctx)
+{
+	int r = begin();
+
+	if (r < 0) {
+		log_limited("net", "forwarded ports: %s", strerror(-r));
+		loop_timer_arm(proc.again, loop_now() + AGAIN_NS);
+	}
+}
+
+int ports_start(
+	struct loop *l, void (*send)(struct wire_w *w), void (*began)(void), uint32_t *ret_port)
+{
+	int r = 0;
+
+	if (proc.listener < 0) {
+		proc.l = l;
+		proc.send = send;
+		proc.began = began;
+		if (!proc.again)
+			r = loop_timer(l, begin_again, NULL, &proc.again);
+		if (r == 0)
+			r = proc.listener = listen_vsock(BACKLOG, &proc.port);
+		if (r < 0)
+			return r;
+		r = begin();
+		if (r < 0)
+			close(take_fd(proc.listener));
+	} else if (proc.pair >= 0) {
+		proc.began();
+		tell_process(NULL, 0);
+	}
 	*ret_port = proc.port;
 	return r;
 }

@@ -29,9 +29,13 @@ void ports_distro(const char *id, pid_t supervisor);
 /* In the process: goes into the network of this distribution; "", and one that has none of its own: the machine's. */
 void ports_enter(const char *distro);
 
-/* In init: the vsock port for FORWARDs, with the process running; negative errno. send: a LISTENERS for the host;
- * the first comes soon, also when the process runs already. */
-int ports_start(struct loop *l, void (*send)(struct wire_w *w), uint32_t *ret_port);
+/*
+ * In init: the vsock port for FORWARDs, with the process running; negative errno. send: a LISTENERS for the host; the first comes soon,
+ * also when the process runs already. began: it knows of nothing, and has to be told of the distributions; also when it has died and
+ * another one runs.
+ */
+int ports_start(
+	struct loop *l, void (*send)(struct wire_w *w), void (*began)(void), uint32_t *ret_port);
 
 /* sock-diag.c: those that are to be reached at localhost, of the caller's network, which is distro's, in a fixed order; how
  * many, or a negative errno. */

@@ -410,6 +410,31 @@ def test_isolated_distributions_have_a_network_each(empty):
         p.wait(60)
 
 
+def test_no_port_was_forwarded_any_more_when_its_process_had_died(empty):
+    w = empty
+    w.import_deb("own")
+    w.ok("-d", "own", "--", "printf '[network]\\nisolation=true\\n' >/etc/wsl.conf")
+    w.import_deb("deb")
+    w.ok("--shutdown")
+    first, second, outside = free_port(), free_port(), free_port()
+    sessions = [w.popen("-d", "own", "--", f"perl -e '{listen_in_guest('0.0.0.0', 80, 'own')}'"),
+                w.popen("-d", "deb", "--", f"perl -e '{listen_in_guest('127.0.0.1', first, 'first')}'")]
+    assert [p.stdout.readline() for p in sessions] == [b"up\n"] * 2
+    w.ok("port", "add", "-d", "own", f"{outside}:80")
+    wait_for("both", lambda: answer("127.0.0.1", outside) + answer("127.0.0.1", first) == "own\nfirst\n")
+    before = w.ok("--debug-shell", "--", "pgrep -x wslx-ports")
+    w.ok("--debug-shell", "--", "pkill -KILL -x wslx-ports")
+    # What is asked for meanwhile is answered by the next one.
+    assert answer("127.0.0.1", first) == "first\n"
+    wait_for("the distribution with a network of its own", lambda: answer("127.0.0.1", outside) == "own\n")
+    assert w.ok("--debug-shell", "--", "pgrep -x wslx-ports") not in ("", before)
+    sessions.append(w.popen("-d", "deb", "--", f"perl -e '{listen_in_guest('127.0.0.1', second, 'second')}'"))
+    wait_for("a new listener", lambda: answer("127.0.0.1", second) == "second\n")
+    w.ok("--shutdown", "--force")
+    for p in sessions:
+        p.wait(60)
+
+
 def udp_ask(port, text, timeout=2):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         s.settimeout(timeout)
