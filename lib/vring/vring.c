@@ -326,10 +326,12 @@ void vring_flush(struct vring *r)
 	if (has(r, VIRTIO_F_EVENT_IDX)) {
 		uint16_t event = ring_get16(r->avail, RING_ENTRIES + (size_t)r->size * AVAIL_ENTRY);
 
-		want = (uint16_t)(r->used_idx - event - 1) < (uint16_t)(r->used_idx - old);
+		want = r->unsure ||
+		       (uint16_t)(r->used_idx - event - 1) < (uint16_t)(r->used_idx - old);
 	} else {
 		want = !(ring_get16(r->avail, RING_FLAGS) & AVAIL_F_NO_INTERRUPT);
 	}
+	r->unsure = false;
 	if (want)
 		r->ops->interrupt(r);
 }
@@ -352,6 +354,11 @@ int vring_start(struct vring *r, const void *desc, const void *avail, void *used
 	r->used = used;
 	r->last_avail = last_avail;
 	r->used_idx = r->signalled = used_idx;
+	/*
+	 * An interrupt that was lost with whoever served it before would be the last: the driver's event index lies behind all that comes
+	 * from now on.
+	 */
+	r->unsure = last_avail || used_idx;
 	/* Whoever served it before may have left the driver quiet. */
 	r->quiet = ring_get16(r->used, RING_FLAGS) & USED_F_NO_NOTIFY;
 	r->inflight = 0;

@@ -95,6 +95,7 @@ struct vring {
 	uint16_t last_avail; /* next entry of the available ring to take */
 	uint16_t used_idx;   /* next entry of the used ring to fill */
 	uint16_t signalled;  /* used_idx as the driver knows it */
+	bool unsure;	     /* ... if whoever served it before came to say so */
 	uint32_t gen;
 	uint32_t inflight; /* popped and not yet pushed or put back */
 };

@@ -243,8 +243,9 @@ static int link_stop_now(struct vhost_link *l)
 {
 	struct link *k = to_link(l);
 	uint64_t deadline = loop_now() + ANSWER_NS;
-	int r = ask_stop(k);
+	int r = k->asked ? 0 : ask_stop(k);
 
+	loop_timer_arm(k->timer, 0);
 	while (r == 0 && k->asked) {
 		r = wait_message(k, deadline);
 		if (r == 0)

@@ -228,9 +228,15 @@ int virtio_load(struct virtio_dev *v, struct state_r *r)
 		return 0;
 	if (v->ops->ready)
 		v->ops->ready(v);
-	/* What the driver asked for while we were away is found by looking. */
-	for (unsigned i = 0; i < v->n_queues; i++)
+	/*
+	 * What the driver asked for while we were away is found by looking. What it was told of while the state was being saved came too late
+	 * for the interrupt controllers, which had been saved before: it is told again.
+	 */
+	for (unsigned i = 0; i < v->n_queues; i++) {
+		if (v->q[i].ring.enabled)
+			v->transport->queue_irq(v, i);
 		if ((again & BIT(i)) || vq_has_work(&v->q[i]))
 			virtio_again(v, i);
+	}
 	return 0;
 }

@@ -261,6 +261,8 @@ int fake_migrate(struct fake *f, struct virtio_dev *into)
 	fake_attach(f, into, NULL);
 	r = state_r_new(data, len);
 	must(r != NULL);
+	/* The interrupt controllers were saved before the devices. */
+	memset(f->irqs, 0, sizeof(f->irqs));
 	e = virtio_load(into, r);
 	if (e == 0)
 		e = state_check(r, NULL);

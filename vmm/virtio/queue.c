@@ -72,7 +72,9 @@ static int resolve(struct vq *q, uint16_t last_avail, uint16_t used_idx)
 	void *avail = gmem_ptr(gm, r->avail_addr, vring_avail_len(r->size));
 	void *used = gmem_ptr(gm, r->used_addr, vring_used_len(r->size));
 
-	if (!desc || !avail || !used)
+	/* In a window (files of the host) nobody else's process could reach it. */
+	if (!desc || !avail || !used || gmem_in_window(gm, r->desc_addr, 1) ||
+		gmem_in_window(gm, r->avail_addr, 1) || gmem_in_window(gm, r->used_addr, 1))
 		return vring_break(r, "queue %u: ring outside memory", r->index);
 	if (r->desc_addr % 16 || r->avail_addr % 2 || r->used_addr % 4)
 		return vring_break(r, "queue %u: misaligned ring", r->index);

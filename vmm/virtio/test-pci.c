@@ -528,7 +528,7 @@ TEST(saved_and_loaded_into_another_machine)
 	add_request(&m2, 2);
 	wr(&m2, m2.notify + m2.step, 2, 1);
 	CHECK_EQ(used_index(&m2), 2);
-	CHECK_EQ(raised[42], 1);
+	CHECK_EQ(raised[42], 2); /* and once in case that one was lost */
 	state_r_free(r);
 	/* A truncated one is refused. */
 	r = state_r_new(data, len - 20);

@@ -479,10 +479,16 @@ TEST(save_and_load)
 	a = queue_cmd(2, 0, CDB(0x35), 0, false, 0);
 	fake_kick(&f, 2);
 	CHECK_EQ(scsi_resized(t, 0), 0);
+	fake_want_irq(&f, 2, true);
 	CHECK_EQ(fake_migrate(&f, device()), 0);
-	used(2, &a); /* drained before saving */
+	CHECK(f.irqs[2] > 0); /* drained while it was saved: an interrupt that nobody had */
+	f.irqs[2] = 0;
+	c = queue_cmd(2, 0, CDB(0), 0, false, 0); /* before the driver has looked */
+	fake_kick(&f, 2);
+	CHECK(f.irqs[2] > 0);
+	used(2, &a);
 	CHECK_EQ(response(&a), 0);
-	c = run(0, CDB(0), 0);
+	used(2, &c);
 	CHECK_EQ(sense(&c), 0x062a09);
 	check_event(queue_event(16), 3, 0, 0x092a);
 	check_event(queue_event(16), 3, 0, 0x092a);

@@ -6,6 +6,7 @@
 #include "lib/base/test.h"
 #include "lib/os/notifier.h"
 #include "lib/os/window.h"
+#include "vmm/core/state.h"
 #include "vmm/virtio/fake-driver.h"
 #include "vmm/virtio/vhost.h"
 
@@ -624,6 +625,114 @@ TEST(a_saved_machine_knows_where_the_server_was)
 	CHECK(fake_used(&b.f, NET_RX, &head, &len) && head == rx[0] && len == 10);
 	CHECK(fake_used(&b.f, NET_RX, &head, &len) && head == rx[1] && len == 20);
 	bench_done(&b);
+}
+
+/* The server had finished a frame and had not come to say so. */
+static struct server *frame_without_interrupt(struct bench *b, struct os_notifier **lost)
+{
+	struct server *s;
+
+	bench_init_as(b, VHOST_NET, true);
+	s = serve_bench(b, GOOD);
+	if (!s || !fake_start(&b->f, FAKE_ALL) || os_notifier_new(lost) < 0)
+		abort();
+	for (unsigned i = 0; i < 2; i++)
+		frame(b, NET_RX);
+	fake_want_irq(&b->f, NET_RX, true);
+	s->call[NET_RX] = *lost;
+	serve(s, NET_RX);
+	done(s, NET_RX, 10);
+	turn(b);
+	CHECK_EQ(b->f.irqs[NET_RX], 0);
+	return s;
+}
+
+TEST(nothing_was_received_any_more_when_the_server_died_before_its_interrupt)
+{
+	struct os_notifier *lost;
+	struct server *s;
+	struct bench b;
+
+	frame_without_interrupt(&b, &lost);
+	{
+		VIRTIO_GUARD(b.f.v);
+		vhost_link_down(b.vh, "test");
+	}
+	CHECK_EQ(b.f.irqs[NET_RX], 1);
+	s = serve_bench(&b, GOOD);
+	REQUIRE(s);
+	serve(s, NET_RX);
+	done(s, NET_RX, 20); /* the driver has not looked yet */
+	turn(&b);
+	CHECK_EQ(b.f.irqs[NET_RX], 2);
+	bench_done(&b);
+	os_notifier_free(lost);
+}
+
+TEST(nothing_was_received_any_more_when_the_machine_was_saved_before_an_interrupt)
+{
+	struct os_notifier *lost;
+	struct server *s;
+	struct bench b;
+	struct state_w *w;
+
+	s = frame_without_interrupt(&b, &lost);
+	w = state_w_new();
+	REQUIRE(w);
+	virtio_save(b.f.v, w);
+	CHECK(b.f.irqs[NET_RX] > 0);
+	state_w_free(w);
+	turn(&b);
+	REQUIRE(s->starts == 2);
+	serve(s, NET_RX);
+	done(s, NET_RX, 20);
+	turn(&b);
+	CHECK(b.f.irqs[NET_RX] > 1);
+	bench_done(&b);
+	os_notifier_free(lost);
+}
+
+TEST(a_driver_that_resets_while_it_is_saved_sees_the_reset_end)
+{
+	struct vhost_config c = {.kind = VHOST_NET, .name = "dev0"};
+	struct vhost *into;
+	struct server *s;
+	struct bench b;
+
+	bench_init(&b, VHOST_NET);
+	s = serve_bench(&b, GOOD);
+	REQUIRE(s && fake_start(&b.f, FAKE_ALL));
+	fake_reset(&b.f);
+	CHECK_EQ(s->stops, 1);
+	CHECK(b.f.v->status);
+	REQUIRE(vhost_new(&into, b.f.gm, b.loop, &c) == 0);
+	REQUIRE(fake_migrate(&b.f, vhost_dev(into)) == 0);
+	b.vh = into;
+	CHECK_EQ(b.f.v->status, 0);
+	bench_done(&b);
+}
+
+TEST(a_ring_in_a_window_breaks_the_device_and_not_its_server)
+{
+	enum { GPA = 1 << 30 };
+	struct os_window *w;
+	struct bench b;
+
+	bench_init_as(&b, VHOST_NET, true);
+	REQUIRE(os_window_new(&w, 8 << 20) == 0 && gmem_add_window(b.f.gm, GPA, w) == 0);
+	REQUIRE(serve_bench(&b, GOOD));
+	b.f.v->q[NET_RX].ring.desc_addr = fake_alloc(&b.f, 4096);
+	b.f.v->q[NET_RX].ring.avail_addr = fake_alloc(&b.f, 4096);
+	b.f.v->q[NET_RX].ring.used_addr = GPA;
+	{
+		VIRTIO_GUARD(b.f.v);
+		virtio_queue_enable(b.f.v, NET_RX);
+	}
+	CHECK(b.f.v->q[NET_RX].ring.broken && !b.f.v->q[NET_RX].ring.enabled);
+	REQUIRE(fake_start(&b.f, FAKE_ALL));
+	CHECK_EQ(b.freed, 0);
+	bench_done(&b);
+	os_window_free(w);
 }
 
 TEST(a_file_system_in_use_is_not_saved)

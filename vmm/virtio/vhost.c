@@ -256,10 +256,11 @@ static void on_call(void *ctx)
 	unsigned i = (unsigned)(q - vh->q);
 	VIRTIO_GUARD(&vh->v);
 
-	if (vh->run == IDLE)
-		return;
+	/* On the guest's own rings the call is for its driver, whatever has become of the server since. */
 	if (vh->direct)
 		vh->v.transport->queue_irq(&vh->v, i);
+	else if (vh->run == IDLE)
+		return;
 	else if (reap(vh, i) < 0)
 		vhost_link_down(vh, "it returned a request that it did not have");
 	else
@@ -278,13 +279,16 @@ static void repost(struct queue *q)
 		shadow_post(q->shadow, c);
 }
 
-/* The server left the guest's ring at last_avail. */
-static void take_over(struct vring *r, uint16_t last_avail)
+/* The server left the guest's ring at last_avail, and may not have come to say what it had finished. */
+static void take_over(struct vhost *vh, unsigned i, uint16_t last_avail)
 {
+	struct vring *r = &vh->v.q[i].ring;
+
 	if (!r->enabled)
 		return;
 	r->last_avail = last_avail;
 	r->used_idx = r->signalled = vring_used_index(r->used);
+	vh->v.transport->queue_irq(&vh->v, i);
 }
 
 static struct vhost_ring ring_for(struct vhost *vh, unsigned i)
@@ -400,7 +404,7 @@ void vhost_link_down(struct vhost *vh, const char *why)
 		struct vring *r = &vh->v.q[i].ring;
 
 		if (vh->direct && r->enabled)
-			take_over(r, vring_used_index(r->used));
+			take_over(vh, i, vring_used_index(r->used));
 		else if (!vh->direct)
 			(void)reap(vh, i);
 	}
@@ -553,16 +557,21 @@ static void dev_drain(struct virtio_dev *v)
 	VIRTIO_GUARD(v);
 	int r;
 
-	if (vh->run != RUNNING)
+	if (vh->run == IDLE)
 		return;
 	r = vh->link->ops->stop_now(vh->link);
 	if (r < 0) {
 		vhost_link_down(vh, strerror(-r));
 		return;
 	}
+	/* A reset that waited for this. */
+	if (vh->run == STOPPING) {
+		stopped(vh);
+		return;
+	}
 	for (unsigned i = 0; i < v->n_queues && r == 0; i++) {
 		if (vh->direct)
-			take_over(&v->q[i].ring, vh->link->base[i]);
+			take_over(vh, i, vh->link->base[i]);
 		else
 			r = reap(vh, i);
 	}

@@ -73,7 +73,7 @@ struct vhost_link_ops {
 		unsigned n);
 	/* Asks the server to stop; vhost_link_stopped() follows, or vhost_link_down(). Must not block. */
 	void (*stop)(struct vhost_link *l);
-	/* Asks and waits, for a limited time; neither of the two follows. Loop's thread. */
+	/* Asks, unless stop() has, and waits, for a limited time; neither of the two follows. Loop's thread. */
 	int (*stop_now)(struct vhost_link *l);
 	void (*free)(struct vhost_link *l); /* closes the connection; loop's thread */
 };
