@@ -245,6 +245,20 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes minutes; not in every run")
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    """No test hangs: it fails when it takes this long."""
+    seconds = 3600 if item.get_closest_marker("slow") else 600
+
+    def too_long(signum, frame):
+        raise TimeoutError(f"the test took longer than {seconds} s")
+
+    signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+
+
 def pytest_sessionfinish():
     if _rootfs:
         shutil.rmtree(_rootfs.parent)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Several distributions, several machines, limits: what wslx.conf's [distribution.NAME] says."""
+import subprocess
 import time
 
 import pytest
@@ -251,12 +252,13 @@ def test_systemd_that_hangs_does_not_hold_up_the_others(fresh, how):
              "ln -s ../stuck.service /etc/systemd/system/multi-user.target.wants/")
     w.ok("--terminate", "sysd", timeout=60)
     n = Neighbour(w)
-    # Frozen, it cannot say so any more.
+    # Frozen, it cannot say so any more: it goes on when what it said before has arrived.
     script = {"stop": "kill -STOP 1 -1", "stuck": "systemctl start --no-block stuck.service", "init": "pkill -STOP wslx-init",
               "freeze": "for c in /sys/fs/cgroup/*/cgroup.freeze; do echo 1 >$c; done"}[how]
-    p = w.popen("-d", "sysd", "--", f"echo up; {script}; sleep 1000", text=True)
+    p = w.popen("-d", "sysd", "--", f"echo up; read x; {script}; sleep 1000", stdin=subprocess.PIPE, text=True)
     try:
         assert p.stdout.readline() == "up\n"
+        print(file=p.stdin, flush=True)
         for _ in range(3):
             n.answers()
         n.outlives("sysd")

@@ -169,7 +169,6 @@ def test_mounts_in_a_row_and_a_machine_that_does_not_start(fresh):
 
 
 @fake_only
-@fake_only
 @pytest.mark.slow  # the patience is a minute
 def test_a_mount_that_ended_after_its_time_could_not_be_unmounted(fresh):
     late = fresh.tmp / "late"
@@ -189,6 +188,7 @@ def test_a_mount_that_ended_after_its_time_could_not_be_unmounted(fresh):
     fresh.ok("--mount", image, "--name", "data")
 
 
+@fake_only
 def test_it_lasts_only_until_the_machine_is_idle(fresh):
     """A mount alone keeps no machine up, and is there with the next one."""
     w = fresh
