@@ -34,7 +34,7 @@ def test_controllers_are_delegated(sysd):
 
 
 def test_users_are_logged_in(sysd):
-    out = sysd.ok("-d", "deb", "-u", "joe", "--", "loginctl --no-legend; echo $XDG_RUNTIME_DIR; systemctl --user is-system-running",
+    out = sysd.ok("-d", "deb", "-u", "joe", "--", "loginctl --no-legend; echo $XDG_RUNTIME_DIR; systemctl --user is-system-running --wait",
                   timeout=120).splitlines()
     assert [line.split()[1:3] for line in out[:-2]].count(["1000", "joe"]) == 1 and out[-2:] == ["/run/user/1000", "running"]
     assert sysd.ok("-d", "deb", "-u", "joe", "--", "systemd-run --user -q touch /tmp/mark; until test -e /tmp/mark; do sleep 0.1; "
