@@ -16,8 +16,6 @@
 
 /* So many messages before others have their turn. */
 enum { BATCH = 16 };
-/* How long the front end may take to do what it is asked. */
-#define ASK_NS (10ull * 1000000000)
 
 static uint64_t offered(const struct vhost_backend *b)
 {
@@ -419,20 +417,27 @@ void vhost_config_changed(struct vhost_backend *b)
 	pthread_mutex_unlock(&b->channel_lock);
 }
 
-/* Its answer: 0, a positive errno, or negative: the channel is of no use any more. */
+/*
+ * Its answer: 0, a positive errno, or negative: the channel is of no use any more. A front end that is slow is waited for
+ * as long as it lives: it may be writing all of the guest's memory, with the guest paused, and a channel given up does not
+ * come back.
+ */
 static int answer(struct vhost_backend *b, uint32_t request)
 {
-	uint64_t deadline = loop_now() + ASK_NS, now;
 	struct vu_in in = {0};
+	bool gone = false;
 	int r;
 
-	while ((r = vu_receive(b->channel, &in)) == 0 && (now = loop_now()) < deadline) {
-		struct pollfd p = {.fd = b->channel, .events = POLLIN};
+	while ((r = vu_receive(b->channel, &in)) == 0 && !gone) {
+		struct pollfd p[] = {
+			{.fd = b->channel, .events = POLLIN}, {.fd = b->fd, .events = POLLRDHUP}};
 
-		(void)poll(&p, 1, (int)((deadline - now) / 1000000 + 1));
+		/* It may have answered and then gone: the answer first. */
+		if (poll(p, ARRAY_LEN(p), -1) > 0)
+			gone = p[1].revents != 0;
 	}
 	if (r == 0)
-		r = -ETIMEDOUT;
+		r = -ENOTCONN;
 	else if (r > 0 && (in.msg.h.request != request || !(in.msg.h.flags & VU_REPLY) ||
 				  in.msg.h.size != sizeof(uint64_t)))
 		r = -EPROTO;

@@ -394,6 +394,36 @@ TEST(a_server_maps_files_into_the_window_and_nowhere_else)
 	close(ends[1]);
 }
 
+/* Longer than the front end waits for a server: the other way round there is no such limit. */
+TEST(a_front_end_that_is_busy_for_long_answers_late_and_goes_on_mapping)
+{
+	int file = memfd_create("file", MFD_CLOEXEC);
+	struct ask late = {.len = WINDOW, .fd = file, .writable = true};
+	struct err e = {0};
+	struct echo s;
+	struct bench b;
+	pthread_t t;
+
+	REQUIRE(file >= 0 && ftruncate(file, WINDOW) == 0);
+	bench_init_window(&b, WINDOW);
+	CHECK_EQ(vhost_user_attach(b.vh, b.loop, echo_start(&s), &e), 0);
+	fake_start(&b.f, FAKE_ALL);
+	ask(&b, "until the server knows what was agreed");
+	wait_used(&b);
+	late.b = s.b;
+	REQUIRE(pthread_create(&t, NULL, ask_run, &late) == 0);
+	usleep(10500000);
+	CHECK(!late.done);
+	while (!late.done)
+		turn(&b);
+	pthread_join(t, NULL);
+	CHECK_EQ(late.result, 0);
+	CHECK_EQ(ask_for(&b, (struct ask){s.b, 0, WINDOW, 0, -1, false}), 0);
+	bench_done(&b);
+	CHECK_EQ(echo_end(&s), 0);
+	close(file);
+}
+
 TEST(what_is_mapped_stays_when_the_server_dies)
 {
 	int file = memfd_create("file", MFD_CLOEXEC);
