@@ -100,8 +100,9 @@ int block_worker_submit(struct block_worker *w, struct blk_req *r)
 {
 	r->next = NULL;
 	OS_GUARD(&w->lock);
+	/* Where there can be no more threads now, a slow disk is better than one that fails. */
 	if (!w->thread && os_thread_start(&w->thread, "disk", worker, w) < 0)
-		return -EIO;
+		return w->work(w->ctx, r);
 	*w->todo_tail = r;
 	w->todo_tail = &r->next;
 	if (!w->working) {

@@ -296,6 +296,35 @@ TEST(full_host_disk)
 	gone(b);
 }
 
+/* In a process of its own: the limit is one of its user's, and root has none. */
+TEST(a_disk_goes_on_when_there_can_be_no_more_threads)
+{
+	struct blk *b = fresh(false);
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct rlimit none = {0};
+		struct os_thread *t;
+		uint8_t buf[512];
+		bool ok;
+
+		/* Where there is no other user, root is none either. */
+		(void)!setresuid(65534, 65534, 65534);
+		if (setrlimit(RLIMIT_NPROC, &none) < 0 ||
+			os_thread_start(&t, "test", NULL, NULL) != -EAGAIN)
+			_exit(2);
+		ok = slow(b, BLK_FLUSH, false, 0, 0) == 0 &&
+		     slow(b, BLK_ZERO, true, 512, 512) == 0 &&
+		     io(b, BLK_READ, 512, buf, sizeof(buf)) == 0 && buf[0] == 0 && buf[511] == 0;
+		blk_drain(b);
+		_exit(!ok);
+	}
+	REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+	gone(b);
+}
+
 /* Several threads write and flush at once through the SCSI target; nothing is lost. */
 struct writer {
 	struct os_thread *th;
