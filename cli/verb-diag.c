@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include "cli/cli.h"
@@ -172,6 +173,7 @@ static int do_console(const struct args *a)
 	const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000};
 	cleanup_js struct json_object *m = NULL;
 	cleanup_close int fd = -EBADF;
+	struct stat st;
 	bool tty = isatty(STDOUT_FILENO), last = !a->follow;
 	char buf[65536];
 	ssize_t n;
@@ -184,6 +186,10 @@ static int do_console(const struct args *a)
 	if (fd < 0)
 		return fail("read the console: %s: %m", js_str(m, "console", ""));
 	for (unsigned i = 1;; i++) {
+		/* A console that became too long has started anew. */
+		if (fstat(fd, &st) == 0 && lseek(fd, 0, SEEK_CUR) > st.st_size &&
+			S_ISREG(st.st_mode))
+			lseek(fd, 0, SEEK_SET);
 		while ((n = read(fd, buf, sizeof(buf))) > 0)
 			print_console(buf, (size_t)n, tty);
 		r = n < 0 ? fail("read the console: %m") : finish_output();

@@ -53,6 +53,9 @@ static void on_stdin(void *ctx, int fd, uint32_t revents)
 		m->serial_in = loop_src_free(m->serial_in);
 }
 
+/* A guest writes to the port for as long as it likes; the disk that the file is on is the user's. */
+enum { SERIAL_FILE_MAX = 16 << 20 };
+
 static int add_serial(struct machine *m, const char *where, struct err *e)
 {
 	struct irq_line irq = ioapic_line(m->ioapic, PLAT_COM1_IRQ);
@@ -67,7 +70,7 @@ static int add_serial(struct machine *m, const char *where, struct err *e)
 		fd = STDOUT_FILENO;
 	}
 	if (fd >= 0) {
-		r = sink_new(&m->sink, m->loop, fd);
+		r = sink_new(&m->sink, m->loop, fd, fd == m->serial_fd ? SERIAL_FILE_MAX : 0);
 		if (r < 0)
 			return err_sys(e, r, "add the serial port");
 	}

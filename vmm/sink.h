@@ -11,8 +11,9 @@
 
 struct sink;
 
-/* fd: borrowed. */
-int sink_new(struct sink **ret, struct loop *l, int fd);
+/* fd: borrowed; a file is open for appending. max: a file that would become longer (in bytes) starts anew, with a line that
+ * says so; 0: no limit. */
+int sink_new(struct sink **ret, struct loop *l, int fd, uint64_t max);
 void sink_free(struct sink *s); /* writes what is left */
 /* Any thread. */
 void sink_byte(void *ctx, uint8_t byte);
