@@ -161,7 +161,9 @@ int dump_write(struct vm *vm, int fd, struct err *e)
 
 	if (!notes || n > MAX_REGIONS)
 		return err_sys(e, -ENOMEM, "dump the virtual machine");
-	r = fill_notes(vm, notes, e);
+	r = snapshot_check_empty(fd, e);
+	if (r == 0)
+		r = fill_notes(vm, notes, e);
 	if (r < 0)
 		return r;
 	eh.e_phnum = (Elf64_Half)(1 + n);

@@ -96,6 +96,17 @@ int snapshot_write_memory(struct vm *vm, int fd, uint64_t at)
 	return 0;
 }
 
+int snapshot_check_empty(int fd, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys(e, -errno, "look at the file to write");
+	if (!S_ISREG(st.st_mode) || st.st_size)
+		return err_set(e, -EINVAL, "the file to write is not an empty regular file");
+	return 0;
+}
+
 int snapshot_save(struct vm *vm, int fd, struct err *e)
 {
 	cleanup(state_w_freep) struct state_w *w = state_w_new();
@@ -105,7 +116,9 @@ int snapshot_save(struct vm *vm, int fd, struct err *e)
 	size_t len;
 	int r;
 
-	r = vm_save(vm, w, e);
+	r = snapshot_check_empty(fd, e);
+	if (r == 0)
+		r = vm_save(vm, w, e);
 	if (r < 0)
 		return r;
 	state = state_w_data(w, &len);

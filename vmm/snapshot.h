@@ -17,6 +17,8 @@ struct snapshot_info {
 
 /* Writes the paused VM to fd, an empty regular file open for writing; ends with an fsync. */
 int snapshot_save(struct vm *vm, int fd, struct err *e);
+/* Is it an empty regular file? What is zero is not written, so what a file held before would be mixed in. */
+int snapshot_check_empty(int fd, struct err *e);
 /* Only memory, in the order of the memory object, to fd from offset at on, where the file reads as zeroes. */
 int snapshot_write_memory(struct vm *vm, int fd, uint64_t at);
 /* What machine the file holds: to build one like it before snapshot_load(). */
