@@ -246,7 +246,9 @@ suite_lab-vmm()
 suite_lab-e2e-1()
 {
 	lab_e2e lab-e2e-1 1 tests/e2e/test_import.py::test_what_is_imported_is_what_was_packed \
-		tests/e2e/test_service.py::test_{terminate_and_shutdown,idle_distribution_and_vm_stop,many_clients_start_one_vm,sessions_outlive_the_service,vm_killed_is_told_to_its_clients_and_replaced,service_killed_while_the_vm_boots} \
+		tests/e2e/test_service.py::test_{terminate_and_shutdown,idle_distribution_and_vm_stop,many_clients_start_one_vm} \
+		tests/e2e/test_service.py::test_{sessions_outlive_the_service,service_killed_while_the_vm_boots} \
+		tests/e2e/test_service.py::test_vm_killed_is_told_to_its_clients_and_replaced \
 		tests/e2e/test_systemd.py::test_{it_is_running_when_the_first_command_is,users_are_logged_in,a_timer_fires_and_the_journal_tells}
 }
 
