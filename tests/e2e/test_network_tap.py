@@ -274,13 +274,19 @@ def test_wslx_tap_serves_whom_its_file_names():
         assert "setcap cap_net_admin" in check("allow *\n")
 
 
+def capable_tap(folder):
+    """wslx-tap with its right, in a folder that everybody may enter."""
+    os.chmod(folder, 0o755)
+    program = shutil.copy(BUILD / "tap/wslx-tap", folder)
+    # VFS_CAP_REVISION_2 with its effective flag, CAP_NET_ADMIN permitted
+    os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, 1 << 12, 0, 0, 0))
+    return program
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file a capability")
 def test_wslx_tap_with_its_capability_believes_roots_file_alone():
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        program = shutil.copy(BUILD / "tap/wslx-tap", folder)
-        # VFS_CAP_REVISION_2 with its effective flag, CAP_NET_ADMIN permitted
-        os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, 1 << 12, 0, 0, 0))
+        program = capable_tap(folder)
         pathlib.Path(folder, "tap.conf").write_text("allow *\n")
         assert not os.path.exists("/etc/wslx/tap.conf"), "this machine's own file would be asked"
         p = subprocess.run(["setpriv", "--reuid", "4711", "--regid", "4712", "--clear-groups", program, "--check"],
@@ -308,9 +314,7 @@ for n in range(40):
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file a capability")
 def test_a_user_who_gives_his_devices_to_another_does_not_get_more():
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        program = shutil.copy(BUILD / "tap/wslx-tap", folder)
-        os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, 1 << 12, 0, 0, 0))
+        program = capable_tap(folder)
         script = pathlib.Path(folder, "many.py")
         script.write_text(MANY)
         # The program believes /etc/wslx/tap.conf alone, and a network of one's own has no other devices. udev lets everybody open tun.
