@@ -3,8 +3,11 @@
 #include "lib/sandbox/tool.h"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <unistd.h>
 #include "lib/base/cleanup.h"
 #include "lib/base/test.h"
@@ -89,6 +92,37 @@ TEST(e2fsck_and_the_makers_of_file_systems_work)
 		if (r)
 			printf("# %s: %s %s\n", tools[i][0], err.text, said);
 	}
+}
+
+/* Such as every snap of an Ubuntu host. */
+TEST(file_systems_are_made_beside_a_mounted_loop_device)
+{
+	static const char *const tools[][4] = {{"mkfs.btrfs", "-f", SANDBOX_TOOL_FILE, NULL},
+		{"mkfs.xfs", "-f", SANDBOX_TOOL_FILE, NULL},
+		{"mke2fs", "-F", SANDBOX_TOOL_FILE, NULL}};
+	cleanup_close int fd = scratch("");
+	char dir[] = "/tmp/wslx-tool.XXXXXX";
+
+	if (getuid() != 0) {
+		printf("# root is needed\n");
+		return;
+	}
+	/* a mount that this process and its children alone see, and that is gone with them at the latest */
+	REQUIRE(unshare(CLONE_NEWNS) == 0 &&
+		mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	REQUIRE(ftruncate(fd, 512 << 20) == 0 && mkdtemp(dir) && chdir(dir) == 0);
+	CHECK_EQ(system("truncate -s 8M image && mke2fs -q -F image && mkdir m && "
+			"mount -o loop,ro image m"),
+		0);
+	for (size_t i = 0; i < ARRAY_LEN(tools); i++) {
+		int r = run(fd, tools[i]);
+
+		CHECK_EQ(r, 0);
+		if (r)
+			printf("# %s: %s %s\n", tools[i][0], err.text, said);
+	}
+	CHECK_EQ(system("umount m && rm -r \"$PWD\""), 0);
+	CHECK_EQ(chdir("/"), 0);
 }
 
 TEST_MAIN()

@@ -51,9 +51,13 @@ static int limit(struct err *e)
 
 static int confine(struct err *e)
 {
-	/* Programs, libraries and the loader's table of them; and that their file is not mounted, they like to see. */
+	/*
+	 * Programs, libraries and the loader's table of them; and that their file is not mounted, they like to see: mkfs.btrfs
+	 * asks of every loop device that is mounted which file is behind it, and gives up where it is not told.
+	 */
 	static const char *const readable[] = {"/usr", "/lib", "/lib64", "/bin", "/sbin",
-		"/etc/ld.so.cache", "/proc/self/mounts", "/proc/swaps", NULL};
+		"/etc/ld.so.cache", "/proc/self/mounts", "/proc/swaps",
+		"/sys/devices/virtual/block", NULL};
 	const int files[] = {FILE_FD}, keep[] = {0, 1, 2, FILE_FD};
 	const struct sandbox_grants g = {readable, files, ARRAY_LEN(files)};
 	const struct sandbox_opts so = {.keep_fds = keep, .n_keep = ARRAY_LEN(keep), .grants = &g};
