@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """tools/dev/tally: what becomes of a suite's results."""
+import json
 import pathlib
 import subprocess
 
@@ -26,6 +27,22 @@ def test_a_failure_is_told_with_its_reason(tmp_path):
         "    failed: t.test_a.test_bad: AssertionError: one two",
         "    failed: t.test_a.test_broken: no fixture",
         "1 passed, 2 failed"]
+
+
+def test_a_program_without_points_is_told_with_what_it_said(tmp_path):
+    tests = [{"name": "service", "result": "FAIL", "stdout": "..F.\nFAILED test_a.py::test_x - assert 1 == 2\n1 failed\n"},
+             {"name": "tool", "result": "FAIL", "stdout": "a\nb\n", "stderr": "c\nno such file\n"},
+             {"name": "mute", "result": "TIMEOUT"},
+             {"name": "good", "result": "OK", "stdout": "FAILED nothing\n"}]
+    (tmp_path / "unit.meson").write_text("".join(json.dumps(t) + "\n" for t in tests))
+    r = tally(tmp_path / "unit.meson")
+    assert r.returncode == 1
+    assert r.stdout.splitlines() == [
+        "unit                     1 passed    3 failed    0 skipped",
+        "    failed: service: fail; FAILED test_a.py::test_x - assert 1 == 2",
+        "    failed: tool: fail; b; c; no such file",
+        "    failed: mute: timeout",
+        "1 passed, 3 failed"]
 
 
 def test_checks_and_broken_suites_count(tmp_path):
