@@ -2,14 +2,21 @@
 /*
  * Requests are done where they arrive, on the loop's thread: most need no disk, and to wake another thread costs more
  * than they do. What would wait goes to workers, of which there are only as many as are needed at once.
+ *
+ * Any of them can take long all the same: a disk that has to spin up, a server that a file system of the host's waits for, maybe for
+ * good. So there is a deputy, who looks at the clock. When one request takes too long it stays with its thread, and the deputy goes on
+ * with the loop. What is not locked belongs to the thread that has the loop.
  */
 #include "fsd/device.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
 #include "lib/base/log.h"
 #include "lib/fs/host.h"
 #include "lib/fuse/fuse.h"
@@ -17,6 +24,10 @@
 
 /* Of the queues the first is for FUSE_FORGET and the like, the others are for requests. */
 enum { QUEUES = 9, MAX_WAITING = 64, MAX_WORKERS = 8, BATCH = 16 };
+/* So long, or twice as long, others wait for a request that has the loop, or for workers who are all busy. */
+#define PATIENCE_NS (50l * 1000000)
+/* When the guest has gone: writes that are under way have this long to end. */
+enum { LAST_S = 10 };
 /* So many requests of a queue before the loop has its turn: other queues, what workers have done, the front end. */
 enum { TURN = 4 * BATCH };
 /* After some requests it is seen to what the host may want to unmount. */
@@ -49,15 +60,37 @@ struct fs_device {
 	struct vhost_backend *backend;
 	struct request pool[MAX_WAITING + 1];
 	struct request *spare;
+	bool starved; /* requests were left because all of these wait */
 	struct queue queue[QUEUES];
 
+	/*
+	 * Odd: a request has the loop. Whoever makes it even has the loop from then on: its thread when it is done, or the deputy.
+	 */
+	_Atomic uint64_t turn;
+	_Atomic bool sleeps; /* the deputy, until it is told that there is something to do */
+
 	pthread_mutex_t lock;
-	pthread_cond_t work, idle;
+	pthread_cond_t work, idle, wake; /* wake: the deputy */
 	struct list todo, done;
-	unsigned n_workers, n_free, n_busy; /* busy: requests that workers have */
-	pthread_t workers[MAX_WORKERS];
-	bool stop, told; /* told: finish() is about to come */
+	unsigned n_free, n_busy;     /* busy: requests that other threads than the loop's have */
+	unsigned n_workers, allowed; /* allowed: so many workers there may be */
+	unsigned n_threads; /* workers, the deputy, and those who were overtaken as deputies */
+	uint64_t n_begun;   /* requests that workers took on */
+	bool stop, told;    /* told: finish() is about to come */
+	bool ended;	    /* the loop, with code, on another thread than it began */
+	int code;
 };
+
+static struct timespec from_now(time_t s, long ns)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_nsec += ns;
+	t.tv_sec += s + t.tv_nsec / 1000000000;
+	t.tv_nsec %= 1000000000;
+	return t;
+}
 
 static void list_init(struct list *l)
 {
@@ -119,7 +152,16 @@ static void on_news(void *ctx, int fd, uint32_t revents)
 	unpark(d, 0);
 }
 
-/* On the loop: what workers have done goes back to the guest. */
+static void serve_again(void *ctx);
+
+static void serve_later(struct fs_device *d, unsigned q)
+{
+	if (!d->queue[q].again)
+		loop_defer(d->loop, serve_again, &d->queue[q]);
+	d->queue[q].again = true;
+}
+
+/* On the loop: what others have done goes back to the guest. */
 static void finish(void *ctx)
 {
 	struct fs_device *d = ctx;
@@ -134,9 +176,44 @@ static void finish(void *ctx)
 		put(d, r);
 	}
 	pthread_mutex_unlock(&d->lock);
-	for (unsigned q = 0; q < QUEUES; q++)
+	for (unsigned q = 0; q < QUEUES; q++) {
 		if (used[q])
 			vhost_flush(d->backend, q);
+		if (d->starved)
+			serve_later(d, q);
+	}
+	d->starved = false;
+}
+
+/* With the lock held, on a thread that has not the loop. */
+static void request_done(struct fs_device *d, struct request *r)
+{
+	list_add(&d->done, r);
+	if (--d->n_busy == 0)
+		pthread_cond_broadcast(&d->idle);
+	if (!d->told) {
+		d->told = true;
+		loop_defer(d->loop, finish, d);
+	}
+}
+
+/* With the lock held, as the last thing of a thread. */
+static void thread_ends(struct fs_device *d)
+{
+	if (--d->n_threads == 0)
+		pthread_cond_broadcast(&d->idle);
+}
+
+/* With the lock held. */
+static bool thread_begins(struct fs_device *d, void *(*fn)(void *))
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, fn, d) != 0)
+		return false;
+	pthread_detach(t);
+	d->n_threads++;
+	return true;
 }
 
 static void *worker(void *ctx)
@@ -152,30 +229,54 @@ static void *worker(void *ctx)
 		d->n_free--;
 		if (!r)
 			break;
+		d->n_begun++;
 		pthread_mutex_unlock(&d->lock);
 		r->written = (uint32_t)handle(d, r, FUSE_HANDLE_NO_PARK);
 		pthread_mutex_lock(&d->lock);
-		list_add(&d->done, r);
-		if (--d->n_busy == 0)
-			pthread_cond_broadcast(&d->idle);
-		if (!d->told) {
-			d->told = true;
-			loop_defer(d->loop, finish, d);
-		}
+		request_done(d, r);
 	}
+	thread_ends(d);
 	pthread_mutex_unlock(&d->lock);
 	return NULL;
+}
+
+static void wake_deputy(struct fs_device *d)
+{
+	pthread_mutex_lock(&d->lock);
+	d->sleeps = false;
+	pthread_cond_signal(&d->wake);
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* On the loop. False: it took so long that the loop is another thread's by now, and so is what becomes of the request. */
+static bool handle_here(struct fs_device *d, struct request *r, uint32_t flags, ssize_t *ret)
+{
+	uint64_t turn = ++d->turn;
+
+	if (d->sleeps)
+		wake_deputy(d);
+	*ret = handle(d, r, flags);
+	if (atomic_compare_exchange_strong(&d->turn, &turn, turn + 1))
+		return true;
+	/* what it was not to wait for it can wait for now */
+	if (*ret < 0)
+		*ret = handle(d, r, FUSE_HANDLE_NO_PARK);
+	r->written = (uint32_t)*ret;
+	pthread_mutex_lock(&d->lock);
+	request_done(d, r);
+	pthread_mutex_unlock(&d->lock);
+	loop_leave();
+	return false;
 }
 
 /* False: there is none, and none can be made. */
 static bool give_to_worker(struct fs_device *d, struct request *r)
 {
-	bool more, given;
+	bool given;
 
 	pthread_mutex_lock(&d->lock);
-	more = d->n_free <= d->n_busy && d->n_workers < MAX_WORKERS;
-	if (more && pthread_create(&d->workers[d->n_workers], NULL, worker, d) == 0)
-		d->n_workers++;
+	if (d->n_free <= d->n_busy && d->n_workers < d->allowed)
+		d->n_workers += thread_begins(d, worker);
 	given = d->n_workers > 0;
 	if (given) {
 		list_add(&d->todo, r);
@@ -186,8 +287,6 @@ static bool give_to_worker(struct fs_device *d, struct request *r)
 	return given;
 }
 
-static void serve_again(void *ctx);
-
 static void let_go(void *ctx)
 {
 	struct fs_device *d = ctx;
@@ -196,51 +295,142 @@ static void let_go(void *ctx)
 	fs_host_let_go(d->fs);
 }
 
-static void serve(struct fs_device *d, unsigned q)
+/* False: it took so long that another thread has the loop. */
+static bool serve(struct fs_device *d, unsigned q)
 {
 	if (!d->let_go_armed) {
 		loop_timer_arm(d->let_go, loop_now() + LET_GO_NS);
 		d->let_go_armed = true;
 	}
-	for (unsigned n = 0; d->spare;) {
+	for (unsigned n = 0;;) {
 		struct request *r = d->spare;
 		ssize_t written;
 
+		d->starved = d->starved || !r;
+		if (!r)
+			break;
 		if (n == TURN) {
-			if (!d->queue[q].again)
-				loop_defer(d->loop, serve_again, &d->queue[q]);
-			d->queue[q].again = true;
+			serve_later(d, q);
 			break;
 		}
 		if (vhost_pop(d->backend, q, &r->c) <= 0)
 			break;
+		d->spare = r->next;
+		r->queue = q;
 		/* the last one is never given away: the queue goes on */
-		written = handle(d, r, r->next ? FUSE_HANDLE_NO_WAIT : FUSE_HANDLE_NO_PARK);
+		if (!handle_here(
+			    d, r, d->spare ? FUSE_HANDLE_NO_WAIT : FUSE_HANDLE_NO_PARK, &written))
+			return false;
 		n++;
 		if (written == -EBUSY) {
-			d->spare = r->next;
 			unpark(d, FUSE_HANDLE_NO_PARK);
-			r->queue = q;
 			d->parked = r;
 			continue;
 		}
 		if (written == -EAGAIN) {
-			struct request *rest = r->next;
-
-			r->queue = q;
-			if (give_to_worker(d, r)) {
-				d->spare = rest;
+			if (give_to_worker(d, r))
 				continue;
-			}
-			written = handle(d, r, FUSE_HANDLE_NO_PARK);
+			if (!handle_here(d, r, FUSE_HANDLE_NO_PARK, &written))
+				return false;
 		}
 		vhost_push(d->backend, q, &r->c, (uint32_t)written);
+		put(d, r);
 		if (n % BATCH == 0)
 			vhost_flush(d->backend, q);
 	}
 	vhost_flush(d->backend, q);
 	/* what a request did can be news for who waits */
 	unpark(d, 0);
+	return true;
+}
+
+static bool serve_all(struct fs_device *d)
+{
+	for (unsigned q = 0; q < QUEUES; q++)
+		if (!serve(d, q))
+			return false;
+	return true;
+}
+
+/* On a thread that has the loop now, in the middle of what another did. */
+static void go_on(struct fs_device *d)
+{
+	int r = serve_all(d) ? loop_run(d->loop) : -ECANCELED;
+
+	if (r == -ECANCELED)
+		return;
+	pthread_mutex_lock(&d->lock);
+	d->ended = true;
+	d->code = r;
+	pthread_cond_broadcast(&d->idle);
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* With the lock held. */
+static void sleep_until_needed(struct fs_device *d, uint64_t turn)
+{
+	d->sleeps = true;
+	/* who begins a request looks at it after that */
+	if (d->turn != turn)
+		d->sleeps = false;
+	while (d->sleeps && !d->stop)
+		pthread_cond_wait(&d->wake, &d->lock);
+}
+
+static void sleep_a_while(struct fs_device *d)
+{
+	const struct timespec until = from_now(0, PATIENCE_NS);
+
+	pthread_cond_timedwait(&d->wake, &d->lock, &until);
+}
+
+static void *deputy(void *ctx)
+{
+	struct fs_device *d = ctx;
+	uint64_t turn = 0, begun = 0;
+	bool waited = false; /* all workers were busy the last time, too */
+
+	pthread_mutex_lock(&d->lock);
+	while (!d->stop) {
+		const bool waiting = d->todo.first;
+
+		if (waiting && waited && d->n_begun == begun && d->allowed < MAX_WAITING) {
+			d->allowed++;
+			d->n_workers += thread_begins(d, worker);
+		}
+		waited = waiting;
+		begun = d->n_begun;
+		if (d->turn != turn) {
+			turn = d->turn;
+		} else if (turn & 1 && atomic_compare_exchange_strong(&d->turn, &turn, turn + 1)) {
+			d->n_busy++;
+			thread_begins(d, deputy);
+			pthread_mutex_unlock(&d->lock);
+			go_on(d);
+			pthread_mutex_lock(&d->lock);
+			break;
+		} else if (!waiting) {
+			sleep_until_needed(d, turn);
+			continue;
+		}
+		sleep_a_while(d);
+	}
+	thread_ends(d);
+	pthread_mutex_unlock(&d->lock);
+	return NULL;
+}
+
+int fs_device_run(struct fs_device *d)
+{
+	int r = loop_run(d->loop);
+
+	if (r != -ECANCELED)
+		return r;
+	pthread_mutex_lock(&d->lock);
+	while (!d->ended)
+		pthread_cond_wait(&d->idle, &d->lock);
+	pthread_mutex_unlock(&d->lock);
+	return d->code;
 }
 
 static void serve_again(void *ctx)
@@ -275,10 +465,20 @@ static void queue_ready(void *ctx, unsigned q, bool enabled)
 
 static void closed(void *ctx, int error)
 {
+	const struct timespec last = from_now(LAST_S, 0);
 	struct fs_device *d = ctx;
 
 	if (error)
 		log_warn("fs", "the virtual machine monitor: %s", strerror(-error));
+	pthread_mutex_lock(&d->lock);
+	while (d->n_busy && pthread_cond_timedwait(&d->idle, &d->lock, &last) != ETIMEDOUT)
+		;
+	if (d->n_busy) {
+		log_warn(
+			"fs", "ends while %u requests wait for the host's file systems", d->n_busy);
+		_exit(1);
+	}
+	pthread_mutex_unlock(&d->lock);
 	drain(d);
 	loop_quit(d->loop, error ? 1 : 0);
 }
@@ -321,18 +521,24 @@ int fs_device_new(struct fs_device **ret, struct loop *l, int fd, struct fuse_se
 	struct fs *fs, struct err *e)
 {
 	struct fs_device *d = calloc(1, sizeof(*d));
+	pthread_condattr_t attr;
 	int r;
 
 	if (!d) {
 		close(fd);
 		return err_sys(e, -ENOMEM, "make the device");
 	}
+	d->allowed = MAX_WORKERS;
 	d->loop = l;
 	d->server = server;
 	d->fs = fs;
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->work, NULL);
-	pthread_cond_init(&d->idle, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&d->idle, &attr);
+	pthread_cond_init(&d->wake, &attr);
+	pthread_condattr_destroy(&attr);
 	list_init(&d->todo);
 	list_init(&d->done);
 	for (unsigned i = 0; i < QUEUES; i++)
@@ -358,6 +564,10 @@ int fs_device_new(struct fs_device **ret, struct loop *l, int fd, struct fuse_se
 		return r;
 	}
 	fuse_server_set_window(server, &window_ops, d);
+	pthread_mutex_lock(&d->lock);
+	if (!thread_begins(d, deputy))
+		log_warn("fs", "a request that takes long lets the others wait: no thread");
+	pthread_mutex_unlock(&d->lock);
 	*ret = d;
 	return 0;
 }
@@ -370,14 +580,16 @@ void fs_device_free(struct fs_device *d)
 	pthread_mutex_lock(&d->lock);
 	d->stop = true;
 	pthread_cond_broadcast(&d->work);
+	pthread_cond_signal(&d->wake);
+	while (d->n_threads)
+		pthread_cond_wait(&d->idle, &d->lock);
 	pthread_mutex_unlock(&d->lock);
-	for (unsigned i = 0; i < d->n_workers; i++)
-		pthread_join(d->workers[i], NULL);
 	vhost_backend_free(d->backend);
 	loop_src_free(d->let_go);
 	loop_src_free(d->news);
 	pthread_cond_destroy(&d->idle);
 	pthread_cond_destroy(&d->work);
+	pthread_cond_destroy(&d->wake);
 	pthread_mutex_destroy(&d->lock);
 	free(d);
 }

@@ -10,9 +10,14 @@ struct fs_device;
 struct fs;
 struct fuse_server;
 
-/* Serves the front end at fd, taken over; server and fs, which it serves, are borrowed. The loop ends with the connection. */
+/* For the front end at fd, taken over; server and fs, which it serves, are borrowed. */
 int fs_device_new(struct fs_device **ret, struct loop *l, int fd, struct fuse_server *server,
 	struct fs *fs, struct err *e);
+/*
+ * Runs the loop until the connection ends, and returns what loop_run() does: after a request that took long the loop goes on on another
+ * thread.
+ */
+int fs_device_run(struct fs_device *d);
 void fs_device_free(struct fs_device *d);
 
 #endif

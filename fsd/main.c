@@ -215,7 +215,7 @@ static int serve_fuse(struct options *o, struct loop *loop, struct fs *fs, struc
 	if (r == 0)
 		r = fs_device_new(&dev, loop, fd, server, fs, e);
 	if (r == 0)
-		r = loop_run(loop);
+		r = fs_device_run(dev);
 	fs_device_free(dev);
 	fuse_server_free(server);
 	return r;

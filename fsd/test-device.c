@@ -13,7 +13,7 @@
 #include "lib/fuse/fuse.h"
 #include "lib/vhost/fake-front.h"
 
-enum { Q = 1, LEN = 16, MANY = 100000 };
+enum { Q = 1, OTHER_Q = 2, LEN = 16, MANY = 100000 };
 
 static struct front front;
 static struct loop *loop;
@@ -23,7 +23,8 @@ static uint16_t buf_head;
 static uint64_t buf;
 static atomic_uint handled;
 static atomic_bool endless, slow, no_threads, waits;
-static sem_t begun, asked;
+static atomic_uint hang; /* so many of the next requests, until freed is posted for each */
+static sem_t begun, asked, freed;
 
 int __real_pthread_create(
 	pthread_t *ret, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
@@ -58,6 +59,12 @@ ssize_t fuse_server_handle(struct fuse_server *s, const struct iovec *in, unsign
 {
 	if (slow && flags & FUSE_HANDLE_NO_WAIT)
 		return -EAGAIN;
+	for (unsigned n = hang; n > 0;)
+		if (atomic_compare_exchange_weak(&hang, &n, n - 1)) {
+			sem_post(&begun);
+			sem_wait(&freed);
+			break;
+		}
 	if (waits && !(flags & FUSE_HANDLE_NO_PARK)) {
 		sem_post(&begun);
 		return -EBUSY;
@@ -90,7 +97,7 @@ void fs_host_look(struct fs *fs)
 
 static void *run(void *arg)
 {
-	loop_run(loop);
+	CHECK_EQ(fs_device_run(dev), 0);
 	return NULL;
 }
 
@@ -101,11 +108,12 @@ static void set_up(void)
 	handled = 0;
 	sem_init(&begun, 0, 0);
 	sem_init(&asked, 0, 0);
+	sem_init(&freed, 0, 0);
 	front_init(&front, &fd);
 	if (loop_new(&loop) < 0 || fs_device_new(&dev, loop, fd, NULL, NULL, NULL) < 0 ||
 		__real_pthread_create(&thread, NULL, run, NULL) != 0)
 		abort();
-	front_start(&front, Q + 1);
+	front_start(&front, OTHER_Q + 1);
 	buf = front_alloc(&front, LEN);
 }
 
@@ -197,6 +205,90 @@ TEST(there_is_one_request_that_waits_for_changes)
 	CHECK_EQ(front_wait(&front, Q, &written), first);
 	tear_down();
 	waits = false;
+}
+
+/* n of them; they hang, and one more does not. */
+static void hang_beside(unsigned n)
+{
+	uint32_t written;
+
+	hang = n;
+	set_up();
+	for (unsigned i = 0; i < n; i++) {
+		add_request();
+		front_kick(&front, Q);
+		sem_wait(&begun);
+	}
+	add_request();
+	front_kick(&front, Q);
+	CHECK_EQ(front_wait(&front, Q, &written), buf_head);
+	CHECK_EQ(written, LEN);
+	for (unsigned i = 0; i < n; i++)
+		sem_post(&freed);
+	for (unsigned i = 0; i < n; i++) {
+		CHECK(front_wait(&front, Q, &written) != buf_head);
+		CHECK_EQ(written, LEN);
+	}
+	/* and all is as before */
+	add_request();
+	front_kick(&front, Q);
+	CHECK_EQ(front_wait(&front, Q, &written), buf_head);
+	tear_down();
+}
+
+TEST(others_go_on_beside_requests_that_hang)
+{
+	hang_beside(1);
+	hang_beside(3);
+}
+
+TEST(others_go_on_beside_workers_that_hang)
+{
+	slow = true;
+	hang_beside(12);
+	slow = false;
+}
+
+TEST(when_all_requests_hang_the_next_is_done_once_one_is_free)
+{
+	enum { ALL = 65, FEW = 5 };
+	struct front_buf b = {.len = LEN, .write = true};
+	uint32_t written;
+
+	hang = ALL;
+	set_up();
+	for (unsigned i = 0; i < ALL - FEW; i++)
+		add_request();
+	front_kick(&front, Q);
+	for (unsigned i = 0; i < ALL - FEW; i++)
+		sem_wait(&begun);
+	b.gpa = buf;
+	for (unsigned i = 0; i < 2 * FEW; i++)
+		front_add(&front, OTHER_Q, &b, 1);
+	front_kick(&front, OTHER_Q);
+	for (unsigned i = 0; i < FEW; i++)
+		sem_wait(&begun);
+	for (unsigned i = 0; i < ALL; i++)
+		sem_post(&freed);
+	for (unsigned i = 0; i < ALL - FEW; i++)
+		front_wait(&front, Q, &written);
+	for (unsigned i = 0; i < 2 * FEW; i++)
+		front_wait(&front, OTHER_Q, &written);
+	CHECK_EQ(handled, ALL + FEW);
+	tear_down();
+}
+
+TEST(the_device_ends_with_a_request_that_hung)
+{
+	hang = 1;
+	set_up();
+	add_request();
+	front_kick(&front, Q);
+	sem_wait(&begun);
+	close(front.fd);
+	front.fd = -1;
+	sem_post(&freed);
+	tear_down();
 }
 
 TEST_MAIN()

@@ -32,8 +32,7 @@
 
 #define ROOT "/run/distro"
 
-/* A stop is not stretched as far as a start: whoever asks for it wants it gone. */
-enum { BUSY_TIMEOUT_MS = 10000, POWEROFF_MS = 10000, STOP_MAX_SLOW = 4 };
+enum { BUSY_TIMEOUT_MS = 10000, POWEROFF_MS = 10000 };
 
 struct super {
 	const struct distro_spec *spec;

@@ -44,6 +44,9 @@ struct distro_spec {
 	bool wsl_compat, host_files;
 };
 
+/* A stop is not stretched as far as a start: whoever asks for it wants it gone. */
+enum { STOP_MAX_SLOW = 4 };
+
 /* Reads and checks a START. */
 int distro_spec_parse(const struct wire_msg *m, struct distro_spec *ret, struct err *e);
 

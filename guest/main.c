@@ -42,6 +42,8 @@
 #include "lib/session/conn.h"
 
 enum { RETRY_MS = 100, MAX_DISTROS = 64, HARDWARE_BOOT_US = 150000, MAX_SLOW = 8 };
+/* A distribution whose processes were killed has this long to end. */
+enum { KILLED_MS = 10000 };
 
 /* A distribution that was asked for and has not ended. */
 struct distro {
@@ -60,7 +62,7 @@ struct distro {
 struct init {
 	struct loop *loop;
 	struct conn *host;
-	struct loop_src *retry, *chld;
+	struct loop_src *retry, *chld, *last;
 	uint64_t boot_us;
 	struct distro distros[MAX_DISTROS];
 	bool shutting_down;
@@ -69,6 +71,11 @@ struct init {
 
 static struct init in;
 static uint8_t buf[WSLX_MSG_MAX];
+
+static unsigned slow(void)
+{
+	return (unsigned)MAX(1, MIN(in.boot_us / HARDWARE_BOOT_US, MAX_SLOW));
+}
 
 static struct distro *distro_find(const char *id)
 {
@@ -205,7 +212,7 @@ static void start(const struct wire_msg *m)
 		return;
 	}
 	/* What the kernel took to get here is a measure of the machine. */
-	spec.slow = (unsigned)MAX(1, MIN(in.boot_us / HARDWARE_BOOT_US, MAX_SLOW));
+	spec.slow = slow();
 	d = distro_find(spec.id);
 	if (d && d->port && !d->stopping) {
 		wire_begin(&w, buf, sizeof(buf), m->type, WSLX_MSG_REPLY, m->id, 0);
@@ -298,14 +305,25 @@ static void pass_on(const struct wire_msg *m)
 	pair_send(d->pair, &w);
 }
 
+/* Such as one that waits for a host's file system that hangs: it cannot be killed. */
+static void no_longer(void *ctx)
+{
+	log_warn("init", "powers off though there are programs that cannot be killed");
+	power_off();
+}
+
 static void shut_down(const struct wire_msg *m)
 {
+	uint64_t ms = wire_get_u32(m, WSLX_A_TIMEOUT_MS, 3000);
+
 	in.shutting_down = true;
 	in.shutdown_id = m->id;
 	for (int i = 0; i < MAX_DISTROS; i++)
 		if (in.distros[i].used)
-			send_stop(&in.distros[i], 0, wire_get_u32(m, WSLX_A_TIMEOUT_MS, 3000));
+			send_stop(&in.distros[i], 0, (uint32_t)ms);
 	maybe_power_off();
+	loop_timer_arm(in.last,
+		loop_now() + (ms * MIN(slow(), (unsigned)STOP_MAX_SLOW) + KILLED_MS) * 1000000);
 }
 
 /* Also to what changes them. */
@@ -711,6 +729,8 @@ int main(int argc, char **argv)
 		r = loop_signal(in.loop, SIGCHLD, on_chld, NULL, &in.chld);
 	if (r == 0)
 		r = loop_timer(in.loop, connect_host, NULL, &in.retry);
+	if (r == 0)
+		r = loop_timer(in.loop, no_longer, NULL, &in.last);
 	if (r < 0) {
 		log_err("init", "%s", e.code ? e.text : strerror(-r));
 		sync();

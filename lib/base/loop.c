@@ -57,11 +57,15 @@ struct loop {
 	struct loop_src wake, clock;
 	pthread_mutex_t lock;
 	struct deferred *def_head, **def_tail; /* under lock */
+	struct deferred *running;	       /* those whose turn it is; the loop's thread's */
 	struct loop_src *timers;	       /* under lock */
 	struct loop_src *dead;
 	bool quit;
 	int quit_code;
 };
+
+/* This thread runs it no more. */
+static _Thread_local bool left;
 
 uint64_t loop_now(void)
 {
@@ -129,17 +133,23 @@ static void release_dead(struct loop *l)
 	}
 }
 
+static void forget_deferred(struct deferred *d)
+{
+	while (d) {
+		struct deferred *next = d->next;
+
+		free(d);
+		d = next;
+	}
+}
+
 void loop_free(struct loop *l)
 {
 	if (!l)
 		return;
 	release_dead(l);
-	while (l->def_head) {
-		struct deferred *d = l->def_head;
-
-		l->def_head = d->next;
-		free(d);
-	}
+	forget_deferred(l->running);
+	forget_deferred(l->def_head);
 	if (l->epfd >= 0)
 		close(l->epfd);
 	if (l->wake.fd >= 0)
@@ -350,17 +360,18 @@ static void run_deferred(struct loop *l)
 {
 	struct deferred *d;
 
-	pthread_mutex_lock(&l->lock);
-	d = l->def_head;
-	l->def_head = NULL;
-	l->def_tail = &l->def_head;
-	pthread_mutex_unlock(&l->lock);
-	while (d) {
-		struct deferred *next = d->next;
-
+	/* some are left of a thread that left */
+	if (!l->running) {
+		pthread_mutex_lock(&l->lock);
+		l->running = l->def_head;
+		l->def_head = NULL;
+		l->def_tail = &l->def_head;
+		pthread_mutex_unlock(&l->lock);
+	}
+	while (!left && (d = l->running)) {
+		l->running = d->next;
 		d->fn(d->ctx);
 		free(d);
-		d = next;
 	}
 }
 
@@ -420,7 +431,10 @@ int loop_run(struct loop *l)
 {
 	struct epoll_event evs[32];
 
-	for (;;) {
+	left = false;
+	if (l->running)
+		run_deferred(l);
+	while (!left) {
 		bool quit;
 		int n;
 
@@ -433,12 +447,19 @@ int loop_run(struct loop *l)
 		n = epoll_wait(l->epfd, evs, ARRAY_LEN(evs), -1);
 		if (n < 0 && errno != EINTR)
 			return -errno;
-		for (int i = 0; i < n; i++) {
+		for (int i = 0; i < n && !left; i++) {
 			struct loop_src *s = evs[i].data.ptr;
 
 			if (!s->dead && s->events)
 				dispatch(l, s, evs[i].events);
 		}
-		release_dead(l);
+		if (!left)
+			release_dead(l);
 	}
+	return -ECANCELED;
+}
+
+void loop_leave(void)
+{
+	left = true;
 }

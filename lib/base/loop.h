@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The event loop: one a process, run by one thread. Sources call back on that thread; a source may
+ * The event loop: one a process, run by one thread at a time. Sources call back on that thread; a source may
  * be freed from any callback, its own included. Only loop_defer(), loop_quit() and loop_timer_arm()
  * may be called from other threads.
  *
@@ -27,8 +27,17 @@ int loop_new(struct loop **ret);
 void loop_free(struct loop *l);
 DEFINE_CLEANUP(struct loop, loop_free)
 
-/* Runs until loop_quit(); returns its code, or a negative errno when the loop itself failed. */
+/*
+ * Runs until loop_quit(); returns its code, or a negative errno when the loop itself failed. -ECANCELED: loop_leave() was called.
+ */
 int loop_run(struct loop *l);
+
+/*
+ * For a callback that took so long that another thread has called loop_run() meanwhile and is the loop's thread now: loop_run()
+ * returns on this one when the callback does, and nothing of the loop is touched. To be called by callbacks for descriptors and deferred
+ * calls only, as the last thing they do; that they are the ones who are overtaken is for the two threads to agree on.
+ */
+void loop_leave(void);
 void loop_quit(struct loop *l, int code);
 
 /* CLOCK_MONOTONIC in nanoseconds. */

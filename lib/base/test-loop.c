@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "lib/base/test.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -64,6 +65,40 @@ TEST(deferred_calls_from_another_thread_keep_their_order)
 	CHECK_EQ(loop_run(l), 7);
 	pthread_join(t, NULL);
 	CHECK_STR(order, "12");
+	loop_free(l);
+}
+
+static void *go_on(void *ctx)
+{
+	CHECK_EQ(loop_run(ctx), 7);
+	return NULL;
+}
+
+/* Overtaken in the middle of deferred calls. */
+static void takes_long(void *ctx)
+{
+	pthread_t t;
+
+	REQUIRE(pthread_create(&t, NULL, go_on, ctx) == 0);
+	pthread_join(t, NULL);
+	note((char *)(uintptr_t) "2");
+	loop_leave();
+}
+
+TEST(another_thread_goes_on_with_the_loop)
+{
+	struct loop *l;
+
+	order[0] = '\0';
+	REQUIRE(loop_new(&l) == 0);
+	loop_defer(l, takes_long, l);
+	loop_defer(l, note, (char *)(uintptr_t) "1");
+	loop_defer(l, quit, l);
+	CHECK_EQ(loop_run(l), -ECANCELED);
+	CHECK_STR(order, "12");
+	/* and later on this one again */
+	loop_defer(l, quit, l);
+	CHECK_EQ(loop_run(l), 7);
 	loop_free(l);
 }
 

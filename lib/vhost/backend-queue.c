@@ -88,8 +88,8 @@ static void tell(struct vhost_queue *q)
 	q->told = true;
 	if (b->ops->queue_ready)
 		b->ops->queue_ready(b->ctx, q->ring.index, true);
-	/* What was added before nobody will kick for. */
-	b->ops->kick(b->ctx, q->ring.index);
+	/* What was added before nobody will kick for. The device is to have its turn from the loop, not from within a message. */
+	signal_fd(q->kick);
 }
 
 /* Tells it to end, while it still can finish or put back what it has. */

@@ -4,7 +4,7 @@
  * a unix socket (lib/vhost/proto.h). The library speaks the protocol, maps the guest's memory and runs the rings; the
  * server says what the requests mean.
  *
- * Everything happens on the loop's thread, callbacks included, and all functions are for that thread. Nothing is allocated
+ * Everything happens on the loop's thread, callbacks included, and all functions are for that thread, unless they say so. Nothing is allocated
  * per request. The guest owns the rings and the memory behind them, and may change both at any time: copy, check, use.
  *
  * A chain that was popped points into the guest's memory until vhost_push(), until the end of queue_ready(q, false), or
@@ -42,7 +42,10 @@ struct vhost_dev_ops {
 	bool maps_files; /* it uses vhost_map_file() */
 	bool skips; /* what is not in the memory that the front end gave is not done, and no error */
 
-	/* Queue q may have requests: pop until 0, push, flush. May be spurious. */
+	/*
+	 * Queue q may have requests: pop until 0, push, flush. May be spurious. Called by the loop itself, so that a device whose requests
+	 * can take long may let another thread go on with it meanwhile: see loop_leave().
+	 */
 	void (*kick)(void *ctx, unsigned q);
 
 	/*

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Files of the host in a distribution: /mnt/host, [automount] of wsl.conf, mount.drvfs, and what happens when the server dies."""
+import contextlib
+import ctypes
 import mmap
 import os
 import pathlib
@@ -88,6 +90,58 @@ def test_the_host_can_unmount_what_a_distribution_has_looked_at(wslx, folder):
     finally:
         subprocess.run(["umount", "-l", here / "stick"], capture_output=True, check=False)
     assert wslx.sh(f"ls {there}/stick") == ""
+
+
+@pytest.fixture
+def hung(tmp_path):
+    """A file system of the host whose server never answers, as that of a network that is down; until it is called."""
+    (tmp_path / "hung").mkdir()
+    fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"hung", os.fsencode(tmp_path / "hung"), b"fuse", 0, f"fd={fd},rootmode=40000,user_id=0,group_id=0".encode()) < 0:
+        raise OSError(ctypes.get_errno(), "mount")
+    end = contextlib.ExitStack()
+    end.callback(subprocess.run, ["umount", "-l", tmp_path / "hung"], check=True)
+    end.callback(os.close, fd)
+    with end:
+        yield end.close
+
+
+def waits_in_fuse(pid):
+    """How many of its threads."""
+    return sum("fuse" in (t / "wchan").read_text() or "request_wait" in (t / "wchan").read_text()
+               for t in pathlib.Path(f"/proc/{pid}/task").iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_file_system_of_the_host_that_hangs_stops_no_other(wslx, folder, hung):
+    here, there = folder
+    (here / "d").mkdir()
+    (here / "d/f").write_text("1\n")
+    wslx.sh("true")
+    stuck = [wslx.popen("-d", "deb", "--", f"ls {there}/hung") for _ in range(3)]
+    wait_for("the server to hang", lambda: waits_in_fuse(wslx.fsd_pids()[0]) >= 1)
+    assert wslx.sh(f"cat {there}/d/f; echo 2 >{there}/d/g; sync {there}/d/g; cat {there}/d/g; ls {there}/d", timeout=60) == "1\n2\nf\ng\n"
+    assert all(p.poll() is None for p in stuck)
+    hung()
+    for p in stuck:
+        p.communicate(timeout=60)
+        assert p.returncode != 0
+    assert wslx.sh(f"ls {there}/hung; cat {there}/d/f") == "1\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_machine_ends_though_a_file_system_of_the_host_hangs(wslx, folder, hung):
+    there = folder[1]
+    wslx.sh("true")
+    fsd = wslx.fsd_pids()[0]
+    stuck = wslx.popen("-d", "deb", "--", f"ls {there}/hung")
+    wait_for("the server to hang", lambda: waits_in_fuse(fsd) >= 1)
+    # not after the minute and a half that a machine has that does not answer any more
+    wslx.ok("--shutdown", timeout=85)
+    wait_for("the server to end", lambda: fsd not in wslx.fsd_pids(), 30)
+    stuck.communicate(timeout=60)
+    assert wslx.sh(f"ls -d {there}") == f"{there}\n"
 
 
 def test_the_hosts_kernel_is_not_reached_through_its_files(wslx):
