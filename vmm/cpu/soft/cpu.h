@@ -234,6 +234,7 @@ struct soft_vcpu {
 		uint32_t err;
 	} exc;
 	bool exc_pending; /* as in struct cpu_state */
+	bool split;	  /* holds vm->split_lock */
 	bool in_delivery; /* an exception or interrupt is being delivered: faults now are nested
 			     ones */
 	uint8_t deliv_vec, deliv_cpl;

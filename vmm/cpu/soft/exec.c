@@ -18,6 +18,11 @@ enum { RUN_ON = -1 }; /* no enum cpu_exit */
 
 void soft_raise(struct soft_vcpu *c, unsigned vec, uint32_t err)
 {
+	/* Page tables may have changed since mem_rmw(). */
+	if (c->split) {
+		c->split = false;
+		os_mutex_unlock(&c->vm->split_lock);
+	}
 	if (!c->in_delivery)
 		c->rip = soft_rip(c);
 	c->exc.vec = (uint8_t)vec;
@@ -113,6 +118,18 @@ static void take_interrupt(struct soft_vcpu *c)
 	soft_deliver_ext(c, (unsigned)vec);
 }
 
+void soft_settle(struct soft_vcpu *c)
+{
+	uint32_t ev = atomic_fetch_and(&c->events, ~(uint32_t)(EV_INIT | EV_SIPI));
+
+	if (ev & EV_INIT) {
+		soft_reset(c, true);
+		c->run_state = CPU_WAIT_SIPI;
+	}
+	if (ev & EV_SIPI)
+		start_ap(c);
+}
+
 /* Everything that is not the next block. Returns RUN_ON or why to leave. */
 static int attend(struct soft_vcpu *c)
 {
@@ -128,15 +145,8 @@ static int attend(struct soft_vcpu *c)
 		soft_direct_reset(c);
 	}
 	clear(c, EV_LOCAL);
-	if (ev & EV_INIT) {
-		clear(c, EV_INIT);
-		soft_reset(c, true);
-		c->run_state = CPU_WAIT_SIPI;
-	}
-	if (ev & EV_SIPI) {
-		clear(c, EV_SIPI);
-		start_ap(c);
-	}
+	if (ev & (EV_INIT | EV_SIPI))
+		soft_settle(c);
 	if (ev & EV_KICK) {
 		clear(c, EV_KICK);
 		return CPU_EXIT_KICK;
@@ -196,6 +206,8 @@ static void run_traced(struct soft_vcpu *c)
 	step_insn(c);
 	if (c->eflags & RF_TF || c->cpl >= cpl) {
 		c->dr[6] |= BIT(14);
+		if (c->run_state == CPU_HALTED)
+			c->run_state = CPU_RUNNABLE;
 		soft_deliver_db(c);
 	}
 }

@@ -56,6 +56,8 @@
  * Runs until something needs the caller. c->events is looked at between blocks.
  */
 enum cpu_exit soft_run(struct soft_vcpu *c, struct err *e);
+/* Acts on INIT and start-up IPIs that wait: they are no state that is saved. */
+void soft_settle(struct soft_vcpu *c);
 
 /* Executes the one instruction at c->rip; false: it raised c->exc, and nothing was delivered. For
  * tests. */

@@ -97,8 +97,8 @@ static inline insn_fn pick_mem(const struct insn *i, const struct mem_fns *f)
 	return f->full;
 }
 
-#define SPLIT_LOCK(c)	os_mutex_lock(&(c)->vm->split_lock)
-#define SPLIT_UNLOCK(c) os_mutex_unlock(&(c)->vm->split_lock)
+#define SPLIT_LOCK(c)	(os_mutex_lock(&(c)->vm->split_lock), (void)((c)->split = true))
+#define SPLIT_UNLOCK(c) ((c)->split = false, os_mutex_unlock(&(c)->vm->split_lock))
 
 static inline uint64_t mem_read_n(struct soft_vcpu *c, uint64_t lin, unsigned size)
 {

@@ -369,10 +369,11 @@ bool soft_lapic_set_base(struct soft_lapic *l, uint64_t v, bool host)
 
 void soft_lapic_get_page(struct soft_lapic *l, uint8_t page[1024])
 {
+	uint32_t count = apic_timer_count(l); /* first: what expires meanwhile is in it or in IRR */
+
 	memset(page, 0, 1024);
-	apic_timer_check(l);
 	for (unsigned i = 0; i < APIC_REGS; i++)
-		le32_put(page + i * 16, read_reg(l, i));
+		le32_put(page + i * 16, i == APIC_TIMER_CCR ? count : read_reg(l, i));
 }
 
 void soft_lapic_set_page(struct soft_lapic *l, const uint8_t page[1024])

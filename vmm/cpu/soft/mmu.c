@@ -337,17 +337,13 @@ static void write_acc(
 	struct soft_vcpu *c, uint64_t lin, const void *buf, unsigned len, unsigned acc)
 {
 	unsigned first = MIN(len, 4096 - (unsigned)(lin & 0xfff));
-	uint64_t gpa, gpa2 = 0, next;
+	uint64_t gpa, gpa2 = 0;
 	uint8_t *hva, *hva2 = NULL;
 
 	/* Every page is translated before any is written; the first that fails is the one reported. */
 	hva = lookup(c, lin, acc | ACC_W, &gpa);
-	for (next = lin_add(c, lin, first); next != lin_add(c, lin, len);) {
-		unsigned n = (unsigned)MIN(4096, lin + len - next);
-
-		hva2 = lookup(c, next, acc | ACC_W, &gpa2);
-		next = lin_add(c, next, n);
-	}
+	for (unsigned done = first; done < len; done += 4096)
+		hva2 = lookup(c, lin_add(c, lin, done), acc | ACC_W, &gpa2);
 	piece_write(c, hva, gpa | (lin & 0xfff), buf, first);
 	if (len - first > 4096) {
 		write_acc(

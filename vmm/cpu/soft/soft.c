@@ -14,7 +14,7 @@
 #include "vmm/cpu/soft/mem.h"
 #include "vmm/cpu/soft/mmu.h"
 #include "vmm/cpu/soft/msr.h"
-#include "vmm/cpu/soft/simd.h"
+#include "vmm/cpu/soft/simd-int.h"
 #include "vmm/cpu/soft/sys.h"
 
 /* The opaque types of cpu.h are ours under other names. */
@@ -218,6 +218,7 @@ static int get_state(struct cpu_vcpu *v, struct cpu_state *s, struct cpu_msr *ms
 {
 	struct soft_vcpu *c = to_vcpu(v);
 
+	soft_settle(c);
 	*s = (struct cpu_state){.rip = c->rip,
 		.rflags = soft_rflags_get(c),
 		.cr0 = c->cr0,
@@ -246,8 +247,9 @@ static int get_state(struct cpu_vcpu *v, struct cpu_state *s, struct cpu_msr *ms
 	s->idtr.base = c->idtr.base;
 	s->idtr.limit = c->idtr.limit;
 	memcpy(s->xsave, c->xsave, sizeof(s->xsave));
-	soft_lapic_get_page(c->lapic, s->lapic);
+	/* The timer's deadline before the requests: one that passes in between is in both, not in neither. */
 	soft_msr_save(c, msrs, n);
+	soft_lapic_get_page(c->lapic, s->lapic);
 	return 0;
 }
 
@@ -275,6 +277,7 @@ static int set_state(
 	c->idtr.limit = s->idtr.limit;
 	c->cpl = c->cr0 & CR0_PE ? desc_dpl(c->seg[SEG_SS].attr) : 0;
 	memcpy(c->xsave, s->xsave, sizeof(c->xsave));
+	IMAGE(c)->mxcsr &= simd_mxcsr_mask();
 	c->run_state = s->run;
 	c->nmi_masked = s->nmi_masked;
 	c->shadow = s->int_shadow;
