@@ -15,15 +15,32 @@
 	.balign	64
 os_stub_code:
 
-/* The signal handler: what it was, FS.base and GS.base go with the parking call; everything else is in the frame. */
+/*
+ * The signal handler: what it was, FS.base and GS.base and the selectors of DS, ES, FS and GS go with the parking call; everything else is in
+ * the frame.
+ */
 os_stub_handler:
 	rdfsbase %rsi
 	rdgsbase %rdx
+	mov	%gs, %r10d
+	shl	$16, %r10
+	mov	%fs, %eax
+	or	%rax, %r10
+	shl	$16, %r10
+	mov	%es, %eax
+	or	%rax, %r10
+	shl	$16, %r10
+	mov	%ds, %eax
+	or	%rax, %r10
 	mov	$STUB_PARK, %eax
 	syscall
 	test	%rax, %rax
 	js	gone
 	/* A program that jumps into the middle of this finds nothing that it could not do itself. */
+	mov	ORDER(ORDERS_DS), %ds
+	mov	ORDER(ORDERS_ES), %es
+	mov	ORDER(ORDERS_FS_SEL), %fs
+	mov	ORDER(ORDERS_GS_SEL), %gs
 	mov	ORDER(ORDERS_FS), %rax
 	wrfsbase %rax
 	mov	ORDER(ORDERS_GS), %rax

@@ -14,6 +14,10 @@
 #define ORDERS_GS     8
 #define ORDERS_FRAME  16
 #define ORDERS_COUNT  24
+#define ORDERS_DS     32
+#define ORDERS_ES     34
+#define ORDERS_FS_SEL 36
+#define ORDERS_GS_SEL 38
 #define ORDERS_OPS    64
 #define ORDERS_OP_LEN 64
 

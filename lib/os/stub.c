@@ -60,10 +60,13 @@ struct change {
 };
 struct stub_orders {
 	uint64_t fs, gs, frame, count;
-	uint8_t pad[ORDERS_OPS - 32];
+	uint16_t sel[STUB_SELECTORS];
+	uint8_t pad[ORDERS_OPS - 40];
 	struct order op[MAX_ORDERS];
 };
-static_assert(offsetof(struct stub_orders, op) == ORDERS_OPS, "stub-code.S");
+static_assert(offsetof(struct stub_orders, op) == ORDERS_OPS &&
+		      offsetof(struct stub_orders, sel) == ORDERS_DS,
+	"stub-code.S");
 
 /*
  * Programs could put something at any address, and in a stub would find our pages there instead. So the address is by chance, 64 KiB of 48
@@ -90,7 +93,7 @@ static int choose_base(void)
 	return 0;
 }
 
-/* What the kernel puts on the signal stack: struct rt_sigframe. */
+/* What the kernel puts on the signal stack: struct rt_sigframe, as far as it is looked at. */
 struct frame {
 	uint64_t ret;
 	uint64_t uc_flags, uc_link;
@@ -98,6 +101,8 @@ struct frame {
 	gregset_t gregs;
 	uint64_t fpstate, reserved[8];
 	uint64_t sigmask;
+	int32_t signo, error, code, pad;
+	uint64_t call; /* SIGSYS: where it was */
 };
 enum { FX_SW_RESERVED = 464, FX_END = 512, XSTATE_BV = 512 };
 enum { XSTATE_FP_SSE = 3 };
@@ -494,6 +499,7 @@ static void put_regs(struct stub *s, const struct stub_regs *r)
 	memset(s->fpstate + XSTATE_BV + 8, 0, 56);
 	s->orders->fs = r->fs_base;
 	s->orders->gs = r->gs_base;
+	memcpy(s->orders->sel, r->sel, sizeof(r->sel));
 }
 
 static void get_regs(struct stub *s, struct stub_regs *r, struct stub_exit *x)
@@ -510,6 +516,7 @@ static void get_regs(struct stub *s, struct stub_regs *r, struct stub_exit *x)
 	x->vector = (unsigned)g[REG_TRAPNO];
 	x->err = (uint64_t)g[REG_ERR];
 	x->cr2 = (uint64_t)g[REG_CR2];
+	x->call = s->frame->call;
 }
 
 /* A part of the state that is as after a reset may not be in the image. */
@@ -559,6 +566,7 @@ int stub_run(struct stub *s, struct stub_regs *r, struct stub_exit *x)
 	x->kind = kind_of((int)n.data.args[0]);
 	r->fs_base = n.data.args[1];
 	r->gs_base = n.data.args[2];
+	memcpy(r->sel, &n.data.args[3], sizeof(r->sel));
 	get_regs(s, r, x);
 	complete_fx(s);
 	return 0;

@@ -48,24 +48,31 @@ int stub_apply(struct stub *s) MUST_CHECK;
 /* A part of it, which takes less than a millisecond; 1: there is more. */
 int stub_apply_part(struct stub *s) MUST_CHECK;
 
-/* The program's registers while it is parked; gpr in the order of their encoding. */
+/*
+ * The program's registers while it is parked; gpr in the order of their encoding. The selectors must be null, or Linux's of data (0x2b). What
+ * comes back is the program's to say, selectors too.
+ */
+enum stub_selector { STUB_DS, STUB_ES, STUB_FS, STUB_GS, STUB_SELECTORS };
 struct stub_regs {
 	uint64_t gpr[16];
 	uint64_t rip, rflags;
 	uint64_t fs_base, gs_base;
-	uint16_t cs, ss;
+	uint16_t cs, ss; /* to begin with: those of 64-bit code */
+	uint16_t sel[STUB_SELECTORS];
 };
 enum { STUB_FX_LEN = 416 };
 
 struct stub_exit {
 	enum {
 		STUB_INTERRUPTED, /* by stub_interrupt() */
-		STUB_SYSCALL,	  /* rip is behind the instruction */
-		STUB_DEBUG,	  /* INT3, or a single step: rip is behind it */
+		STUB_SYSCALL, /* rip is behind the instruction; or a call into the vsyscall page: see call */
+		STUB_DEBUG, /* INT3, or a single step: rip is behind it */
 		STUB_EXCEPTION
 	} kind;
 	unsigned vector; /* of the exception, or of the last one */
 	uint64_t err, cr2;
+	uint64_t
+		call; /* STUB_SYSCALL: rip as it was; the host has taken the return address of a call into its vsyscall page off the stack */
 	uint64_t ticks; /* of the TSC: from letting the program go to its being parked */
 };
 

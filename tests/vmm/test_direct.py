@@ -28,10 +28,10 @@ def stubs(vm):
 
 @pytest.fixture
 def direct(start):
-    """direct(SCRIPT, UNTIL): a machine that has said UNTIL, with our program."""
-    def run(script, until):
+    """direct(SCRIPT, UNTIL, wslx-vmm options...): a machine that has said UNTIL, with our program."""
+    def run(script, until, *args):
         assert os.path.exists(PROGRAM), "no direct; ./dev build makes it"
-        vm = start(script, add=[f"{PROGRAM}=bin/direct"])
+        vm = start(script, *args, add=[f"{PROGRAM}=bin/direct"])
         vm.wait_for(until)
         if "no direct execution" in said(vm):
             pytest.skip("the host cannot")
@@ -87,3 +87,14 @@ def test_a_program_is_told_of_the_guests_processor(direct):
     assert b"DIRECT-SAME" in vm.wait_for(rb"DIRECT-SAME|DIRECT-ERROR.*", look)[0], vm.tail()
     assert vm.wait() == 0, vm.tail()
     assert max(used.values()) >= 20, "the program was not executed directly"
+
+
+@pytest.mark.parametrize("test,cmdline", [("code-32", ""), ("segments", ""), ("vsyscall", "vsyscall=emulate"), ("vsyscall", "vsyscall=xonly"),
+                                          ("steps", ""), ("low-pages", "")])
+def test_what_a_stub_cannot_do_as_it_is(direct, test, cmdline):
+    """tests/vmm/direct.c says what each is."""
+    vm = direct(f"direct {test}", rb"DIRECT-BEGINS", *(["--cmdline", f"console=ttyS0 quiet {cmdline}"] if cmdline else []))
+    assert max(stubs(vm).values()) >= 20, "the program was not executed directly"
+    assert b"DIRECT-RIGHT" in vm.wait_for(rb"DIRECT-RIGHT|DIRECT-ERROR.*")[0], vm.tail()
+    assert vm.wait() == 0, vm.tail()
+    assert "a process for user code ended" not in said(vm)

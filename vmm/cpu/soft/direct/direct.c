@@ -382,6 +382,13 @@ enum {
 	NATIVE = RF_ARITH | RF_DF | RF_AC
 }; /* of RFLAGS: what user code changes by itself, TF apart */
 
+static const unsigned seg_of[STUB_SELECTORS] = {SEG_DS, SEG_ES, SEG_FS, SEG_GS};
+
+static bool is_null(uint16_t sel)
+{
+	return !(sel & ~3);
+}
+
 static void load_regs(struct soft_vcpu *c, struct stub *s, struct stub_regs *r)
 {
 	memcpy(r->gpr, c->gpr, sizeof(r->gpr));
@@ -389,7 +396,25 @@ static void load_regs(struct soft_vcpu *c, struct stub *s, struct stub_regs *r)
 	r->rflags = (soft_rflags_get(c) & NATIVE) | RF_IF | RF_1;
 	r->fs_base = c->segbase[SEG_FS];
 	r->gs_base = c->segbase[SEG_GS];
+	for (unsigned n = 0; n < STUB_SELECTORS; n++)
+		r->sel[n] = c->seg[seg_of[n]].sel;
 	memcpy(stub_fx(s), c->xsave, STUB_FX_LEN);
+}
+
+/* What programs load is what Linux has for all of them; anything else, which only this program says that it did, is as if it had not. */
+static void store_selector(struct soft_vcpu *c, unsigned seg, uint16_t sel)
+{
+	struct soft_desc d;
+
+	if (sel == c->seg[seg].sel)
+		return;
+	if (is_null(sel)) {
+		c->seg[seg] = (struct soft_seg){.sel = sel};
+		soft_set_segbase(c, seg, 0);
+	} else if (sel == USER_SS && soft_desc_peek(c, &d, sel) && d.attr & DESC_P &&
+		   d.attr & DESC_S && desc_dpl(d.attr) == 3) {
+		soft_set_seg(c, seg, sel, &d);
+	}
 }
 
 static void store_regs(struct soft_vcpu *c, struct stub *s, const struct stub_regs *r)
@@ -399,6 +424,8 @@ static void store_regs(struct soft_vcpu *c, struct stub *s, const struct stub_re
 	memcpy(c->gpr, r->gpr, sizeof(r->gpr));
 	c->rip = r->rip;
 	soft_rflags_set(c, (soft_rflags_get(c) & ~(uint64_t)NATIVE) | (r->rflags & NATIVE));
+	for (unsigned n = 0; n < STUB_SELECTORS; n++)
+		store_selector(c, seg_of[n], r->sel[n]);
 	if (r->fs_base != c->segbase[SEG_FS] && soft_canonical(r->fs_base))
 		soft_set_segbase(c, SEG_FS, r->fs_base);
 	if (r->gs_base != c->segbase[SEG_GS] && soft_canonical(r->gs_base))
@@ -412,9 +439,12 @@ static void store_regs(struct soft_vcpu *c, struct stub *s, const struct stub_re
 		memset(f->st[k] + 10, 0, 6);
 }
 
-/* A state in which native execution is the same. */
+/* A state in which native execution is the same. Selectors of a thread's own (TLS) the stub's has not. */
 static bool eligible(const struct soft_vcpu *c)
 {
+	for (unsigned n = 0; n < STUB_SELECTORS; n++)
+		if (!is_null(c->seg[seg_of[n]].sel) && c->seg[seg_of[n]].sel != USER_SS)
+			return false;
 	return c->mode == MODE_64 && c->seg[SEG_CS].sel == USER_CS &&
 	       c->seg[SEG_SS].sel == USER_SS && c->eflags & RF_IF &&
 	       !(c->eflags & (RF_TF | RF_NT | RF_IOPL)) && !(c->cr0 & (CR0_TS | CR0_EM)) &&
@@ -436,6 +466,9 @@ static bool same_segments(struct soft_vcpu *c, const struct stub_regs *r)
 	return true;
 }
 
+/* Linux's page of old that programs call, the host's as well as the guest's. */
+#define VSYSCALLS 0xffffffffff600000ull
+
 static uint8_t byte_at(struct soft_vcpu *c, uint64_t lin)
 {
 	uint64_t gpa;
@@ -451,9 +484,13 @@ static enum direct_exit trapped(
 	switch (x->kind) {
 	case STUB_INTERRUPTED: return DIRECT_AGAIN;
 	case STUB_SYSCALL:
-		/* SYSCALL and INT 80h have two bytes. In the vsyscall page there is none. */
-		if (!(c->rip >> 63))
-			c->rip -= 2;
+		if (x->call - VSYSCALLS < 4096) {
+			c->rip = x->call;
+			c->gpr[CPU_RSP] -= 8;
+			return DIRECT_STEP;
+		}
+		/* SYSCALL and INT 80h have two bytes. */
+		c->rip -= 2;
 		return DIRECT_ON;
 	case STUB_DEBUG:
 		if (x->vector == EXC_BP)
@@ -588,7 +625,8 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 			native += without_trip(d, x.ticks);
 			runs++;
 		}
-		if (x.kind != STUB_EXCEPTION || x.vector != EXC_PF)
+		/* A stub goes on in 64-bit code only. */
+		if (x.kind != STUB_EXCEPTION || x.vector != EXC_PF || r.cs != USER_CS)
 			break;
 		d->fault = x.cr2;
 		d->fault_cr3 = c->cr3;
@@ -610,6 +648,11 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 		return general_protection(c);
 	if (ret == DIRECT_AGAIN)
 		ret = trapped(c, &r, &x);
+	/* It began to single-step itself, with this instruction. */
+	if (x.ticks && x.kind != STUB_DEBUG && r.rflags & RF_TF) {
+		c->eflags |= RF_TF;
+		ret = DIRECT_AGAIN;
+	}
 	ran_directly(d, d->now, native, runs);
 	if (x.kind == STUB_INTERRUPTED && x.ticks)
 		look_for_locks(c, d);

@@ -163,8 +163,9 @@ static bool region_moved(struct region *r, struct upper *u, struct soft_vcpu *c)
 	if (!upper(u, c, r->va))
 		return true;
 	pde = u->pd + (r->va >> 21 & 511);
-	return pde != r->pde || u->nx != r->nx || (r->rights & ~u->rights) ||
-	       is_stale(r->pde_had, load(pde)) || ((r->pde_had ^ load(pde)) & PTE_PS);
+	return pde != r->pde || u->nx != r->nx || r->rights != u->rights ||
+	       is_stale(r->pde_had, load(pde)) || ((r->pde_had ^ load(pde)) & PTE_PS) ||
+	       (!r->large && (r->pde_had ^ load(pde)) & PTE_W);
 }
 
 static void flush_region(struct space *sp, struct region *r)
@@ -377,6 +378,12 @@ static unsigned prot_of(struct soft_vcpu *c, uint64_t had, uint64_t size)
 	return prot;
 }
 
+/* Else the access would fault again and again. */
+static bool allows(unsigned prot, unsigned acc)
+{
+	return !(acc & ACC_X && !(prot & OS_PROT_X)) && !(acc & ACC_W && !(prot & OS_PROT_W));
+}
+
 /* The stub may write to these pages from now on. */
 static void note_writable(struct space *sp, struct soft_vcpu *c, uint64_t gpa, uint64_t size)
 {
@@ -400,7 +407,7 @@ static enum space_result map_large(
 	if (!had || !last || last - first != LARGE - 4096)
 		return SPACE_FOREIGN;
 	prot = prot_of(c, had, LARGE);
-	if (acc & ACC_X && !(prot & OS_PROT_X))
+	if (!allows(prot, acc))
 		return SPACE_FOREIGN;
 	if (had & PTE_W)
 		note_writable(sp, c, gpa, LARGE);
@@ -428,7 +435,7 @@ static enum space_result map_small(
 		if (had) {
 			prot = prot_of(c, had, 4096);
 			if (n == asked)
-				ok = !(acc & ACC_X) || prot & OS_PROT_X;
+				ok = allows(prot, acc);
 			if (had & PTE_W)
 				note_writable(sp, c, had & PTE_ADDR, 4096);
 			r->had[n] = had;
@@ -456,7 +463,8 @@ enum space_result space_fault(struct space *sp, struct soft_vcpu *c, uint64_t li
 
 	if (lin >> 47 || !soft_walk_probe(c, lin, acc | ACC_U, &w))
 		return SPACE_FAULTS;
-	if (lin - stub_base() < STUB_LEN || w.size > LARGE)
+	/* Nothing is mapped in the place of the stub's own pages, nor unmapped, with what lies around them. Hosts refuse the lowest addresses. */
+	if ((lin ^ stub_base()) < LARGE || lin < LARGE || w.size > LARGE)
 		return SPACE_FOREIGN;
 	if (sp->mappings >= MAX_MAPPINGS)
 		space_clear(sp);
