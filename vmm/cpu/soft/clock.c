@@ -24,6 +24,7 @@ struct soft_clock {
 	int8_t shift;
 	bool have_offset;
 	uint64_t last_offset;
+	uint64_t seen_tsc, seen_ns; /* the host's, when it was looked at last */
 	struct watch {
 		struct soft_vcpu *c;
 		_Atomic uint64_t *deadline_ns;
@@ -100,6 +101,30 @@ void soft_clock_earlier(struct soft_clock *k, uint64_t t)
 {
 	if (t < atomic_load(&k->next_ns))
 		os_event_set(&k->wake);
+}
+
+/* --- the host's TSC --- */
+
+/* Processors of one machine may be apart a little. */
+enum { APART_MS = 10 };
+
+void soft_clock_look(struct soft_clock *k, uint64_t tsc, uint64_t now)
+{
+	uint64_t hz = os_tsc_hz(), lost;
+
+	OS_GUARD(&k->lock);
+	if (k->seen_tsc > tsc && k->seen_tsc - tsc > hz / 1000 * APART_MS) {
+		lost = k->seen_tsc - tsc +
+		       (uint64_t)((unsigned __int128)(now - k->seen_ns) * hz / 1000000000);
+		/* What is published is the sum of the two, and stays. */
+		k->base_tsc -= lost;
+		k->last_offset += lost;
+		for (unsigned i = 0; i < k->vm->nvcpus; i++)
+			if (k->vm->vcpu[i])
+				k->vm->vcpu[i]->tsc_offset += lost;
+	}
+	k->seen_tsc = tsc;
+	k->seen_ns = now;
 }
 
 /* --- kvmclock --- */

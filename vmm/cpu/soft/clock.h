@@ -24,6 +24,12 @@ uint64_t soft_clock_ns(struct soft_clock *k);
 /* A restored TSC value: returns the offset to use, the same for all vCPUs whose values were saved together. */
 uint64_t soft_clock_tsc_offset(struct soft_clock *k, uint64_t guest_tsc);
 
+/*
+ * What the host's TSC is (tsc) at a time (os_now()). Where it has begun anew since the last look, as it does over a suspend to RAM on many
+ * machines, the guest's go on where they would be. A vCPU's thread, again and again.
+ */
+void soft_clock_look(struct soft_clock *k, uint64_t tsc, uint64_t now);
+
 /* Nanoseconds that n ticks of the TSC take, rounded up; saturates. */
 uint64_t soft_tsc_to_ns(uint64_t n);
 

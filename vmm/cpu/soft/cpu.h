@@ -224,7 +224,8 @@ struct soft_vcpu {
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t tsc_aux;
-	uint64_t tsc_offset; /* guest TSC = host TSC + this */
+	_Atomic uint64_t
+		tsc_offset; /* guest TSC = host TSC + this; another vCPU may set it: see soft_clock_look() */
 
 	/* Fault being delivered (soft_raise() fills this in). */
 	struct {

@@ -61,6 +61,7 @@ static void arm_tsc(struct soft_lapic *l)
 
 static void arm(struct soft_lapic *l)
 {
+	soft_clock_look(l->c->vm->clock, soft_host_tsc(), os_now());
 	if (mode(l) == TIMER_TSC_DEADLINE)
 		arm_tsc(l);
 	else if (apic_get(l, APIC_TIMER_ICR) && l->start_ns != UINT64_MAX)
@@ -131,7 +132,7 @@ void apic_timer_check(struct soft_lapic *l)
 	case TIMER_TSC_DEADLINE:
 		if (soft_tsc(l->c) < l->tsc_deadline) {
 			if (now >= l->deadline_ns)
-				arm_tsc(l); /* the two clocks differ a little: not yet */
+				arm(l); /* the two clocks differ a little: not yet */
 			return;
 		}
 		l->tsc_deadline = 0;
@@ -166,11 +167,11 @@ void soft_lapic_set_tsc_deadline(struct soft_lapic *l, uint64_t v, bool host)
 		return; /* ignored (§11.5.4.1) */
 	l->tsc_deadline = v;
 	if (mode(l) == TIMER_TSC_DEADLINE)
-		arm_tsc(l);
+		arm(l);
 }
 
 void soft_lapic_tsc_changed(struct soft_lapic *l)
 {
 	if (mode(l) == TIMER_TSC_DEADLINE)
-		arm_tsc(l);
+		arm(l);
 }

@@ -608,6 +608,32 @@ TEST(msrs)
 	teardown(r);
 }
 
+/* What the host's had been before is made up: an hour more than it is. */
+TEST(time_goes_on_when_the_hosts_tsc_begins_anew)
+{
+	struct rig *r = setup(2);
+	struct soft_vcpu *c = r->vm.vcpu[0];
+	const uint64_t hz = os_tsc_hz(), hour = 3600 * hz;
+
+	wr(c, 0xf0, 0x1ff);
+	wr(c, 0x320, 2 << 17 | 0xec);
+	const uint64_t clock = soft_clock_ns(r->vm.clock), tsc = soft_tsc(c);
+	soft_clock_look(r->vm.clock, soft_host_tsc() + hour, os_now());
+	CHECK_EQ(c->tsc_offset, 0);
+	/* the guest sets its timer by what it reads now, an hour before what it had been; it has passed in truth */
+	CHECK(soft_wrmsr(c, 0x6e0, soft_tsc(c) + 1000 * hz));
+	for (unsigned i = 0; i < 2; i++) {
+		CHECK(soft_tsc(r->vm.vcpu[i]) - tsc >= hour);
+		CHECK(soft_tsc(r->vm.vcpu[i]) - tsc < hour + 60 * hz);
+	}
+	CHECK(soft_clock_ns(r->vm.clock) - clock >= 3599ull * 1000000000);
+	CHECK(c->events & EV_INTR);
+	/* once */
+	CHECK(soft_wrmsr(c, 0x6e0, soft_tsc(c) + 1000 * hz));
+	CHECK(soft_tsc(c) - tsc < hour + 60 * hz);
+	teardown(r);
+}
+
 TEST(cpuid)
 {
 	struct rig *r = setup(3);
