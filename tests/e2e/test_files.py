@@ -124,9 +124,9 @@ def test_a_file_system_of_the_host_that_hangs_stops_no_other(wslx, folder, hung)
     assert wslx.sh(f"cat {there}/d/f; echo 2 >{there}/d/g; sync {there}/d/g; cat {there}/d/g; ls {there}/d", timeout=60) == "1\n2\nf\ng\n"
     assert all(p.poll() is None for p in stuck)
     hung()
+    # with an error, or with what is there without it
     for p in stuck:
         p.communicate(timeout=60)
-        assert p.returncode != 0
     assert wslx.sh(f"ls {there}/hung; cat {there}/d/f") == "1\n"
 
 
