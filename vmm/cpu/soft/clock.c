@@ -108,11 +108,14 @@ void soft_clock_earlier(struct soft_clock *k, uint64_t t)
 /* Processors of one machine may be apart a little. */
 enum { APART_MS = 10 };
 
-void soft_clock_look(struct soft_clock *k, uint64_t tsc, uint64_t now)
+void soft_clock_look(struct soft_clock *k, uint64_t (*host_tsc)(void))
 {
-	uint64_t hz = os_tsc_hz(), lost;
+	uint64_t hz = os_tsc_hz(), tsc, now, lost;
 
 	OS_GUARD(&k->lock);
+	/* With the lock held: a thread that stood still after it had read would be late, and find a TSC that went back. */
+	tsc = host_tsc();
+	now = os_now();
 	if (k->seen_tsc > tsc && k->seen_tsc - tsc > hz / 1000 * APART_MS) {
 		lost = k->seen_tsc - tsc +
 		       (uint64_t)((unsigned __int128)(now - k->seen_ns) * hz / 1000000000);

@@ -25,10 +25,10 @@ uint64_t soft_clock_ns(struct soft_clock *k);
 uint64_t soft_clock_tsc_offset(struct soft_clock *k, uint64_t guest_tsc);
 
 /*
- * What the host's TSC is (tsc) at a time (os_now()). Where it has begun anew since the last look, as it does over a suspend to RAM on many
- * machines, the guest's go on where they would be. A vCPU's thread, again and again.
+ * Where the host's TSC, read by host_tsc(), has begun anew since the last look, as it does over a suspend to RAM on many machines, the
+ * guest's go on where they would be. A vCPU's thread, again and again.
  */
-void soft_clock_look(struct soft_clock *k, uint64_t tsc, uint64_t now);
+void soft_clock_look(struct soft_clock *k, uint64_t (*host_tsc)(void));
 
 /* Nanoseconds that n ticks of the TSC take, rounded up; saturates. */
 uint64_t soft_tsc_to_ns(uint64_t n);

@@ -61,7 +61,7 @@ static void arm_tsc(struct soft_lapic *l)
 
 static void arm(struct soft_lapic *l)
 {
-	soft_clock_look(l->c->vm->clock, soft_host_tsc(), os_now());
+	soft_clock_look(l->c->vm->clock, soft_host_tsc);
 	if (mode(l) == TIMER_TSC_DEADLINE)
 		arm_tsc(l);
 	else if (apic_get(l, APIC_TIMER_ICR) && l->start_ns != UINT64_MAX)

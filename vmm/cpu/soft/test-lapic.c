@@ -608,6 +608,11 @@ TEST(msrs)
 	teardown(r);
 }
 
+static uint64_t an_hour_more(void)
+{
+	return soft_host_tsc() + 3600 * os_tsc_hz();
+}
+
 /* What the host's had been before is made up: an hour more than it is. */
 TEST(time_goes_on_when_the_hosts_tsc_begins_anew)
 {
@@ -618,7 +623,7 @@ TEST(time_goes_on_when_the_hosts_tsc_begins_anew)
 	wr(c, 0xf0, 0x1ff);
 	wr(c, 0x320, 2 << 17 | 0xec);
 	const uint64_t clock = soft_clock_ns(r->vm.clock), tsc = soft_tsc(c);
-	soft_clock_look(r->vm.clock, soft_host_tsc() + hour, os_now());
+	soft_clock_look(r->vm.clock, an_hour_more);
 	CHECK_EQ(c->tsc_offset, 0);
 	/* the guest sets its timer by what it reads now, an hour before what it had been; it has passed in truth */
 	CHECK(soft_wrmsr(c, 0x6e0, soft_tsc(c) + 1000 * hz));
@@ -631,6 +636,41 @@ TEST(time_goes_on_when_the_hosts_tsc_begins_anew)
 	/* once */
 	CHECK(soft_wrmsr(c, 0x6e0, soft_tsc(c) + 1000 * hz));
 	CHECK(soft_tsc(c) - tsc < hour + 60 * hz);
+	teardown(r);
+}
+
+static _Atomic bool has_read;
+
+/* The host's scheduler takes the processor from it. */
+static uint64_t read_and_stand_still(void)
+{
+	uint64_t tsc = soft_host_tsc();
+
+	atomic_store(&has_read, true);
+	nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+	return tsc;
+}
+
+static void look_slowly(void *clock)
+{
+	soft_clock_look(clock, read_and_stand_still);
+}
+
+/* The guest's clock went back by as much as a minute, and its timers stood still for so long. */
+TEST(a_vcpu_whose_thread_stands_still_does_not_move_time)
+{
+	struct rig *r = setup(2);
+	struct os_thread *t;
+
+	atomic_store(&has_read, false);
+	CHECK_EQ(os_thread_start(&t, "slow", look_slowly, r->vm.clock), 0);
+	while (!atomic_load(&has_read))
+		;
+	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+	soft_clock_look(r->vm.clock, soft_host_tsc);
+	os_thread_join(t);
+	for (unsigned i = 0; i < 2; i++)
+		CHECK_EQ(r->vm.vcpu[i]->tsc_offset, 0);
 	teardown(r);
 }
 
