@@ -37,6 +37,7 @@ struct net {
 	const char *network, *network6, *resolv_conf;
 	/* as texts; those of the second family may be "" */
 	char guest[2][64], host[2][64], dns[2][64];
+	char inward[64]; /* by which this host's clients come to listeners; "": by none */
 	unsigned prefix[2];
 	/* NET_BRIDGED, NET_TAP: of the first family, the addresses are those of a lease, whose changes so far are counted; or fixed */
 	bool bridged, leases;
@@ -50,7 +51,7 @@ struct net {
 	struct ports *ports;
 };
 
-/* --- addresses: as wslx-netd takes them from the network, .1 is the host, .2 the guest, the last but one the resolver --- */
+/* --- addresses: as wslx-netd takes them from the network, .1 is the host, .2 the guest, .3 the host's clients, the last but one the resolver --- */
 
 static bool plan4(struct net *n)
 {
@@ -69,6 +70,8 @@ static bool plan4(struct net *n)
 	inet_ntop(AF_INET, &a, n->host[0], sizeof(n->host[0]));
 	a.s_addr = htonl(base + 2);
 	inet_ntop(AF_INET, &a, n->guest[0], sizeof(n->guest[0]));
+	a.s_addr = htonl(base + 3);
+	inet_ntop(AF_INET, &a, n->inward, sizeof(n->inward));
 	a.s_addr = htonl((base | ~mask) - 1);
 	inet_ntop(AF_INET, &a, n->dns[0], sizeof(n->dns[0]));
 	return true;
@@ -292,6 +295,7 @@ static void netd_up(void *ctx, bool found)
 		vm_query(n->vm, on_vmm_status, n);
 	else if (n->listen < 0)
 		connect_device(n);
+	ports_netd_up(n->ports, found);
 	if (!n->bridged)
 		send_servers(n);
 	else if (n->leases) {
@@ -449,6 +453,8 @@ static void tell_guest(struct net *n)
 		wire_u32(&w, WSLX_A_AUTOCONF, 1);
 	if (n->ports)
 		wire_u32(&w, WSLX_A_FORWARD, 1);
+	if (n->ports && n->inward[0])
+		wire_str(&w, WSLX_A_INWARD, n->inward);
 	if (n->set->net == NET_MIRRORED) {
 		wire_u32(&w, WSLX_A_MIRRORED, 1);
 		wire_str(&w, WSLX_A_IGNORED_PORTS,
@@ -551,10 +557,10 @@ struct net *net_new(
 	r = fresh ? listen_for_vmm(n) : 0;
 	if (r < 0)
 		log_warn("net", "listen for the network device: %s", strerror(-r));
-	start_netd(n);
 	/* Of mirrored mode, ports are what it is about. */
 	if (set->localhost_forwarding || set->net == NET_MIRRORED)
-		n->ports = ports_new(l, vm, set, dir);
+		n->ports = ports_new(l, set, dir, n->bridged ? NULL : &n->netd);
+	start_netd(n);
 	return n;
 }
 
@@ -563,7 +569,7 @@ struct net *net_free(struct net *n)
 	if (!n)
 		return NULL;
 	stop_listening(n);
-	sidecar_free(n->netd);
+	n->netd = sidecar_free(n->netd); /* ports look there */
 	resolv_watch_free(n->watch);
 	loop_src_free(n->patience);
 	ports_free(n->ports);

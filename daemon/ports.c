@@ -19,25 +19,26 @@ enum {
 struct entry {
 	struct entry *next;
 	char listen[FORWARD_TEXT], to[FORWARD_TEXT];
-	bool added;	 /* by the user: stays whatever the guest does */
-	bool wanted;	 /* as of the last LISTENERS */
+	bool added;  /* by the user: stays whatever the guest does */
+	bool wanted; /* as of the last LISTENERS */
+	bool inward; /* by wslx-netd, not wslx-forward */
+	bool closing; /* whoever had it was told to end it, and has not answered: no other may begin */
 	bool nameless;	 /* the port is used, and nobody has looked by whom */
 	char error[200]; /* "": it leads there */
 };
 
 struct ports {
 	struct loop *loop;
-	struct vm *vm;
 	const struct settings *set;
+	struct sidecar *const *netd;
 	char dir[PATH_MAX], path[PATH_MAX];
 	struct sidecar *forward;
 	uint32_t vsock_port;
 	uint64_t look_at; /* not before this for an owner that no user asks for */
 	struct entry *all;
-	unsigned n;
 };
 
-/* A call to wslx-forward, which ends before struct ports does; the entry may have gone by then. */
+/* A call to wslx-forward or wslx-netd, which ends before struct ports does; the entry may have gone by then. */
 struct call {
 	struct ports *p;
 	char listen[FORWARD_TEXT];
@@ -55,18 +56,36 @@ static struct entry **find(struct ports *p, const char *listen_at)
 	return e;
 }
 
+static bool is_used(const struct entry *en)
+{
+	return en->wanted || en->added;
+}
+
+/* Those that only close make room. */
+static unsigned count(const struct ports *p)
+{
+	unsigned n = 0;
+
+	for (const struct entry *en = p->all; en; en = en->next)
+		n += is_used(en) || !en->closing;
+	return n;
+}
+
+/* One that closes is there again when it has. */
 static struct entry *make(struct ports *p, const char *listen_at, const char *to, bool added)
 {
 	struct entry *en = *find(p, listen_at);
 
+	if ((!en || (en->closing && !is_used(en))) &&
+		count(p) >= MAX_PORTS + (added ? RESERVED : 0u))
+		return NULL;
 	if (!en) {
-		en = p->n < MAX_PORTS + (added ? RESERVED : 0u) ? calloc(1, sizeof(*en)) : NULL;
+		en = calloc(1, sizeof(*en));
 		if (!en)
-			return NULL;
+			abort();
 		snprintf(en->listen, sizeof(en->listen), "%s", listen_at);
 		en->next = p->all;
 		p->all = en;
-		p->n++;
 	}
 	snprintf(en->to, sizeof(en->to), "%s", to);
 	return en;
@@ -79,11 +98,24 @@ static void drop(struct ports *p, const char *listen_at)
 	if (!en)
 		return;
 	*at = en->next;
-	p->n--;
 	free(en);
 }
 
-/* --- wslx-forward --- */
+/* --- wslx-forward, wslx-netd --- */
+
+static void send_add(struct ports *p, const struct entry *en, ports_done done, void *ctx);
+
+/* Nobody has it any more. */
+static void closed(struct ports *p, struct entry *en)
+{
+	if (is_used(en)) {
+		en->closing = false;
+		en->error[0] = '\0';
+		send_add(p, en, NULL, NULL);
+	} else {
+		drop(p, en->listen);
+	}
+}
 
 static void explain(const char *listen_at, const struct err *e, bool by_name, struct err *ret)
 {
@@ -125,21 +157,26 @@ static void answered(void *ctx, struct json_object *result, const struct err *e)
 		if (told.code && c->done && !en->wanted)
 			drop(p, c->listen);
 	}
+	if (en && c->remove && en->closing)
+		closed(p, en);
 	if (c->done)
 		c->done(c->ctx, told.code ? &told : NULL);
 	free(c);
 }
 
-static void call(struct ports *p, const char *method, const char *listen_at,
+static void call(struct ports *p, bool inward, bool remove, const char *listen_at,
 	struct json_object *params, ports_done done, void *ctx)
 {
-	struct ctl_async *ctl = sidecar_ctl(p->forward);
+	struct ctl_async *ctl = sidecar_ctl(inward ? *p->netd : p->forward);
+	const char *method = inward   ? (remove ? "inward-remove" : "inward-add")
+			     : remove ? "remove"
+				      : "add";
 	struct call *c = calloc(1, sizeof(*c));
 	struct err e = {0};
 
 	if (!c)
 		abort();
-	*c = (struct call){p, "", !strcmp(method, "remove"), done, ctx};
+	*c = (struct call){p, "", remove, done, ctx};
 	snprintf(c->listen, sizeof(c->listen), "%s", listen_at);
 	if (ctl) {
 		ctl_async_call(ctl, method, params, NULL, answered, c);
@@ -150,45 +187,84 @@ static void call(struct ports *p, const char *method, const char *listen_at,
 	answered(c, NULL, &e);
 }
 
+/* The port of "tcp 0.0.0.0 8080". */
+static unsigned port_of(const char *to)
+{
+	unsigned port = 0;
+
+	sscanf(to, "%*s %*s %u", &port);
+	return port;
+}
+
 static void send_add(struct ports *p, const struct entry *en, ports_done done, void *ctx)
 {
 	struct json_object *o = js_set_str(js_object(), "listen", en->listen);
 
-	js_set_str(o, "to", en->to);
-	js_set_u64(o, "port", p->vsock_port);
-	call(p, "add", en->listen, js_set_bool(o, "added", en->added), done, ctx);
+	if (en->inward) {
+		js_set_u64(o, "port", port_of(en->to));
+	} else {
+		js_set_str(o, "to", en->to);
+		js_set_u64(o, "port", p->vsock_port);
+		js_set_bool(o, "added", en->added);
+	}
+	call(p, en->inward, false, en->listen, o, done, ctx);
 }
 
-static void send_remove(struct ports *p, const char *listen_at, ports_done done, void *ctx)
+static void send_remove(
+	struct ports *p, bool inward, const char *listen_at, ports_done done, void *ctx)
 {
-	call(p, "remove", listen_at, js_set_str(js_object(), "listen", listen_at), done, ctx);
+	call(p, inward, true, listen_at, js_set_str(js_object(), "listen", listen_at), done, ctx);
+}
+
+/* What it is for from then on, if anything, is done when it has ended. */
+static void begin_close(struct ports *p, struct entry *en, ports_done done, void *ctx)
+{
+	en->closing = true;
+	send_remove(p, en->inward, en->listen, done, ctx);
 }
 
 /* What an earlier service had it do. */
-static void listed(void *ctx, struct json_object *result, const struct err *e)
+static void take_list(struct ports *p, bool inward, struct json_object *list)
 {
-	struct ports *p = ctx;
-	struct json_object *list = js_get(result, "ports");
-
 	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
 		struct json_object *o = json_object_array_get_idx(list, i);
 		const char *listen_at = js_str(o, "listen", "");
 		bool added = js_bool(o, "added", false);
-		struct entry *en;
+		struct entry *en = *find(p, listen_at);
+		char to[FORWARD_TEXT];
 
 		/* What we have is newer. */
-		if (*find(p, listen_at))
-			continue;
-		en = make(p, listen_at, js_str(o, "to", ""), added);
+		if (en && en->inward != inward && !en->closing) {
+			en->closing = true;
+			send_remove(p, inward, listen_at, NULL, NULL);
+		}
 		if (en)
+			continue;
+		snprintf(to, sizeof(to), "%.3s 0.0.0.0 %u", listen_at,
+			(unsigned)js_u64(o, "port", 0));
+		en = make(p, listen_at, inward ? to : js_str(o, "to", ""), added);
+		if (en) {
 			en->added = added;
+			en->inward = inward;
+		}
 	}
 }
 
-static void send_all(struct ports *p)
+static void forward_listed(void *ctx, struct json_object *result, const struct err *e)
+{
+	take_list(ctx, false, js_get(result, "ports"));
+}
+
+static void netd_listed(void *ctx, struct json_object *result, const struct err *e)
+{
+	take_list(ctx, true, js_get(result, "ports"));
+}
+
+static void send_all(struct ports *p, bool inward)
 {
 	for (struct entry *en = p->all; en; en = en->next)
-		send_add(p, en, NULL, NULL);
+		if (en->inward == inward && !en->closing)
+			send_add(p, en, NULL, NULL);
 }
 
 static void forward_up(void *ctx, bool found)
@@ -196,9 +272,18 @@ static void forward_up(void *ctx, bool found)
 	struct ports *p = ctx;
 
 	/* Also to one that is found: the connection may have ended before it heard of all. */
-	send_all(p);
+	send_all(p, false);
 	if (found)
-		ctl_async_call(sidecar_ctl(p->forward), "list", NULL, NULL, listed, p);
+		ctl_async_call(sidecar_ctl(p->forward), "list", NULL, NULL, forward_listed, p);
+}
+
+void ports_netd_up(struct ports *p, bool found)
+{
+	if (!p || !p->netd)
+		return;
+	send_all(p, true);
+	if (found)
+		ctl_async_call(sidecar_ctl(*p->netd), "inward-list", NULL, NULL, netd_listed, p);
 }
 
 static void start(struct ports *p)
@@ -233,17 +318,20 @@ static bool is_ignored(const char *list, unsigned port)
 	return false;
 }
 
-/*
- * Where the guest's listener appears on this host: at localhost, or, in mirrored mode, where the guest has it; false: nowhere.
- * ret_to: what it says, of parts that were understood: whatever else a guest says goes no further.
- */
-static bool host_side(
-	const struct ports *p, const char *text, char ret_to[FORWARD_TEXT], char *buf, size_t cap)
+/* What becomes of one of the guest's listeners. */
+struct wish {
+	char to[FORWARD_TEXT]; /* what the guest said, of parts that were understood: nothing else of it goes further */
+	char listen
+		[FORWARD_TEXT]; /* on this host: at localhost, or, in mirrored mode, where the guest has it */
+	bool inward;
+};
+
+static bool wish_parse(const struct ports *p, const char *text, struct wish *ret)
 {
 	char proto[4], addr[INET6_ADDRSTRLEN], distro[40] = "";
 	static const struct in6_addr any;
 	struct in6_addr bin;
-	bool v6, everywhere;
+	bool v6, is_any, everywhere;
 	unsigned port;
 	int n = 0, more = 0;
 
@@ -256,37 +344,50 @@ static bool host_side(
 	v6 = inet_pton(AF_INET6, addr, &bin) == 1;
 	if ((!v6 && inet_pton(AF_INET, addr, &bin) != 1) || is_ignored(p->set->ignored_ports, port))
 		return false;
-	snprintf(ret_to, FORWARD_TEXT, "%s %s %u%s%s", proto, addr, port, distro[0] ? " " : "",
+	snprintf(ret->to, sizeof(ret->to), "%s %s %u%s%s", proto, addr, port, distro[0] ? " " : "",
 		distro);
-	everywhere = p->set->net == NET_MIRRORED && !memcmp(&bin, &any, v6 ? 16 : 4);
-	snprintf(buf, cap, "%s %s %u", proto,
+	is_any = !memcmp(&bin, &any, v6 ? 16 : 4);
+	everywhere = p->set->net == NET_MIRRORED && is_any;
+	snprintf(ret->listen, sizeof(ret->listen), "%s %s %u", proto,
 		everywhere ? (v6 ? "::" : "0.0.0.0") : (v6 ? "::1" : "127.0.0.1"), port);
+	/* Others are not at the address that it leads to, or are for clients whose address the guest is to be told. */
+	ret->inward = p->netd && !v6 && is_any && !everywhere && !distro[0];
 	return true;
 }
 
 /* known: only those that were there before; otherwise all. */
 static void want(struct ports *p, const struct wire_attr *a, bool known)
 {
-	char text[FORWARD_TEXT], to[FORWARD_TEXT], listen_at[FORWARD_TEXT];
+	char text[FORWARD_TEXT];
 	struct entry *en;
-	bool same;
+	struct wish wish;
+	bool is_new, same;
 
 	if (a->len >= sizeof(text) || memchr(a->data, 0, a->len))
 		return;
 	memcpy(text, a->data, a->len);
 	text[a->len] = '\0';
-	if (!host_side(p, text, to, listen_at, sizeof(listen_at)))
+	if (!wish_parse(p, text, &wish))
 		return;
-	en = *find(p, listen_at);
-	if (en ? en->added || en->wanted : known)
+	en = *find(p, wish.listen);
+	if (en ? is_used(en) : known)
 		return; /* the user's goes where the user said; of two listeners of one port the first counts */
-	same = en && !strcmp(en->to, to);
-	en = make(p, listen_at, to, false);
+	is_new = !en;
+	same = en && !strcmp(en->to, wish.to);
+	en = make(p, wish.listen, wish.to, false);
 	if (!en)
 		return;
 	en->wanted = true;
-	if (!same)
+	if (is_new)
+		en->inward = wish.inward;
+	if (en->closing) {
+		en->inward = wish.inward;
+	} else if (en->inward != wish.inward) {
+		begin_close(p, en, NULL, NULL);
+		en->inward = wish.inward;
+	} else if (!same) {
 		send_add(p, en, NULL, NULL);
+	}
 }
 
 static void want_all(struct ports *p, const struct wire_msg *m, bool known)
@@ -306,11 +407,12 @@ void ports_listeners(struct ports *p, const struct wire_msg *m)
 	want_all(p, m, true);
 	for (struct entry *en = p->all, *next; en; en = next) {
 		next = en->next;
-		if (en->wanted || en->added)
+		if (is_used(en) || en->closing)
 			continue;
 		if (!en->error[0])
-			send_remove(p, en->listen, NULL, NULL);
-		drop(p, en->listen);
+			begin_close(p, en, NULL, NULL);
+		else
+			drop(p, en->listen);
 	}
 	want_all(p, m, false);
 }
@@ -325,7 +427,7 @@ void ports_up(struct ports *p, uint32_t vsock_port)
 	if (!p->forward)
 		start(p);
 	else if (moved)
-		send_all(p);
+		send_all(p, false);
 }
 
 void ports_add(struct ports *p, const char *listen_at, const char *to, ports_done done, void *ctx)
@@ -339,14 +441,26 @@ void ports_add(struct ports *p, const char *listen_at, const char *to, ports_don
 		return;
 	}
 	en->added = true;
-	send_add(p, en, done, ctx);
+	/* The guest has it at localhost alone, maybe. */
+	if (en->inward && !en->closing)
+		begin_close(p, en, NULL, NULL);
+	en->inward = false;
+	if (en->closing)
+		done(ctx, NULL);
+	else
+		send_add(p, en, done, ctx);
 }
 
 void ports_remove(struct ports *p, const char *listen_at, ports_done done, void *ctx)
 {
-	if (*find(p, listen_at))
-		drop(p, listen_at);
-	send_remove(p, listen_at, done, ctx);
+	struct entry *en = *find(p, listen_at);
+
+	if (!en || en->closing) {
+		send_remove(p, false, listen_at, done, ctx);
+		return;
+	}
+	en->added = en->wanted = false;
+	begin_close(p, en, done, ctx);
 }
 
 struct json_object *ports_describe(struct ports *p)
@@ -374,13 +488,14 @@ struct json_object *ports_describe(struct ports *p)
 	return list;
 }
 
-struct ports *ports_new(struct loop *l, struct vm *vm, const struct settings *set, const char *dir)
+struct ports *ports_new(
+	struct loop *l, const struct settings *set, const char *dir, struct sidecar *const *netd)
 {
 	struct ports *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		abort();
-	*p = (struct ports){.loop = l, .vm = vm, .set = set};
+	*p = (struct ports){.loop = l, .set = set, .netd = netd};
 	snprintf(p->dir, sizeof(p->dir), "%s", dir);
 	snprintf(p->path, sizeof(p->path), "%s/ports", dir);
 	return p;

@@ -12,9 +12,18 @@ struct ports;
 
 enum { FORWARD_TEXT = 120 };
 
-/* Borrowed, as for net_new(). */
-struct ports *ports_new(struct loop *l, struct vm *vm, const struct settings *set, const char *dir);
+struct sidecar;
+
+/*
+ * Borrowed, as for net_new(). netd: where wslx-netd is whenever it is there, if it has a way into the guest; otherwise NULL, and
+ * wslx-forward has all of them.
+ */
+struct ports *ports_new(
+	struct loop *l, const struct settings *set, const char *dir, struct sidecar *const *netd);
 struct ports *ports_free(struct ports *p);
+
+/* wslx-netd is there; found: from before. p may be NULL. */
+void ports_netd_up(struct ports *p, bool found);
 
 /* The guest takes FORWARDs at this vsock port; a LISTENERS follows. */
 void ports_up(struct ports *p, uint32_t vsock_port);

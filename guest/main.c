@@ -467,6 +467,21 @@ static void mirror_once(const struct wire_msg *m, const struct net_plan *plan)
 		log_warn("net", "%s", e.text);
 }
 
+static void clients_once(const struct wire_msg *m)
+{
+	static bool done;
+	struct net_addr from;
+	struct err e = {0};
+	char text[64];
+
+	if (done || wire_get_str(m, WSLX_A_INWARD, text, sizeof(text)) <= 0 ||
+		!net_addr_parse(text, false, &from))
+		return;
+	done = true;
+	if (mirror_clients(&from, DISTRO_CGROUPS, &e) < 0)
+		log_warn("net", "%s", e.text);
+}
+
 static void tell_ports(void)
 {
 	for (int i = 0; i < MAX_DISTROS; i++)
@@ -489,6 +504,7 @@ static void network(const struct wire_msg *m)
 	}
 	if (r == 0 && wire_get_u32(m, WSLX_A_MIRRORED, 0) == 1)
 		mirror_once(m, &plan);
+	clients_once(m);
 	if (r < 0) {
 		reply_error(m->type, m->id, r, e.text);
 		return;

@@ -274,6 +274,29 @@ static void inward6(struct code *c, const struct mirror *m, int table)
 	end(c);
 }
 
+/* accept(2), getpeername(2). */
+static void peer4(struct code *c, const struct mirror *m)
+{
+	begin(c, m);
+	load(c, R2, CTX, FIELD(user_ip4));
+	jump(c, BPF_JNE, R2, word(&m->host4, 0), DONE);
+	redirect(c, FIELD(user_ip4), LOOPBACK4);
+	end(c);
+}
+
+static void peer6(struct code *c, const struct mirror *m)
+{
+	const uint32_t mapped[] = {0, 0, MAPPED, word(&m->host4, 0)};
+
+	begin(c, m);
+	for (unsigned i = 0; i < 4; i++) {
+		load(c, R2, CTX, FIELD(user_ip6) + 4 * (size_t)i);
+		jump(c, BPF_JNE, R2, mapped[i], DONE);
+	}
+	redirect(c, FIELD(user_ip6) + 12, LOOPBACK4);
+	end(c);
+}
+
 static int bpf(enum bpf_cmd cmd, union bpf_attr *a)
 {
 	long r = syscall(SYS_bpf, cmd, a, sizeof(*a));
@@ -353,6 +376,24 @@ int mirror_attach(const struct mirror *m, const char *cgroup, struct err *e)
 		r = attach(&c, programs[i].type, fd);
 	}
 	return r < 0 ? err_sys(e, r, "networkingMode=mirrored: lead localhost to the host's") : 0;
+}
+
+int mirror_clients(const struct net_addr *from, const char *cgroup, struct err *e)
+{
+	const struct mirror m = {.host4 = *from};
+	static struct code c;
+	cleanup_close int fd = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = fd < 0 ? -errno : from->family == AF_INET ? 0 : -EINVAL;
+
+	if (r == 0) {
+		peer4(&c, &m);
+		r = attach(&c, BPF_CGROUP_INET4_GETPEERNAME, fd);
+	}
+	if (r == 0) {
+		peer6(&c, &m);
+		r = attach(&c, BPF_CGROUP_INET6_GETPEERNAME, fd);
+	}
+	return r < 0 ? err_sys(e, r, "tell programs the host's clients as localhost") : 0;
 }
 
 void mirror_parse(const struct wire_msg *m, const struct net_plan *plan, struct mirror *ret)

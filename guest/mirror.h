@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
+ * The host's localhost and a distribution's.
+ *
  * networkingMode=mirrored: what a distribution's program finds nobody for at its localhost, it finds at the host's. Nothing
  * listens for that, and no table of the host's ports is kept: a program in the kernel looks, at each connect(2) and each datagram without,
  * whether anybody here has the port, and if not makes the destination the address at which the host's localhost is reached. What such a
@@ -23,5 +25,11 @@ struct mirror {
 void mirror_parse(const struct wire_msg *m, const struct net_plan *plan, struct mirror *ret);
 /* For processes of this cgroup and those below it, from now on; TCP and UDP. */
 int mirror_attach(const struct mirror *m, const char *cgroup, struct err *e);
+
+/*
+ * For the same processes: who connects from this address (IPv4) is told as 127.0.0.1 by accept(2) and getpeername(2). It is where clients
+ * at the host's localhost appear that come by the network device.
+ */
+int mirror_clients(const struct net_addr *from, const char *cgroup, struct err *e);
 
 #endif

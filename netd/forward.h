@@ -10,10 +10,11 @@
 #include "lib/base/err.h"
 #include "lib/base/loop.h"
 #include "lib/json/json.h"
+#include "netd/endpoint.h"
 
 struct forwards;
 
-enum { FORWARD_TEXT = 120 };
+enum { FORWARD_TEXT = ENDPOINT_TEXT };
 
 /* vsock: the path of the machine's vsock socket; copied. */
 int forwards_new(struct forwards **ret, struct loop *l, const char *vsock);
@@ -33,9 +34,6 @@ int forwards_remove(struct forwards *f, const char *listen);
 struct json_object *forwards_list(const struct forwards *f);
 /* Does the machine still run? */
 bool forwards_alive(const struct forwards *f);
-
-/* "tcp 127.0.0.1 8080" as an address to bind to; the socket type, or -EINVAL. */
-int forward_parse(const char *text, struct sockaddr_storage *ret);
 
 /*
  * dial.c: one connection to a listener of the guest. fd: ready for its bytes, or a negative errno. Not called from inside

@@ -14,7 +14,7 @@
 #include <sys/epoll.h>
 #include "lib/base/log.h"
 
-enum { READY_MAX = 256 };
+enum { READY_MAX = 256, BACKLOG = 4096 };
 
 /* One socket of libslirp's, by its descriptor. */
 struct watched {
@@ -22,6 +22,7 @@ struct watched {
 	uint32_t events; /* as the epoll set has them; 0: it is not in there */
 	uint32_t ready;
 	int index; /* in active; -1: it is not */
+	bool listens;
 };
 
 /* How far libslirp's clock may be behind. */
@@ -42,6 +43,11 @@ struct stack {
 	uint32_t round;
 	bool paused;
 	bool inside; /* libslirp is at work: it calls back, and must not be called */
+	bool inward;
+	unsigned accepted; /* connections of stack_listen()'s that are there */
+	const struct sockaddr_in
+		*looks_for; /* the listener whose descriptor libslirp is about to tell */
+	int spare; /* a descriptor, given up to refuse a connection when there are no more */
 };
 
 /* A timer of libslirp's: router advertisements. */
@@ -80,7 +86,7 @@ static void forget(struct stack *s, int fd)
 	last = s->active[--s->nactive];
 	s->active[w->index] = last;
 	s->fds[last].index = w->index;
-	*w = (struct watched){.index = -1};
+	*w = (struct watched){.index = -1, .listens = w->listens};
 }
 
 static void set_events(struct stack *s, int fd, uint32_t events)
@@ -120,10 +126,27 @@ static const struct {
 	{SLIRP_POLL_HUP, EPOLLHUP},
 };
 
+/* libslirp keeps the descriptor to itself, and has room for one connection to wait there. */
+static void look_for_listener(struct stack *s, int fd)
+{
+	struct sockaddr_in at = {0};
+	socklen_t len = sizeof(at);
+
+	if (getsockname(fd, (struct sockaddr *)&at, &len) < 0 ||
+		at.sin_port != s->looks_for->sin_port ||
+		at.sin_addr.s_addr != s->looks_for->sin_addr.s_addr || listen(fd, BACKLOG) < 0)
+		return;
+	watched(s, fd)->listens = true;
+	s->looks_for = NULL;
+}
+
 static int add_poll(int fd, int events, void *ctx)
 {
 	struct stack *s = ctx;
 	uint32_t want = 0;
+
+	if (s->looks_for)
+		look_for_listener(s, fd);
 
 	for (unsigned i = 0; i < ARRAY_LEN(event_map); i++)
 		if (events & event_map[i].slirp)
@@ -161,7 +184,36 @@ static void prepare(struct stack *s)
 			i++;
 		else
 			forget(s, s->active[i]);
+	/* for who listens alone libslirp would look twice a second */
+	if (s->inward && !s->accepted)
+		timeout = UINT32_MAX;
 	loop_timer_arm(s->timer, timeout == UINT32_MAX ? 0 : loop_now() + timeout * 1000000ull + 1);
+}
+
+/* False: without one, libslirp would be told of the connection again and again. */
+static bool has_descriptor(struct stack *s)
+{
+	int fd = dup(s->epfd);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static void refuse(struct stack *s, int listener)
+{
+	const struct linger now = {.l_onoff = 1};
+	int fd;
+
+	log_limited("net", "there are too many connections: one more to the guest is refused");
+	if (s->spare >= 0)
+		close(s->spare);
+	fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	if (fd >= 0) {
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+		close(fd);
+	}
+	s->spare = dup(s->epfd);
 }
 
 static void on_ready(void *ctx, int fd, uint32_t revents)
@@ -170,8 +222,15 @@ static void on_ready(void *ctx, int fd, uint32_t revents)
 	struct stack *s = ctx;
 	int n = epoll_wait(s->epfd, evs, READY_MAX, 0);
 
-	for (int i = 0; i < n; i++)
-		watched(s, evs[i].data.fd)->ready = evs[i].events;
+	for (int i = 0; i < n; i++) {
+		struct watched *w = watched(s, evs[i].data.fd);
+
+		w->ready = evs[i].events;
+		if (w->listens && !has_descriptor(s)) {
+			w->ready = 0;
+			refuse(s, evs[i].data.fd);
+		}
+	}
 	s->inside = true;
 	s->polled = loop_now();
 	slirp_pollfds_poll(s->slirp, n < 0, get_revents, s);
@@ -289,12 +348,21 @@ static void timer_mod(void *timer, int64_t expire_ms, void *ctx)
 
 static void fd_opened(int fd, void *ctx)
 {
+	struct stack *s = ctx;
+
+	s->accepted++;
 }
 
 static void fd_closed(int fd, void *ctx)
 {
-	if (fd >= 0)
-		forget(ctx, fd);
+	struct stack *s = ctx;
+
+	if (fd < 0)
+		return;
+	if (!watched(s, fd)->listens)
+		s->accepted--;
+	watched(s, fd)->listens = false;
+	forget(s, fd);
 }
 
 /* More room in a buffer that only guestfwd uses, which we do not. */
@@ -315,6 +383,23 @@ static const SlirpCb callbacks = {
 	.notify = notify,
 };
 
+int stack_listen(struct stack *s, const struct sockaddr_in *at, const struct sockaddr_in *to)
+{
+	if (slirp_add_hostxfwd(s->slirp, (const struct sockaddr *)at, sizeof(*at),
+		    (const struct sockaddr *)to, sizeof(*to), 0) < 0)
+		return -errno;
+	s->looks_for = at;
+	prepare(s);
+	s->looks_for = NULL;
+	return 0;
+}
+
+void stack_unlisten(struct stack *s, const struct sockaddr_in *at)
+{
+	slirp_remove_hostxfwd(s->slirp, (const struct sockaddr *)at, sizeof(*at), 0);
+	prepare(s);
+}
+
 int stack_new(struct stack **ret, struct loop *l, const struct stack_config *cfg,
 	stack_output_fn output, void *ctx)
 {
@@ -332,14 +417,17 @@ int stack_new(struct stack **ret, struct loop *l, const struct stack_config *cfg
 		.vnameserver6 = cfg->dns6,
 		.if_mtu = cfg->mtu,
 		.if_mru = cfg->mtu,
+		.restricted = cfg->inward,
+		.disable_dhcp = cfg->inward,
 		.disable_host_loopback = !cfg->loopback};
 	struct stack *s = calloc(1, sizeof(*s));
 	int r;
 
 	if (!s)
 		return -ENOMEM;
-	*s = (struct stack){.loop = l, .output = output, .ctx = ctx};
+	*s = (struct stack){.loop = l, .output = output, .ctx = ctx, .inward = cfg->inward};
 	s->epfd = epoll_create1(EPOLL_CLOEXEC);
+	s->spare = cfg->inward ? dup(s->epfd) : -1;
 	r = s->epfd < 0 ? -errno : loop_io(l, s->epfd, EPOLLIN, on_ready, s, &s->src);
 	if (r == 0)
 		r = loop_timer(l, on_timer, s, &s->timer);
@@ -366,6 +454,8 @@ void stack_free(struct stack *s)
 	loop_src_free(s->timer);
 	if (s->epfd >= 0)
 		close(s->epfd);
+	if (s->spare >= 0)
+		close(s->spare);
 	free(s->fds);
 	free(s->active);
 	free(s);

@@ -29,6 +29,7 @@ struct stack_config {
 	unsigned prefix6;
 	unsigned mtu;
 	bool loopback; /* "host" is this host's loopback interface; otherwise nothing */
+	bool inward;   /* the guest begins nothing: only what stack_listen() lets in */
 };
 
 /* Fills it in from the first address of each family's network ("10.0.2.0/24", "fd00::/64"; net6 "": none). */
@@ -45,6 +46,13 @@ DEFINE_CLEANUP(struct stack, stack_free)
 /* A frame from the guest. After the last one of a batch: stack_settle(). */
 void stack_input(struct stack *s, const uint8_t *frame, size_t len);
 void stack_settle(struct stack *s);
+/*
+ * Connections to this host's port (IPv4, an address of the loopback interface or any) go on to the guest's. To the guest they come
+ * from "host" if from this host. -EADDRINUSE, -EACCES, ...
+ */
+int stack_listen(struct stack *s, const struct sockaddr_in *at, const struct sockaddr_in *to);
+/* Connections through it stay. */
+void stack_unlisten(struct stack *s, const struct sockaddr_in *at);
 /* While paused, nothing is read from this host's sockets: the guest takes no frames. */
 void stack_pause(struct stack *s, bool paused);
 

@@ -115,6 +115,13 @@ def answer(address, port):
         return ""
 
 
+def answer_or_none(port):
+    try:
+        return answer("127.0.0.1", port)
+    except OSError:
+        return ""
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -238,6 +245,37 @@ def test_a_listener_appears_at_localhost_and_goes(wslx, bound, address):
     wait_for("its end", lambda: refused(address, port))
 
 
+@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0", "::"])
+def test_the_hosts_clients_come_from_localhost(wslx, bound):
+    """Whichever way leads to the listener: accept(2) and getpeername(2) tell it the same."""
+    port = free_port()
+    script = ("use IO::Socket::IP; "
+              f"my $s = IO::Socket::IP->new(LocalHost=>\"{bound}\", LocalPort=>{port}, Listen=>20, ReuseAddr=>1, V6Only=>0) or die $@; "
+              "while (my ($c, $from) = $s->accept) { my ($e, $h) = Socket::getnameinfo($from, NI_NUMERICHOST|NI_NUMERICSERV); "
+              "print $c $h, \" \", $c->peerhost, \" \", $c->peerport, \"\n\"; close $c; }")
+    p = wslx.popen("-d", "deb", "--", f"perl -MSocket=:addrinfo -e '{script}'")
+    wait_for("the listener", lambda: answer_or_none(port))
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as s:
+        s.settimeout(20)
+        accepted, peer, peer_port = s.makefile().readline().split()
+        assert {accepted, peer} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+        if bound != "127.0.0.1":
+            assert int(peer_port) == s.getsockname()[1], "it did not come by the network device"
+    p.send_signal(signal.SIGTERM)
+    p.wait(60)
+    wait_for("its end", lambda: refused("127.0.0.1", port))
+
+
+def test_a_listener_that_moves_to_another_address_is_still_reached(wslx):
+    port = free_port()
+    for bound in ("0.0.0.0", "127.0.0.1", "0.0.0.0", "127.0.0.1"):
+        p = wslx.popen("-d", "deb", "--", f"perl -e '{listen_in_guest(bound, port, 'at ' + bound)}'")
+        wait_for(f"the one at {bound}", lambda: answer("127.0.0.1", port) == f"at {bound}\n")
+        p.send_signal(signal.SIGTERM)
+        p.wait(60)
+    wait_for("its end", lambda: refused("127.0.0.1", port))
+
+
 def test_a_web_server_of_the_guest_is_there_at_once(wslx):
     """No polling: some tries a fiftieth of a second apart are enough, also on a software CPU."""
     port = free_port()
@@ -328,12 +366,15 @@ def test_network_says_who_is_where(wslx):
 
 def test_netd_killed(wslx):
     with serving(Web4(("127.0.0.1", 0), Web)) as port:
-        p = wslx.popen("-d", "deb", "--", "sleep 1000")
+        guest = free_port()
+        p = wslx.popen("-d", "deb", "--", f"perl -e '{listen_in_guest('0.0.0.0', guest, 'hello')}'")
+        wait_for("the listener", lambda: answer_or_none(guest) == "hello\n")
         assert wslx.sh(http_get(HOST, port, "/before")) == "from the host: /before\n"
         old = processes(wslx, "wslx-netd")
         assert len(old) == 1
         os.kill(old[0], signal.SIGKILL)
         wait_for("another one", lambda: processes(wslx, "wslx-netd") not in ([], old))
+        wait_for("its ports", lambda: answer_or_none(guest) == "hello\n")
         wait_for("the network", lambda: "after" in wslx.sh(f"timeout 5 bash -c \"{http_get(HOST, port, '/after')}\" || true"), 30)
         assert p.poll() is None
         p.kill()
@@ -447,17 +488,19 @@ def udp_ask(port, text, timeout=2):
 
 
 # The other port is one of those that the kernel gives to clients.
-@pytest.mark.parametrize("base", [20000, 45000])
-def test_a_datagram_listener_appears_at_localhost_and_goes(wslx, base):
+@pytest.mark.parametrize("base, bound", [(20000, "127.0.0.1"), (45000, "127.0.0.1"), (20000, "0.0.0.0")])
+def test_a_datagram_listener_appears_at_localhost_and_goes(wslx, base, bound):
     port = base + os.getpid() % 10000
     script = ("use IO::Socket::IP; "
-              f"my $s = IO::Socket::IP->new(LocalHost=>\"127.0.0.1\", LocalPort=>{port}, Proto=>\"udp\") or die; "
-              "while (defined $s->recv(my $m, 65536)) { $s->send(\"you said $m\"); }")
+              f"my $s = IO::Socket::IP->new(LocalHost=>\"{bound}\", LocalPort=>{port}, Proto=>\"udp\") or die; "
+              "while (defined $s->recv(my $m, 65536)) { $s->send(length $m < 60000 ? \"you said $m\" : $m); }")
     assert udp_ask(port, b"nobody") == b""
     p = wslx.popen("-d", "deb", "--", f"perl -e '{script}'")
     wait_for("the listener", lambda: udp_ask(port, b"hello") == b"you said hello")
     big = bytes(range(256)) * 32
     assert udp_ask(port, big, 20) == b"you said " + big
+    largest = os.urandom(65507)
+    assert udp_ask(port, largest, 20) == largest
     p.send_signal(signal.SIGTERM)
     p.wait(60)
     wait_for("its end", lambda: f":{port}" not in wslx.ok("port", "list"))
