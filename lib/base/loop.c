@@ -59,6 +59,7 @@ struct loop {
 	struct deferred *def_head, **def_tail; /* under lock */
 	struct deferred *running;	       /* those whose turn it is; the loop's thread's */
 	struct loop_src *timers;	       /* under lock */
+	uint64_t programmed; /* under lock; when the timerfd fires; 0: it does not */
 	struct loop_src *dead;
 	bool quit;
 	int quit_code;
@@ -248,13 +249,19 @@ static void timer_unlink(struct loop *l, struct loop_src *s)
 	s->deadline = 0;
 }
 
-/* Under lock: programs the timerfd for the earliest deadline. */
+/*
+ * Under lock: programs the timerfd for the earliest deadline. One that it fires before anyway is seen to then: deadlines are moved on far
+ * more often than they pass.
+ */
 static void clock_program(struct loop *l)
 {
 	uint64_t ns = l->timers ? l->timers->deadline : 0;
 	struct itimerspec its = {
 		.it_value = {.tv_sec = ns / 1000000000u, .tv_nsec = ns % 1000000000u}};
 
+	if (!ns || (l->programmed && l->programmed <= ns))
+		return;
+	l->programmed = ns;
 	timerfd_settime(l->clock.fd, TFD_TIMER_ABSTIME, &its, NULL);
 }
 
@@ -379,6 +386,9 @@ static void run_timers(struct loop *l)
 {
 	uint64_t now = loop_now();
 
+	pthread_mutex_lock(&l->lock);
+	l->programmed = 0;
+	pthread_mutex_unlock(&l->lock);
 	for (;;) {
 		struct loop_src *s;
 

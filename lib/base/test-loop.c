@@ -46,6 +46,36 @@ TEST(timers_fire_in_order_of_deadline)
 	loop_free(l);
 }
 
+/* In the order of their deadlines as they were moved, and none before its time. */
+TEST(a_timer_that_was_moved_fires_when_it_is_due)
+{
+	struct loop *l;
+	struct loop_src *a, *b, *c;
+	uint64_t now = loop_now();
+
+	order[0] = '\0';
+	REQUIRE(loop_new(&l) == 0);
+	loop_timer(l, note, (char[]){"a"}, &a);
+	loop_timer(l, note, (char[]){"b"}, &b);
+	loop_timer(l, quit, l, &c);
+	loop_timer_arm(a, now + 1000000);
+	loop_timer_arm(a, now + 20000000);
+	loop_timer_arm(b, now + 3600000000000ull);
+	loop_timer_arm(b, now + 10000000);
+	loop_timer_arm(c, now + 15000000);
+	CHECK_EQ(loop_run(l), 7);
+	CHECK(loop_now() >= now + 15000000);
+	CHECK_STR(order, "b");
+	loop_timer_arm(c, now + 30000000);
+	CHECK_EQ(loop_run(l), 7);
+	CHECK(loop_now() >= now + 30000000);
+	CHECK_STR(order, "ba");
+	loop_src_free(a);
+	loop_src_free(b);
+	loop_src_free(c);
+	loop_free(l);
+}
+
 static void *other_thread(void *ctx)
 {
 	loop_defer(ctx, note, (char *)(uintptr_t) "1");
