@@ -191,6 +191,23 @@ void inward_m_list(struct inward *w, struct ctl_call *call, struct json_object *
 
 /* --- life --- */
 
+/* libslirp would ask for the guest's address when the first client comes, and then let that one wait for its next look at the clock. */
+static void introduce_guest(struct inward *w)
+{
+	uint8_t f[60] = {0}, *arp = f + ETH;
+
+	be16_put(f + 12, ETHERTYPE_ARP);
+	be16_put(arp, 1); /* Ethernet, RFC 826 */
+	be16_put(arp + 2, ETHERTYPE_IP);
+	arp[4] = 6;
+	arp[5] = 4;
+	be16_put(arp + 6, 2); /* a reply */
+	memcpy(arp + 8, w->net.mac, 6);
+	memcpy(arp + 14, &w->net.guest, 4);
+	memcpy(arp + 24, &w->net.inward, 4);
+	stack_input(w->stack, f, sizeof(f));
+}
+
 int inward_new(struct inward **ret, struct loop *l, const struct stack_config *net,
 	const uint8_t mac[6], stack_output_fn output, void *ctx)
 {
@@ -215,6 +232,7 @@ int inward_new(struct inward **ret, struct loop *l, const struct stack_config *n
 		free(w);
 		return r;
 	}
+	introduce_guest(w);
 	*ret = w;
 	return 0;
 }
