@@ -9,6 +9,8 @@ FUZZ_BUILD=$ROOT/build-fuzz
 fuzz_programs()
 {
 	[[ -f $FUZZ_BUILD/build.ninja ]] || CC=clang-14 meson setup -Dfuzz=true -Db_lundef=false "$FUZZ_BUILD" "$ROOT" >/dev/null
+	# the list is of the sources as they are now
+	ninja -C "$FUZZ_BUILD" build.ninja >/dev/null || die "the build failed"
 	ninja -C "$FUZZ_BUILD" -t targets rule c_LINKER 2>/dev/null | sed -n 's|^\(.*/fuzz-\(.*\)\)$|\1 \2|p' | sort -k2
 }
 
