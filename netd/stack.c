@@ -45,8 +45,6 @@ struct stack {
 	bool inside; /* libslirp is at work: it calls back, and must not be called */
 	bool inward;
 	unsigned accepted; /* connections of stack_listen()'s that are there */
-	const struct sockaddr_in
-		*looks_for; /* the listener whose descriptor libslirp is about to tell */
 	int spare; /* a descriptor, given up to refuse a connection when there are no more */
 };
 
@@ -126,27 +124,10 @@ static const struct {
 	{SLIRP_POLL_HUP, EPOLLHUP},
 };
 
-/* libslirp keeps the descriptor to itself, and has room for one connection to wait there. */
-static void look_for_listener(struct stack *s, int fd)
-{
-	struct sockaddr_in at = {0};
-	socklen_t len = sizeof(at);
-
-	if (getsockname(fd, (struct sockaddr *)&at, &len) < 0 ||
-		at.sin_port != s->looks_for->sin_port ||
-		at.sin_addr.s_addr != s->looks_for->sin_addr.s_addr || listen(fd, BACKLOG) < 0)
-		return;
-	watched(s, fd)->listens = true;
-	s->looks_for = NULL;
-}
-
 static int add_poll(int fd, int events, void *ctx)
 {
 	struct stack *s = ctx;
 	uint32_t want = 0;
-
-	if (s->looks_for)
-		look_for_listener(s, fd);
 
 	for (unsigned i = 0; i < ARRAY_LEN(event_map); i++)
 		if (events & event_map[i].slirp)
@@ -383,14 +364,34 @@ static const SlirpCb callbacks = {
 	.notify = notify,
 };
 
+struct look {
+	struct stack *s;
+	const struct sockaddr_in *at;
+};
+
+/* libslirp keeps the descriptor to itself, and has room for one connection to wait there. */
+static int look_for_listener(int fd, int events, void *ctx)
+{
+	const struct look *k = ctx;
+	struct sockaddr_in at = {0};
+	socklen_t len = sizeof(at);
+
+	if (getsockname(fd, (struct sockaddr *)&at, &len) == 0 && at.sin_port == k->at->sin_port &&
+		at.sin_addr.s_addr == k->at->sin_addr.s_addr && listen(fd, BACKLOG) == 0)
+		watched(k->s, fd)->listens = true;
+	return fd;
+}
+
 int stack_listen(struct stack *s, const struct sockaddr_in *at, const struct sockaddr_in *to)
 {
+	struct look look = {s, at};
+	uint32_t timeout = UINT32_MAX;
+
 	if (slirp_add_hostxfwd(s->slirp, (const struct sockaddr *)at, sizeof(*at),
 		    (const struct sockaddr *)to, sizeof(*to), 0) < 0)
 		return -errno;
-	s->looks_for = at;
+	slirp_pollfds_fill(s->slirp, &timeout, look_for_listener, &look);
 	prepare(s);
-	s->looks_for = NULL;
 	return 0;
 }
 

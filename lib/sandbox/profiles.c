@@ -361,7 +361,9 @@ static const struct sandbox_rule netd_rules[] = {
 	{0},
 };
 
-const struct sandbox_profile sandbox_netd = {.name = "netd", .rules = netd_rules, .tcp = true};
+/* What listens at a low port in a guest is at that port of the host, if its user may have it. */
+const struct sandbox_profile sandbox_netd = {
+	.name = "netd", .rules = netd_rules, .tcp = true, .caps = CAP(NET_BIND_SERVICE)};
 
 static const struct sandbox_rule netd_tap_rules[] = {
 	NETWORK,
@@ -380,4 +382,4 @@ static const struct sandbox_rule forward_rules[] = {
 };
 
 const struct sandbox_profile sandbox_forward = {
-	.name = "forward", .rules = forward_rules, .tcp = true};
+	.name = "forward", .rules = forward_rules, .tcp = true, .caps = CAP(NET_BIND_SERVICE)};

@@ -266,6 +266,17 @@ def test_the_hosts_clients_come_from_localhost(wslx, bound):
     wait_for("its end", lambda: refused("127.0.0.1", port))
 
 
+@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0"])
+def test_root_has_the_low_ports_of_its_distributions(wslx, bound):
+    assert os.geteuid() == 0
+    port = next(p for p in range(600, 1023) if refused("127.0.0.1", p))
+    p = wslx.popen("-d", "deb", "--", f"perl -e '{listen_in_guest(bound, port, 'low')}'")
+    wait_for("the listener", lambda: answer_or_none(port) == "low\n")
+    p.send_signal(signal.SIGTERM)
+    p.wait(60)
+    wait_for("its end", lambda: refused("127.0.0.1", port))
+
+
 def test_a_listener_that_moves_to_another_address_is_still_reached(wslx):
     port = free_port()
     for bound in ("0.0.0.0", "127.0.0.1", "0.0.0.0", "127.0.0.1"):
