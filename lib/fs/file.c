@@ -250,9 +250,9 @@ static ssize_t read_rest(int fd, const struct iovec *iov, unsigned cnt, uint64_t
 		}
 		if (n < 0 && errno == EINTR)
 			continue;
-		/* what came so far is not lost, unless the rest can be waited for */
+		/* what came so far does not count: who gets less takes that for the end of the file */
 		if (n < 0)
-			return done && !flags ? (ssize_t)done : -errno;
+			return -errno;
 		if (n == 0)
 			break;
 		done += (size_t)n;

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -516,6 +517,30 @@ TEST(who_has_a_lease_is_waited_for_only_by_who_may_wait)
 		fs->ops->close(fs, hd);
 	}
 	close(fd);
+	tear_down();
+}
+
+/* What cannot be read has to be told from the end of the file: a program that copies would be done, with half of it. */
+TEST(a_read_that_fails_midway_looks_like_the_end_of_the_file)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	struct iovec iov = {.iov_len = 2 * page};
+	struct fs_handle *hd;
+	struct fs_entry e;
+
+	set_up(NULL);
+	put(in, "f", "text");
+	iov.iov_base =
+		mmap(NULL, iov.iov_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(iov.iov_base != MAP_FAILED && lookup(fs->ops->root(fs), "f", &e) == 0);
+	CHECK_EQ(fs->ops->open(fs, &cred, e.node, O_RDWR, &hd), 0);
+	CHECK_EQ(ftruncate(fs_host_fd(hd), (off_t)iov.iov_len), 0);
+	CHECK_EQ(fs->ops->read(fs, hd, &iov, 1, 0, 0), (ssize_t)iov.iov_len);
+	/* here it is memory that fails, not a disk */
+	CHECK_EQ(mprotect((char *)iov.iov_base + page, page, PROT_NONE), 0);
+	CHECK_EQ(fs->ops->read(fs, hd, &iov, 1, 0, 0), -EFAULT);
+	fs->ops->close(fs, hd);
+	munmap(iov.iov_base, iov.iov_len);
 	tear_down();
 }
 
