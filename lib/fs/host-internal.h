@@ -85,25 +85,19 @@ struct table {
 	uint32_t mask, count; /* of both hashes */
 };
 
-/* What an operation of a peer's is about to change. */
-struct own {
-	uint64_t dir, file; /* numbers; 0: none */
-	char name[NAME_MAX + 1];
-};
-
-enum { MAX_OWN = 3, WATCH_BUCKETS = 1 << 12, MAX_DEVICES = 128 };
+enum { WATCH_BUCKETS = 1 << 12, MAX_DEVICES = 128 };
 
 /* watch.c */
 struct watches {
-	int fd;		      /* of inotify(7); -1 */
-	pthread_mutex_t lock; /* taken before the table's */
+	int fd; /* of inotify(7); -1 */
+	pthread_mutex_t
+		lock; /* taken before the table's; nothing that may wait for a file system is done under it */
 	struct watch *by_wd[WATCH_BUCKETS];
 	_Atomic unsigned n;
 	struct change *first, **last, *moved; /* moved: the last that went from somewhere */
 	unsigned n_queued, max_queued;
 	bool lost;
-	struct own own[MAX_OWN];
-	unsigned n_own;
+	struct own_op *own; /* under way */
 };
 
 struct host {

@@ -2,6 +2,8 @@
 /* What the host changes in nodes that are watched, and what peers change there. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include "lib/base/attr.h"
@@ -171,6 +173,84 @@ TEST(what_a_peer_changes_is_none)
 	CHECK_EQ(fs->ops->watch(fs, file, UINT32_MAX, 2), 0);
 	touched(file, NULL, change_file, true);
 	check_news("attrib");
+	tear_down();
+}
+
+static sem_t under_way, go_on;
+
+static void hang(void)
+{
+	sem_post(&under_way);
+	sem_wait(&go_on);
+}
+
+static void *hang_and_fail(void *arg)
+{
+	touched(root, "slow", hang, false);
+	return NULL;
+}
+
+static void *hang_and_do(void *arg)
+{
+	touched(root, "slow", hang, true);
+	return NULL;
+}
+
+/* One that waits for a file system of the host's, maybe for good. */
+TEST(an_operation_that_hangs_keeps_others_from_hearing_of_anything)
+{
+	pthread_t slow;
+
+	set_up();
+	sem_init(&under_way, 0, 0);
+	sem_init(&go_on, 0, 0);
+	CHECK_EQ(fs->ops->watch(fs, root, UINT32_MAX, 1), 0);
+	for (int done = 0; done < 2; done++) {
+		pthread_create(&slow, NULL, done ? hang_and_do : hang_and_fail, NULL);
+		sem_wait(&under_way);
+		put("f");
+		CHECK_EQ(mkdirat(dir, "slow", 0700), 0);
+		touched(root, "own", make_own, true);
+		check_news(done ? "close f, close other"
+				: "create f, close f, create other, close other");
+		CHECK_EQ(fs->ops->watch(fs, node("f"), UINT32_MAX, 1), 0);
+		fs->ops->forget(fs, node("f"), 2);
+		CHECK(!fs->ops->has_change(fs));
+		sem_post(&go_on);
+		pthread_join(slow, NULL);
+		/* whose it was, is known by now */
+		check_news(done ? "" : "create/ slow");
+		CHECK_EQ(unlinkat(dir, "slow", AT_REMOVEDIR), 0);
+		check_news("delete/ slow");
+	}
+	tear_down();
+}
+
+/* More than are kept. */
+static void *many(void *arg)
+{
+	for (unsigned i = 0; i < 300; i++)
+		CHECK(mkdirat(dir, "slow", 0700) == 0 && unlinkat(dir, "slow", AT_REMOVEDIR) == 0);
+	fs_host_look(fs);
+	return NULL;
+}
+
+static void many_meanwhile(void)
+{
+	pthread_t t;
+
+	pthread_create(&t, NULL, many, NULL);
+	pthread_join(t, NULL);
+}
+
+TEST(changes_while_an_operation_hangs_have_a_limit)
+{
+	set_up();
+	CHECK_EQ(fs->ops->watch(fs, root, UINT32_MAX, 1), 0);
+	touched(root, "slow", many_meanwhile, true);
+	check_news("");
+	touched(root, "slow", many_meanwhile, false);
+	check_news("lost");
 	tear_down();
 }
 

@@ -4,7 +4,8 @@
  *
  * What a peer changes, its kernel has told its watchers. Operations of peers are between touch() and touched(): news from before
  * is taken in first, and of what has come when the operation is done, that which is about the same files is its own. What somebody
- * else does to the same file in that moment is covered by the peer's own event, which follows.
+ * else does to the same file in that moment is covered by the peer's own event, which follows. If the operation fails, none does:
+ * so what comes while it is under way, which can be long, is kept until then.
  */
 #include "lib/fs/host-internal.h"
 
@@ -12,7 +13,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 
-enum { MAX_WATCHES = 1 << 15 };
+enum { MAX_WATCHES = 1 << 15, MAX_OWN = 3, MAX_HELD = 256 };
 
 static const uint32_t watchable = IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_FROM |
 				  IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_DELETE_SELF |
@@ -27,6 +28,31 @@ struct watch {
 	unsigned peers;
 };
 
+/* What an operation of a peer's is about to change. */
+struct own {
+	uint64_t dir, file; /* numbers; 0: none */
+	char name[NAME_MAX + 1];
+};
+
+/* News that is its own, if it is done: of a node. */
+struct held {
+	struct held *next;
+	uint64_t node;
+	struct inotify_event ev; /* its name follows */
+};
+
+/* A thread has one under way at most. */
+struct own_op {
+	struct own_op *next;
+	struct own own[MAX_OWN];
+	unsigned n;
+	bool done;
+	bool lost; /* more than MAX_HELD */
+	unsigned n_held;
+	struct held *held, **last;
+};
+static _Thread_local struct own_op op;
+
 struct change {
 	struct change *next;
 	uint64_t node, to;
@@ -40,16 +66,10 @@ struct change {
 
 void watches_init(struct watches *w)
 {
-	pthread_mutexattr_t attr;
-
 	w->fd = -1;
 	w->last = &w->first;
 	w->max_queued = 1 << 16;
-	/* what is forgotten in an operation between touch() and touched() can have been watched */
-	pthread_mutexattr_init(&attr);
-	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
-	pthread_mutex_init(&w->lock, &attr);
-	pthread_mutexattr_destroy(&attr);
+	pthread_mutex_init(&w->lock, NULL);
 }
 
 int fs_host_enable_watches(struct fs *fs)
@@ -141,19 +161,40 @@ static bool is_said(
 
 /* --- events --- */
 
-static bool is_own(const struct watches *w, const struct watch *at, const char *name)
+/* The operation under way that changes this, or NULL. */
+static struct own_op *whose(const struct watches *w, const struct watch *at, const char *name)
 {
 	/* another inode of the peer's knows nothing of it */
 	if (at->peers > 1)
-		return false;
-	for (unsigned i = 0; i < w->n_own; i++) {
-		const struct own *o = &w->own[i];
+		return NULL;
+	for (struct own_op *p = w->own; p; p = p->next)
+		for (unsigned i = 0; i < p->n; i++) {
+			const struct own *o = &p->own[i];
 
-		if (*name ? o->dir == at->node->id && strcmp(o->name, name) == 0
-			  : o->file == at->node->id)
-			return true;
+			if (*name ? o->dir == at->node->id && strcmp(o->name, name) == 0
+				  : o->file == at->node->id)
+				return p;
+		}
+	return NULL;
+}
+
+static void hold(struct own_op *p, const struct watch *at, const struct inotify_event *ev)
+{
+	struct held *k;
+
+	if (p->done || p->lost)
+		return;
+	k = p->n_held < MAX_HELD ? malloc(sizeof(*k) + ev->len) : NULL;
+	if (!k) {
+		p->lost = true;
+		return;
 	}
-	return false;
+	k->next = NULL;
+	k->node = at->node->id;
+	memcpy(&k->ev, ev, sizeof(*ev) + ev->len);
+	*p->last = k;
+	p->last = &k->next;
+	p->n_held++;
 }
 
 static void take_in(
@@ -214,6 +255,7 @@ static void one_event(struct host *h, const struct inotify_event *ev)
 {
 	const char *name = ev->len ? ev->name : "";
 	struct watches *w = &h->w;
+	struct own_op *own;
 
 	if (ev->mask & IN_Q_OVERFLOW)
 		lose(w);
@@ -222,7 +264,9 @@ static void one_event(struct host *h, const struct inotify_event *ev)
 			node_put(&h->fs, take_out(h, at));
 			continue;
 		}
-		if (v->wd == ev->wd && !is_own(w, v, name))
+		if (v->wd == ev->wd && (own = whose(w, v, name)))
+			hold(own, v, ev);
+		else if (v->wd == ev->wd)
 			take_in(w, v, ev, name);
 		at = &v->next;
 	}
@@ -294,18 +338,33 @@ bool host_next_change(struct fs *fs, struct fs_change *ret)
 
 /* --- watches --- */
 
+/* Nobody is interested in it any more, unless another is. */
+static void drop_wd(struct watches *w, int wd)
+{
+	for (const struct watch *v = *bucket(w, wd); v; v = v->next)
+		if (v->wd == wd)
+			return;
+	inotify_rm_watch(w->fd, wd);
+}
+
 static void unwatch(struct host *h, struct watch **at)
 {
-	struct watches *w = &h->w;
 	const int wd = (*at)->wd;
 	struct fs_node *n = take_out(h, at);
-	bool shared = false;
 
-	for (struct watch *v = *bucket(w, wd); v; v = v->next)
-		shared |= v->wd == wd;
-	if (!shared)
-		inotify_rm_watch(w->fd, wd);
+	drop_wd(&h->w, wd);
 	node_put(&h->fs, n);
+}
+
+static void unwatch_node(struct host *h, const struct fs_node *n)
+{
+	struct watch **at;
+
+	if (!n->watch)
+		return;
+	for (at = bucket(&h->w, n->watch->wd); *at != n->watch; at = &(*at)->next)
+		;
+	unwatch(h, at);
 }
 
 static void unwatch_all(struct host *h)
@@ -334,55 +393,63 @@ static int new_watch(struct host *h, struct fs_node *n, int wd, uint32_t events,
 	return 0;
 }
 
-static int watch(struct host *h, struct fs_node *n, uint32_t events, unsigned peers)
+/* Without the lock: to find the file may take as long as its file system likes. */
+static int begin_watch(struct host *h, struct fs_node *n, uint32_t events)
 {
-	struct watch *v = n->watch, **at;
 	char path[FD_PATH];
-	int fd, wd, r = 0;
+	int fd = node_fd(h, n), wd;
 
-	if (v && !events) {
-		for (at = bucket(&h->w, v->wd); *at != v; at = &(*at)->next)
-			;
-		unwatch(h, at);
-		return 0;
-	}
-	if (!events)
-		return 0;
-	if (!v && h->w.n >= MAX_WATCHES)
-		return -ENOSPC;
-	fd = node_fd(h, n);
 	if (fd < 0)
 		return fd;
 	/* a view of the same file may want others */
 	wd = inotify_add_watch(h->w.fd, fd_path(path, fd), events | IN_MASK_ADD);
 	if (wd < 0)
-		r = -errno;
+		wd = -errno;
 	node_fd_put(h, n);
 	/* that it is gone for good is an event; we are not to keep it */
 	node_let_go(h, n);
-	if (r == 0 && v && v->wd != wd)
-		r = -ESTALE;
-	if (r < 0)
-		return r;
+	return wd;
+}
+
+/* It is watched by wd now. */
+static int note_watch(struct host *h, struct fs_node *n, int wd, uint32_t events, unsigned peers)
+{
+	struct watch *v = n->watch;
+	int r = v && v->wd != wd ? -ESTALE : 0;
+
 	if (!v)
-		return new_watch(h, n, wd, events, peers);
-	v->events = events;
-	v->peers = peers;
-	return 0;
+		r = h->w.n < MAX_WATCHES ? new_watch(h, n, wd, events, peers) : -ENOSPC;
+	if (r < 0) {
+		drop_wd(&h->w, wd);
+	} else if (v) {
+		v->events = events;
+		v->peers = peers;
+	}
+	return r;
 }
 
 int host_watch(struct fs *fs, struct fs_node *n, uint32_t events, unsigned peers)
 {
 	struct host *h = to_host(fs);
-	int r = 0;
+	int r = 0, wd = 0;
 
+	events &= watchable;
 	if (h->w.fd < 0)
 		return -EOPNOTSUPP;
+	if (n && !n->share)
+		return 0;
+	if (n && events) {
+		wd = n->watch || h->w.n < MAX_WATCHES ? begin_watch(h, n, events) : -ENOSPC;
+		if (wd < 0)
+			return wd;
+	}
 	pthread_mutex_lock(&h->w.lock);
 	if (!n)
 		unwatch_all(h);
-	else if (n->share)
-		r = watch(h, n, events & watchable, peers);
+	else if (events)
+		r = note_watch(h, n, wd, events, peers);
+	else
+		unwatch_node(h, n);
 	pthread_mutex_unlock(&h->w.lock);
 	return r;
 }
@@ -433,30 +500,59 @@ static bool fill_own(struct host *h, const struct fs_touch *t, struct own *o)
 bool host_touch(struct fs *fs, const struct fs_touch *t, unsigned n)
 {
 	struct host *h = to_host(fs);
-	struct own own[MAX_OWN];
 	bool watched = false;
 
 	if (!h->w.n)
 		return false;
 	for (unsigned i = 0; i < n; i++)
-		watched |= fill_own(h, &t[i], &own[i]);
+		watched |= fill_own(h, &t[i], &op.own[i]);
 	if (!watched)
 		return false;
+	op.n = n;
+	op.done = op.lost = false;
+	op.n_held = 0;
+	op.held = NULL;
+	op.last = &op.held;
 	pthread_mutex_lock(&h->w.lock);
 	look(h);
-	memcpy(h->w.own, own, n * sizeof(*own));
-	h->w.n_own = n;
+	op.next = h->w.own;
+	h->w.own = &op;
+	pthread_mutex_unlock(&h->w.lock);
 	return true;
+}
+
+/* It was somebody else after all. */
+static void take_in_held(struct host *h, const struct held *k)
+{
+	for (struct watch *v = *bucket(&h->w, k->ev.wd); v; v = v->next)
+		if (v->wd == k->ev.wd && v->node->id == k->node)
+			take_in(&h->w, v, &k->ev, k->ev.len ? k->ev.name : "");
 }
 
 void host_touched(struct fs *fs, bool done)
 {
 	struct host *h = to_host(fs);
+	struct own_op **at = &h->w.own;
 
+	pthread_mutex_lock(&h->w.lock);
+	op.done = done;
+	if (done)
+		look(h);
+	while (*at != &op)
+		at = &(*at)->next;
+	*at = op.next;
+	while (op.held) {
+		struct held *k = op.held;
+
+		op.held = k->next;
+		if (!done)
+			take_in_held(h, k);
+		free(k);
+	}
+	if (!done && op.lost)
+		lose(&h->w);
 	if (!done)
-		h->w.n_own = 0;
-	look(h);
-	h->w.n_own = 0;
+		look(h);
 	pthread_mutex_unlock(&h->w.lock);
 }
 
