@@ -183,6 +183,8 @@ static void finish(void *ctx)
 			serve_later(d, q);
 	}
 	d->starved = false;
+	/* they took in what news there was */
+	unpark(d, 0);
 }
 
 /* With the lock held, on a thread that has not the loop. */

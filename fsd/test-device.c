@@ -22,7 +22,7 @@ static pthread_t thread;
 static uint16_t buf_head;
 static uint64_t buf;
 static atomic_uint handled;
-static atomic_bool endless, slow, no_threads, waits;
+static atomic_bool endless, slow, no_threads, waits, quiet;
 static atomic_uint hang; /* so many of the next requests, until freed is posted for each */
 static sem_t begun, asked, freed;
 
@@ -59,6 +59,10 @@ ssize_t fuse_server_handle(struct fuse_server *s, const struct iovec *in, unsign
 {
 	if (slow && flags & FUSE_HANDLE_NO_WAIT)
 		return -EAGAIN;
+	if (quiet && !(flags & FUSE_HANDLE_NO_PARK)) {
+		sem_post(&asked);
+		return -EBUSY;
+	}
 	for (unsigned n = hang; n > 0;)
 		if (atomic_compare_exchange_weak(&hang, &n, n - 1)) {
 			sem_post(&begun);
@@ -205,6 +209,42 @@ TEST(there_is_one_request_that_waits_for_changes)
 	CHECK_EQ(front_wait(&front, Q, &written), first);
 	tear_down();
 	waits = false;
+}
+
+/* The loop has done what there was to do for it. */
+static void wait_for_loop(void)
+{
+	struct vu_msg m;
+
+	for (int i = 0; i < 2; i++) {
+		front_send(&front, VU_GET_QUEUE_NUM, 0, NULL, 0, NULL, 0);
+		CHECK(front_answer(&front, &m));
+	}
+}
+
+TEST(changes_that_a_worker_took_in_wait_for_the_next_request)
+{
+	uint32_t written;
+	uint16_t first;
+
+	quiet = true;
+	set_up();
+	add_request();
+	first = buf_head;
+	front_kick(&front, Q);
+	sem_wait(&asked);
+	wait_for_loop();
+	slow = true;
+	hang = 1;
+	add_request();
+	front_kick(&front, Q);
+	sem_wait(&begun);
+	wait_for_loop();
+	quiet = slow = false;
+	sem_post(&freed);
+	CHECK_EQ(front_wait(&front, Q, &written), buf_head);
+	CHECK_EQ(front_wait(&front, Q, &written), first);
+	tear_down();
 }
 
 /* n of them; they hang, and one more does not. */
