@@ -68,7 +68,7 @@ void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct st
 		.mtime = when(&stx->stx_mtime),
 		.ctime = when(&stx->stx_ctime),
 	};
-	if (stx->stx_mask & STATX_BTIME)
+	if (stx->stx_mask & STATX_BTIME && (n->ident.btime || n->ident.btime_ns))
 		ret->btime = when(&stx->stx_btime);
 	if (sh->o.squash && !from_meta) {
 		ret->uid = id_shown(ret->uid, sh->uid, sh->o.uid);

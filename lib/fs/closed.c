@@ -47,9 +47,15 @@ bool fs_is_closed(int fd)
 	return false;
 }
 
+bool fs_is_overlay(int fd)
+{
+	struct statfs st;
+
+	return fstatfs(fd, &st) == 0 && st.f_type == OVERLAYFS_SUPER_MAGIC;
+}
+
 /* What cannot be looked at, or is another file by now, counts as closed: it is looked up again. */
-static bool is_closed(
-	const struct fs_node *dir, int dirfd, const char *name, const struct statx *stx)
+static bool is_closed(const struct fs_node *dir, int dirfd, const char *name, struct statx *stx)
 {
 	cleanup_close int fd = -1;
 	struct statx now;
@@ -60,6 +66,8 @@ static bool is_closed(
 		(stx->stx_mask & STATX_MNT_ID || dir->ident.dev == ident_dev(stx)))
 		return false;
 	fd = sys_open_beneath(dirfd, name, O_PATH, 0);
+	if (fd >= 0 && fs_is_overlay(fd))
+		birth_forget(stx);
 	return fd < 0 || sys_statx(fd, "", &now) < 0 || now.stx_mnt_id != stx->stx_mnt_id ||
 	       ident_dev(&now) != ident_dev(stx) || fs_is_closed(fd);
 }
@@ -148,6 +156,8 @@ int entry_stat(const struct host *h, const struct fs_node *dir, int dirfd, const
 
 	if (!h->in_machine) {
 		r = sys_statx(dirfd, name, ret);
+		if (r == 0)
+			birth_check(dir, ret);
 		*ret_closed = r == 0 && is_closed(dir, dirfd, name, ret);
 		return r;
 	}
@@ -157,10 +167,13 @@ int entry_stat(const struct host *h, const struct fs_node *dir, int dirfd, const
 	if (fd == -EACCES && ret->stx_mode)
 		return 0;
 	r = fd < 0 ? fd : sys_statx(fd, "", ret);
-	if (r == 0)
-		*ret_closed =
-			dir->closed || (dir->ident.mnt != ret->stx_mnt_id && fs_is_closed(fd));
-	return r;
+	if (r < 0)
+		return r;
+	birth_check(dir, ret);
+	if (dir->ident.mnt != ret->stx_mnt_id && fs_is_overlay(fd))
+		birth_forget(ret);
+	*ret_closed = dir->closed || (dir->ident.mnt != ret->stx_mnt_id && fs_is_closed(fd));
+	return 0;
 }
 
 int entry_open(const struct host *h, int dirfd, const char *name, uint64_t flags)

@@ -131,6 +131,7 @@ static int enter_open(struct host *h, struct fs_node *dir, const char *name, int
 		return r;
 	if (!S_ISREG(stx.stx_mode))
 		return -EACCES;
+	birth_check(dir, &stx);
 	map_learn(fd, "", &stx);
 	if (dir->share->o.metadata)
 		meta = meta_apply(fd, "", &stx);

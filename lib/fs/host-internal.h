@@ -32,7 +32,7 @@ struct fs_share {
 
 struct ident {
 	uint64_t dev, ino, mnt;
-	int64_t btime, btime_ns;
+	int64_t btime, btime_ns; /* both 0: it has none, or it does not count */
 };
 
 /* What changes with a file's content. */
@@ -187,6 +187,13 @@ enum { FD_PATH = 64 };
 const char *fd_path(char buf[FD_PATH], int fd);
 /* Is what statx says of a file itself (not what meta_apply() makes of it) still the node? Numbers may be another file's by now. */
 bool node_is(const struct fs_node *n, const struct statx *stx);
+/*
+ * On overlays a file is born again when it is changed for the first time, or when something is made in the folder: its time of birth says
+ * nothing there.
+ */
+void birth_forget(struct statx *stx);
+/* Of a file in dir. */
+void birth_check(const struct fs_node *dir, struct statx *stx);
 static inline uint64_t ident_dev(const struct statx *stx)
 {
 	return (uint64_t)stx->stx_dev_major << 32 | stx->stx_dev_minor;
@@ -204,6 +211,7 @@ void acl_shown(const struct fs_node *n, const char *xattr, void *val, size_t len
 
 /* closed.c */
 bool fs_is_closed(int fd);
+bool fs_is_overlay(int fd);
 /* What name in dir is, and whether it is the root of such a mount. */
 int entry_stat(const struct host *h, const struct fs_node *dir, int dirfd, const char *name,
 	struct statx *ret, bool *ret_closed);

@@ -70,6 +70,8 @@ static int new_share(struct host *h, int fd, const struct fs_share_opts *opts,
 	sh->o.privileged = h->privileged;
 	sh->uid = geteuid();
 	sh->gid = getegid();
+	if (fs_is_overlay(fd))
+		birth_forget(&stx);
 	sh->root = node_new_root(h, sh, fd, &stx);
 	if (!sh->root) {
 		free(sh);

@@ -46,13 +46,30 @@ static void ident_from(struct ident *i, const struct statx *stx)
 	}
 }
 
+static bool has_birth(const struct ident *i)
+{
+	return i->btime || i->btime_ns;
+}
+
 static bool ident_same(const struct ident *a, const struct statx *stx)
 {
 	struct ident b;
 
 	ident_from(&b, stx);
-	return a->ino == b.ino && a->dev == b.dev && a->mnt == b.mnt && a->btime == b.btime &&
-	       a->btime_ns == b.btime_ns;
+	return a->ino == b.ino && a->dev == b.dev && a->mnt == b.mnt &&
+	       (!has_birth(a) || (a->btime == b.btime && a->btime_ns == b.btime_ns));
+}
+
+void birth_forget(struct statx *stx)
+{
+	stx->stx_mask &= ~(uint32_t)STATX_BTIME;
+}
+
+void birth_check(const struct fs_node *dir, struct statx *stx)
+{
+	/* the same mount, the same file system */
+	if (!has_birth(&dir->ident) && dir->ident.mnt == stx->stx_mnt_id)
+		birth_forget(stx);
 }
 
 /* Some file systems have no time of birth, and give a number again at once: to a device where a file was. */

@@ -544,6 +544,65 @@ TEST(a_read_that_fails_midway_looks_like_the_end_of_the_file)
 	tear_down();
 }
 
+/* What a peer knows in an overlay stays what it is when it goes to the upper layer. */
+static void copy_up(struct fs_node *root)
+{
+	const struct fs_attr a = {.mode = 0640};
+	struct fs_entry d, again, f, made;
+	struct fs_handle *hd;
+
+	REQUIRE(lookup(root, "d", &d) == 0 && lookup(d.node, "f", &f) == 0);
+	REQUIRE(fs->ops->create(fs, &cred, d.node, "new", 0600, O_RDWR, &made, &hd) == 0);
+	fs->ops->close(fs, hd);
+	CHECK_EQ(fs->ops->setattr(fs, &cred, f.node, NULL, FS_SET_MODE, &a, NULL), 0);
+	/* nothing is held open that need not be */
+	fs_host_let_go(fs);
+	CHECK_EQ(fs->ops->getattr(fs, &cred, f.node, NULL, &f.attr), 0);
+	CHECK_EQ(f.attr.mode & 07777, 0640);
+	REQUIRE(lookup(root, "d", &again) == 0);
+	CHECK(again.node == d.node);
+	REQUIRE(lookup(d.node, "f", &again) == 0);
+	CHECK(again.node == f.node);
+	REQUIRE(lookup(d.node, "new", &again) == 0);
+	CHECK(again.node == made.node);
+	/* another is another */
+	CHECK_EQ(fs->ops->unlink(fs, &cred, d.node, "new"), 0);
+	CHECK_EQ(fs->ops->mkdir(fs, &cred, d.node, "new", 0700, &again), 0);
+	CHECK(again.node != made.node);
+}
+
+TEST(folders_of_an_overlay_become_others_when_a_file_is_made_in_them)
+{
+	static const char *const dirs[] = {"low", "low/d", "up", "work", "m"};
+	char opts[300], path[96];
+	struct fs_entry m;
+
+	for (int at_root = 0; at_root < 2; at_root++) {
+		set_up(NULL);
+		for (unsigned i = 0; i < ARRAY_LEN(dirs); i++)
+			mkdirat(in, dirs[i], 0755);
+		put(in, "low/d/f", "text");
+		snprintf(opts, sizeof(opts),
+			"lowerdir=%s/share/low,upperdir=%s/share/up,workdir=%s/share/work", top,
+			top, top);
+		snprintf(path, sizeof(path), "%s/share/m", top);
+		if (mount("overlay", path, "overlay", 0, opts) < 0) {
+			printf("# mount(2): %s\n", strerror(errno));
+		} else if (!at_root) {
+			CHECK_EQ(lookup(fs->ops->root(fs), "m", &m), 0);
+			copy_up(m.node);
+		} else {
+			cleanup_close int fd = openat(in, "m", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+			fs->ops->free(fs);
+			REQUIRE(fs_host_new(&fs, fd, NULL, NULL) == 0);
+			copy_up(fs->ops->root(fs));
+		}
+		umount2(path, MNT_DETACH);
+		tear_down();
+	}
+}
+
 /* Through a share that holds it, root's server could write its own memory by /proc/self/mem. */
 
 TEST_MAIN()
