@@ -149,10 +149,10 @@ void ident_remove(struct host *h, struct fs_node *n);
 uint64_t node_id(const struct fs_node *n);
 /* Before a name goes: who knows the file by it gets hold of it by a descriptor. */
 void node_hold(struct host *h, struct fs_node *dir, const char *name);
-/* What became of names, when it did. */
-void node_gone(struct host *h, struct fs_node *dir, const char *name);
-void node_renamed(struct host *h, struct fs_node *dir, const char *name, struct fs_node *new_dir,
-	const char *new_name, bool exchange);
+/* What became of names, when it did. a, b, n: what node_at() said of them before, pinned. */
+void node_gone(struct host *h, struct fs_node *n, struct fs_node *dir, const char *name);
+void node_renamed(struct host *h, struct fs_node *a, struct fs_node *dir, const char *name,
+	struct fs_node *b, struct fs_node *new_dir, const char *new_name, bool exchange);
 void node_add_handle(struct host *h, struct fs_node *n, struct fs_handle *hd);
 void node_drop_handle(struct host *h, struct fs_handle *hd);
 

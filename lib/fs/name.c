@@ -149,19 +149,28 @@ int host_link(struct fs *fs, const struct fs_cred *c, struct fs_node *n, struct 
 	return made(h, dir, fd, name, r, ret);
 }
 
+static void put(struct fs *fs, struct fs_node *n)
+{
+	if (n)
+		node_put(fs, n);
+}
+
 static int take_away(struct fs *fs, struct fs_node *dir, const char *name, int flags)
 {
 	struct host *h = to_host(fs);
 	int fd = writable_dir(h, dir, name), r;
+	struct fs_node *n;
 
 	if (fd < 0)
 		return fd;
 	/* who is in a folder can be so when it has gone */
 	if (h->keep_removed || flags & AT_REMOVEDIR)
 		node_hold(h, dir, name);
+	n = node_at(h, dir, name);
 	r = unlinkat(fd, name, flags) < 0 ? -errno : 0;
 	if (r == 0)
-		node_gone(h, dir, name);
+		node_gone(h, n, dir, name);
+	put(fs, n);
 	node_fd_put(h, dir);
 	return r;
 }
@@ -174,6 +183,25 @@ int host_unlink(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, con
 int host_rmdir(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, const char *name)
 {
 	return take_away(fs, dir, name, AT_REMOVEDIR);
+}
+
+/* Both folders are at hand; what is known of the two names follows. */
+static int rename_in(struct host *h, struct fs_node *dir, int from, const char *name,
+	struct fs_node *new_dir, int to, const char *new_name, uint32_t flags)
+{
+	struct fs_node *a = node_at(h, dir, name), *b = node_at(h, new_dir, new_name);
+	struct fs_node *gone = b;
+	struct statx stx;
+	int r = (int)syscall(SYS_renameat2, from, name, to, new_name, flags) < 0 ? -errno : 0;
+
+	/* who looked names up meanwhile may know it there already */
+	if (r == 0 && b && sys_statx(to, new_name, &stx) == 0 && node_is(b, &stx))
+		gone = NULL;
+	if (r == 0)
+		node_renamed(h, a, dir, name, gone, new_dir, new_name, flags & RENAME_EXCHANGE);
+	put(&h->fs, a);
+	put(&h->fs, b);
+	return r;
 }
 
 int host_rename(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, const char *name,
@@ -194,9 +222,7 @@ int host_rename(struct fs *fs, const struct fs_cred *c, struct fs_node *dir, con
 		cred_enter(h, c); /* a whiteout is a new file */
 		if (h->keep_removed && !(flags & RENAME_EXCHANGE))
 			node_hold(h, new_dir, new_name);
-		r = (int)syscall(SYS_renameat2, from, name, to, new_name, flags) < 0 ? -errno : 0;
-		if (r == 0)
-			node_renamed(h, dir, name, new_dir, new_name, flags & RENAME_EXCHANGE);
+		r = rename_in(h, dir, from, name, new_dir, to, new_name, flags);
 		node_fd_put(h, new_dir);
 	}
 	node_fd_put(h, dir);

@@ -484,43 +484,45 @@ void node_hold(struct host *h, struct fs_node *dir, const char *name)
 	node_put(&h->fs, n);
 }
 
-void node_gone(struct host *h, struct fs_node *dir, const char *name)
+/*
+ * Others may have looked at the names when the operation was done and before it is said here: then a name is not what it was before, and
+ * right.
+ */
+static bool is_still(
+	struct host *h, const struct fs_node *n, const struct fs_node *dir, const char *name)
 {
-	struct fs_node *dead = NULL, *n;
+	return n && place_find(h, dir, name) == n;
+}
+
+void node_gone(struct host *h, struct fs_node *n, struct fs_node *dir, const char *name)
+{
+	struct fs_node *dead = NULL;
 
 	pthread_mutex_lock(&h->lock);
-	n = place_find(h, dir, name);
-	if (n)
+	if (is_still(h, n, dir, name))
 		lose_name(h, n, &dead);
 	pthread_mutex_unlock(&h->lock);
 	bury(dead);
 }
 
-void node_renamed(struct host *h, struct fs_node *dir, const char *name, struct fs_node *new_dir,
-	const char *new_name, bool exchange)
+void node_renamed(struct host *h, struct fs_node *a, struct fs_node *dir, const char *name,
+	struct fs_node *b, struct fs_node *new_dir, const char *new_name, bool exchange)
 {
-	struct fs_node *dead = NULL, *a, *b;
+	struct fs_node *dead = NULL;
 
 	pthread_mutex_lock(&h->lock);
-	a = place_find(h, dir, name);
-	b = place_find(h, new_dir, new_name);
-	if (a != b) {
-		if (b) {
-			b->pins++;
-			if (exchange)
-				place_clear(h, b, &dead);
-			else
-				lose_name(h, b, &dead);
-		}
-		if (a)
-			place_set(h, a, new_dir, new_name, &dead);
-		if (b) {
-			if (exchange)
-				place_set(h, b, dir, name, &dead);
-			b->pins--;
-			unpin(h, b, &dead);
-		}
-	}
+	if (!is_still(h, a, dir, name))
+		a = NULL;
+	if (!is_still(h, b, new_dir, new_name) || a == b)
+		b = NULL;
+	if (b && exchange)
+		place_clear(h, b, &dead);
+	else if (b)
+		lose_name(h, b, &dead);
+	if (a)
+		place_set(h, a, new_dir, new_name, &dead);
+	if (b && exchange)
+		place_set(h, b, dir, name, &dead);
 	pthread_mutex_unlock(&h->lock);
 	bury(dead);
 }

@@ -603,6 +603,48 @@ TEST(folders_of_an_overlay_become_others_when_a_file_is_made_in_them)
 	}
 }
 
+static atomic_bool stop_looking;
+
+static void *look_for_both(void *arg)
+{
+	struct fs_entry e;
+
+	for (unsigned i = 0; !stop_looking; i++)
+		if (lookup(fs->ops->root(fs), i % 2 ? "a" : "b", &e) == 0)
+			fs->ops->forget(fs, e.node, 1);
+	return NULL;
+}
+
+/* A rename that takes long is one of several requests under way; who looks for the new name meanwhile is let in when it is done. */
+TEST(a_file_that_is_found_just_when_it_was_renamed_is_lost)
+{
+	struct fs_entry e, again;
+	struct fs_attr a;
+	unsigned lost = 0;
+	pthread_t t;
+
+	set_up(NULL);
+	struct fs_node *root = fs->ops->root(fs);
+	put(in, "a", "text");
+	REQUIRE(lookup(root, "a", &e) == 0);
+	stop_looking = false;
+	pthread_create(&t, NULL, look_for_both, NULL);
+	for (unsigned i = 0; i < 20000; i++) {
+		const char *from = i % 2 ? "b" : "a", *to = i % 2 ? "a" : "b";
+
+		CHECK_EQ(fs->ops->rename(fs, &cred, root, from, root, to, 0), 0);
+		/* as a kernel does, which looks the name up again */
+		if (fs->ops->getattr(fs, &cred, e.node, NULL, &a) == 0)
+			continue;
+		lost += lookup(root, to, &again) < 0 || again.node != e.node;
+		fs->ops->forget(fs, again.node, 1);
+	}
+	stop_looking = true;
+	pthread_join(t, NULL);
+	CHECK_EQ(lost, 0);
+	tear_down();
+}
+
 /* Through a share that holds it, root's server could write its own memory by /proc/self/mem. */
 
 TEST_MAIN()
