@@ -248,8 +248,8 @@ static void piece_end(struct piece *p, size_t n, int error)
 
 static void read_reply(struct rq *rq)
 {
-	/* What came before an error is read; the error will be there again. */
-	if (rq->error && !rq->done) {
+	/* Half of it would be taken for the end of the file. */
+	if (rq->error) {
 		rq_error(rq, rq->error);
 		return;
 	}
