@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "mount/mount.h"
 
 enum { PIECE = 256 << 10 };
@@ -84,6 +85,23 @@ static void drop_fid(struct rq *rq)
 		p9_client_fid_unused(rq->d->client, rq->fid);
 }
 
+static bool is_same_time(struct p9_time a, struct p9_time b)
+{
+	return a.sec == b.sec && a.nsec == b.nsec;
+}
+
+/* So recent that another change could leave the same time. A clock there that is ahead of ours makes all of them recent. */
+static bool is_recent(struct p9_time t)
+{
+	enum { RACY_NS = 20 * 1000 * 1000 };
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (t.sec + 1 < (uint64_t)now.tv_sec || t.sec > (uint64_t)now.tv_sec)
+		return t.sec >= (uint64_t)now.tv_sec;
+	return (now.tv_sec - (time_t)t.sec) * 1000000000 + now.tv_nsec - (long)t.nsec < RACY_NS;
+}
+
 static void opened(void *ctx, const struct p9_msg *r, int error)
 {
 	struct rq *rq = ctx;
@@ -95,9 +113,14 @@ static void opened(void *ctx, const struct p9_msg *r, int error)
 		rq_error(rq, rq->error);
 		return;
 	}
-	/* What the kernel has of it in its cache is good if nobody changed it since. */
+	/*
+	 * What the kernel has of it in its cache is good if nobody changed it since. The time of modification may have been set back, and the
+	 * kernel, who looks at no other, takes no notice.
+	 */
 	rq->fi.keep_cache = r->attr.size == rq->node->size &&
-			    !memcmp(&r->attr.mtime, &rq->node->mtime, sizeof(r->attr.mtime));
+			    is_same_time(r->attr.mtime, rq->node->mtime) &&
+			    is_same_time(r->attr.ctime, rq->node->ctime);
+	rq->node->ctime = is_recent(r->attr.ctime) ? (struct p9_time){0} : r->attr.ctime;
 	attr_remember(rq->node, &r->attr);
 	f = file_new(rq, rq->node, rq->fid);
 	rq->fi.fh = (uintptr_t)f;

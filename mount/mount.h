@@ -71,6 +71,7 @@ struct node {
 	/* As of the last look, for what the page cache holds. */
 	struct p9_time mtime;
 	uint64_t size;
+	struct p9_time ctime;  /* when it was opened the last time; 0: that does not tell */
 	uint64_t no_cap_until; /* it has no security.capability, as far as we know */
 	char *name;
 };

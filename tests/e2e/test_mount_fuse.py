@@ -375,6 +375,19 @@ def test_changes_on_either_side_are_seen_on_the_other(t, m):
     wait_for("the host to see it gone", lambda: not (t / "f").exists(), 5)
 
 
+def test_content_whose_time_was_set_back(t, m):
+    old = "touch -d @1000000000"
+    m.w.sh(f"cd {m.there} && echo -n one > f && {old} f")
+    assert (t / "f").read_text() == "one"
+    m.w.sh(f"cd {m.there} && echo -n two > f && {old} f")
+    assert (t / "f").read_text() == "two"
+    # looked at first
+    m.w.sh(f"cd {m.there} && echo -n six > f && {old} f")
+    time.sleep(1.1)
+    assert (t / "f").stat().st_size == 3
+    assert (t / "f").read_text() == "six"
+
+
 def test_mmap(t, m):
     (t / "f").write_bytes(bytes(1 << 20))
     with open(t / "f", "r+b") as f:
