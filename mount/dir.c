@@ -174,8 +174,9 @@ static size_t add_plus(
 
 	if (need > cap)
 		return need;
-	/* "." and ".." have no attributes, and are not looked up. */
-	if (!d->attr.valid) {
+	/* "." and ".." have no attributes, and are not looked up; nor is what we have changed since the server looked at it. */
+	n = d->attr.valid ? node_known(rq->d, &d->attr) : NULL;
+	if (!d->attr.valid || (n && node_changed_since(n, rq->file->asked_after))) {
 		e.attr.st_mode = (mode_t)DTTOIF(d->type);
 		e.attr.st_ino = d->attr.qid.path ^ (uint64_t)rq->d->index << 48;
 	} else {
@@ -187,16 +188,24 @@ static size_t add_plus(
 	return fuse_add_direntry_plus(rq->req, buf, cap, name, &e, (off_t)d->offset);
 }
 
-/* Answers from what was read ahead, as much as the kernel has room for. False: nothing is there for this offset. */
-static bool serve(struct rq *rq)
+/* What was read ahead is what is wanted, and not older than what the kernel is told may be. */
+static bool is_good(const struct rq *rq)
+{
+	const struct file *f = rq->file;
+
+	return f->at < f->len && f->next == rq->off && f->plus == rq->plus &&
+	       !node_changed_since(f->node, f->asked_after) &&
+	       loop_now() - f->asked_at < TIMEOUT_S * 1000000000ull;
+}
+
+/* Answers from what was read ahead, as much as the kernel has room for. */
+static void serve(struct rq *rq)
 {
 	struct file *f = rq->file;
 	size_t len = 0;
 	char *buf, name[P9_NAME_MAX + 1];
 	int bad = 0;
 
-	if (f->at >= f->len || f->next != rq->off || f->plus != rq->plus)
-		return false;
 	buf = malloc(rq->size);
 	if (!buf)
 		abort();
@@ -224,7 +233,6 @@ static bool serve(struct rq *rq)
 		fuse_reply_buf(rq->req, buf, len);
 	free(buf);
 	rq_free(rq);
-	return true;
 }
 
 static void read_done(void *ctx, const struct p9_msg *r, int error)
@@ -243,10 +251,7 @@ static void read_done(void *ctx, const struct p9_msg *r, int error)
 	f->at = 0;
 	f->next = rq->off;
 	f->plus = rq->plus;
-	if (f->len && serve(rq))
-		return;
-	fuse_reply_buf(rq->req, NULL, 0);
-	rq_free(rq);
+	serve(rq);
 }
 
 static void read_entries(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
@@ -273,8 +278,14 @@ static void read_entries(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	rq->size = size;
 	rq->off = (uint64_t)off;
 	rq->plus = plus;
-	if (!serve(rq))
-		dist_call(rq, &m, read_done);
+	if (is_good(rq)) {
+		serve(rq);
+		return;
+	}
+	f->len = f->at = 0;
+	f->asked_at = loop_now();
+	f->asked_after = f->d->serial;
+	dist_call(rq, &m, read_done);
 }
 
 static void op_readdir(

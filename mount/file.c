@@ -137,6 +137,8 @@ static void open_go(struct rq *rq)
 		return;
 	m.fid = node_fid(rq->node);
 	m.fid2 = rq->fid;
+	if (rq->flags & O_TRUNC)
+		node_changes(rq->node);
 	dist_call(rq, &m, fid_made);
 	m = (struct p9_msg){.type = P9_TLOPEN, .fid = rq->fid, .flags = rq->flags};
 	dist_call(rq, &m, note_error);
@@ -171,6 +173,8 @@ static void created(void *ctx, const struct p9_msg *r, int error)
 		return;
 	}
 	n = node_found(rq->node, rq->name, &r->attr, rq->fid2);
+	/* it may have been there, and longer */
+	node_changes(n);
 	e.ino = node_ino(n);
 	attr_stat(n->d, n, &r->attr, &e.attr);
 	attr_remember(n, &r->attr);
@@ -197,6 +201,7 @@ static void create_go(struct rq *rq)
 	}
 	m.fid = node_fid(rq->node);
 	m.fid2 = rq->fid;
+	node_changes(rq->node);
 	dist_call(rq, &m, fid_made);
 	m = (struct p9_msg){.type = P9_TLCREATE,
 		.fid = rq->fid,
@@ -349,6 +354,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	if (!rq)
 		return;
 	m.fid = rq->file->fid;
+	node_changes(rq->node);
 	/* What the cache holds of the file from here on is what we wrote. */
 	rq->node->size = UINT64_MAX;
 	for (size_t at = 0; at < size || at == 0; at += PIECE) {
@@ -407,6 +413,7 @@ static void op_fallocate(
 	if (!rq)
 		return;
 	m.fid = rq->file->fid;
+	node_changes(rq->node);
 	rq->node->size = UINT64_MAX;
 	dist_call(rq, &m, plain_done);
 }
@@ -468,6 +475,7 @@ static void op_copy(fuse_req_t req, fuse_ino_t in, off_t in_off, struct fuse_fil
 	rq = rq_on(req, in_fi);
 	if (!rq)
 		return;
+	node_changes(to->node);
 	to->node->size = UINT64_MAX;
 	dist_call(rq, &m, copy_done);
 }

@@ -210,6 +210,7 @@ static void setattr_go(struct rq *rq)
 		rq_error(rq, r);
 		return;
 	}
+	node_changes(rq->node);
 	m.set.uid = attr_uid_there(rq->d, m.set.uid);
 	m.set.gid = attr_gid_there(rq->d, m.set.gid);
 	dist_call(rq, &m, set_done);

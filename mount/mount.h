@@ -34,7 +34,8 @@ struct dist {
 	bool listed;	/* registered, as of the last look */
 	bool running;
 	enum dist_state state;
-	uint64_t gen; /* of its connection; fids of older ones are void */
+	uint64_t gen;	 /* of its connection; fids of older ones are void */
+	uint64_t serial; /* counts changes that we ask for */
 	struct p9_client *client;
 	struct ctl_client *hold;
 	bool offline; /* what is connected is its disk, read-only */
@@ -66,6 +67,7 @@ struct node {
 	struct node *below; /* the next on a way down to a node */
 	struct rq *queue;   /* waits for what it is */
 	uint64_t found_at, found_gen;
+	uint64_t changed; /* the last that we asked for, in it or of what it is */
 	struct p9_qid qid;
 	struct p9_time btime;
 	/* As of the last look, for what the page cache holds. */
@@ -83,7 +85,8 @@ struct file {
 	uint32_t fid;
 	uint64_t gen;
 	bool dir, plus_used, locked;
-	/* Of a folder: entries that were read ahead. */
+	/* Of a folder: entries that were read ahead; asked for when, and after which change. */
+	uint64_t asked_at, asked_after;
 	uint8_t *entries;
 	size_t len, at;
 	uint64_t next; /* the offset of the first of them */
@@ -179,6 +182,12 @@ void node_ref(struct node *n);
 void node_unref(struct node *n);
 void node_renamed(struct node *parent, const char *name, struct node *to, const char *new_name);
 void node_unlinked(struct node *parent, const char *name);
+/* A request follows that changes what it is, or what is in it: what was said of it before does not count any more. */
+void node_changes(struct node *n);
+/* What was asked for after that change does not tell what it is now. */
+bool node_changed_since(const struct node *n, uint64_t serial);
+/* What is known already of what a listing says. NULL: nothing. */
+struct node *node_known(const struct dist *d, const struct p9_attr *a);
 /* It cannot be reached by name any more. */
 bool node_gone(const struct node *n);
 /* Its fid, in the current connection, walked to if need be: requests that follow are worked on after that. */

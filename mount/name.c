@@ -47,6 +47,7 @@ static void make_and_find(struct rq *rq, struct p9_msg *m)
 
 	if (!rq_fid(rq, &rq->fid))
 		return;
+	node_changes(rq->node);
 	dist_call(rq, m, made);
 	look.fid = node_fid(rq->node);
 	look.fid2 = rq->fid;
@@ -147,6 +148,7 @@ static void link_go(struct rq *rq)
 	}
 	m.fid2 = node_fid(rq->node2);
 	m.fid = node_fid(rq->node);
+	node_changes(rq->node2);
 	make_and_find(rq, &m);
 }
 
@@ -176,6 +178,7 @@ static void unlink_go(struct rq *rq)
 		.name = p9_str(rq->name),
 		.flags = rq->flags};
 
+	node_changes(rq->node);
 	dist_call(rq, &m, removed);
 }
 
@@ -229,6 +232,8 @@ static void rename_go(struct rq *rq)
 	}
 	m.fid = node_fid(rq->node);
 	m.fid2 = node_fid(rq->node2);
+	node_changes(rq->node);
+	node_changes(rq->node2);
 	dist_call(rq, &m, renamed);
 }
 

@@ -65,6 +65,16 @@ static void lru_add(struct node *n)
 	d->n_fids++;
 }
 
+void node_changes(struct node *n)
+{
+	n->changed = ++n->d->serial;
+}
+
+bool node_changed_since(const struct node *n, uint64_t serial)
+{
+	return n->changed > serial;
+}
+
 bool node_gone(const struct node *n)
 {
 	return n->stale && !has_fid(n);
@@ -329,6 +339,11 @@ static struct node *find_qid(const struct dist *d, const struct p9_attr *a)
 	return n;
 }
 
+struct node *node_known(const struct dist *d, const struct p9_attr *a)
+{
+	return find_qid(d, a);
+}
+
 static struct node *find_name(const struct node *parent, const char *name)
 {
 	struct node *n = by_name[name_bucket(parent, name)];
@@ -420,6 +435,8 @@ void node_unlinked(struct node *parent, const char *name)
 	struct node *n = find_name(parent, name);
 
 	/* Another name of it may be looked up again; the fid it has is good until then. */
-	if (n)
+	if (n) {
 		n->stale = true;
+		node_changes(n); /* its links are fewer */
+	}
 }

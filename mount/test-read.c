@@ -138,6 +138,10 @@ void node_unref(struct node *n)
 {
 }
 
+void node_changes(struct node *n)
+{
+}
+
 uint32_t node_fid(struct node *n)
 {
 	return 1;

@@ -388,6 +388,29 @@ def test_content_whose_time_was_set_back(t, m):
     assert (t / "f").read_text() == "six"
 
 
+def test_a_folder_that_is_changed_while_it_is_listed(t, m):
+    m.w.sh(f"cd {m.there} && seq 2000 | xargs touch")
+    order = os.listdir(t)
+    with os.scandir(t) as it:
+        seen = [next(it)]
+        seen[0].stat()
+        # what the server has said already, and the kernel has not asked for
+        for i in range(300, 500):
+            (t / order[i]).write_text("more")
+            os.unlink(t / order[i + 200])
+        for e in it:
+            seen.append(e)
+            try:
+                st = os.stat(e.path)
+            except FileNotFoundError:
+                continue
+            i = order.index(e.name)
+            assert st.st_size == (4 if 300 <= i < 500 else 0), i
+            assert not 500 <= i < 700, i
+    assert (t / order[400]).read_text() == "more"
+    assert {e.name for e in seen} >= set(order[:500] + order[700:])
+
+
 def test_mmap(t, m):
     (t / "f").write_bytes(bytes(1 << 20))
     with open(t / "f", "r+b") as f:
