@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,8 @@
 #define TAG	"wslx"		   /* of the device */
 #define VM_BASE "/run/hostfs"	   /* where it is mounted in the VM */
 #define BASE	"/run/wslx/hostfs" /* and in a distribution */
+
+enum { TRIES = 100 };
 
 /* Those of drvfs that mean nothing here are left out; the server knows the others. */
 static void add_options(char *buf, size_t cap, const char *options)
@@ -99,27 +102,55 @@ void share_attach(int tree)
 	close(tree);
 }
 
+/*
+ * What is at path below the folder. Links on the way are the host's, and mean its files: not this machine's, where they could lead to
+ * what nobody but init is to see.
+ */
+static int open_beneath(const char *folder, const char *path)
+{
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC | O_DIRECTORY,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+	cleanup_close int at = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = -1;
+
+	if (at < 0)
+		return -errno;
+	for (unsigned i = 0; fd < 0 && i < TRIES; i++) {
+		fd = (int)syscall(SYS_openat2, at, path[0] ? path : ".", &how, sizeof(how));
+		/* a folder that the host has mounted is mounted here when it is asked for as one */
+		if (fd < 0 && errno == ENOTDIR && how.flags & O_DIRECTORY)
+			how.flags &= ~(uint64_t)O_DIRECTORY;
+		/* somebody mounted or renamed something, anywhere, while it was on its way up */
+		else if (fd < 0 && errno != EAGAIN)
+			break;
+	}
+	return fd < 0 ? -errno : fd;
+}
+
 /* A mount of its own of what is at path, in a view with these options; base: where the device is mounted. A descriptor. */
 static int clone_folder(
 	const char *base, const char *share, const char *path, const char *options, struct err *e)
 {
 	char opts[512] = "", from[5000];
+	cleanup_close int fd = -EBADF;
 	int tree;
 
 	add_options(opts, sizeof(opts), options);
 	if (strlen(share) + strlen(opts) > 250)
 		return err_set(e, -ENAMETOOLONG, "the options are too long");
-	snprintf(from, sizeof(from), "%s/%s%s%s%s%s", base, share, opts[0] ? ":" : "", opts,
-		path[0] ? "/" : "", path);
+	snprintf(from, sizeof(from), "%s/%s%s%s", base, share, opts[0] ? ":" : "", opts);
 	/* Of what is mounted there on the way, the host's own mounts, each appears when it is looked at. */
-	tree = (int)syscall(SYS_open_tree, AT_FDCWD, from, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	fd = open_beneath(from, path);
+	tree = fd < 0 ? fd
+		      : (int)syscall(SYS_open_tree, fd, "",
+				OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 	if (tree >= 0)
 		return tree;
-	tree = -errno;
+	if (fd >= 0)
+		tree = -errno;
 	if (access(base, F_OK) < 0)
 		return err_set(e, -ENODEV,
 			"files of the host are not shared with this virtual machine (hostFileSystemAccess in wslx.conf)");
-	snprintf(from, sizeof(from), "%s/%s%s%s", base, share, opts[0] ? ":" : "", opts);
 	if (tree == -ENOENT && access(from, F_OK) < 0)
 		return err_set(
 			e, -EINVAL, "there is no share \"%s\" with options \"%s\"", share, opts);

@@ -103,6 +103,28 @@ def test_a_folder_is_there_in_every_distribution(wslx, tmp_path):
 
 
 @real_only
+def test_a_link_on_the_way_to_a_folder_leads_to_the_hosts_files(wslx, tmp_path):
+    """Who can write to the folder above it puts one there while nothing runs."""
+    (tmp_path / "a/proc").mkdir(parents=True)
+    (tmp_path / "b/proc").mkdir(parents=True)
+    (tmp_path / "b/proc/f").write_text("the host's\n")
+    wslx.ok("--mount", tmp_path / "a/proc", "-n", "linked")
+    try:
+        wslx.ok("--shutdown")
+        (tmp_path / "a/proc").rmdir()
+        (tmp_path / "a").rmdir()
+        for to in ("/", "b", tmp_path / "b", "../" * 20 + str(tmp_path / "b")[1:], "/"):
+            (tmp_path / "a").symlink_to(to)
+            # not the virtual machine's own /proc
+            want = "f\n" if str(to) != "/" else ""
+            assert wslx.sh("ls /mnt/wsl/linked; ls /mnt/wsl/linked/1 2>/dev/null; true") == want, to
+            wslx.ok("--shutdown")
+            (tmp_path / "a").unlink()
+    finally:
+        wslx.run("--unmount")
+
+
+@real_only
 def test_options_of_a_folder(wslx, tmp_path):
     (tmp_path / "f").write_text("#!/bin/sh\n")
     (tmp_path / "f").chmod(0o755)
