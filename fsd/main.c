@@ -296,6 +296,8 @@ int main(int argc, char **argv)
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
+	/* a limit of the user's for the size of files is an error of the guest's write, and no end of its server */
+	signal(SIGXFSZ, SIG_IGN);
 	log_init("wslx-fsd", LOG_LVL_INFO);
 	r = parse(&o, argc, argv, &e);
 	if (r == 'h') {

@@ -5,6 +5,7 @@ import ctypes
 import mmap
 import os
 import pathlib
+import resource
 import select
 import signal
 import subprocess
@@ -162,6 +163,21 @@ def test_the_server_outlives_the_service(wslx, folder):
     wslx.kill(old[0], signal.SIGKILL)
     wait_for("another server", lambda: wslx.fsd_pids() not in ([], old))
     assert wslx.sh(f"echo 2 >{there}/f; cat {there}/f") == "2\n"
+
+
+def test_a_file_that_is_larger_than_the_user_may_have(wslx, folder):
+    """ulimit -f, of the shell that started the service."""
+    here, there = folder
+    wslx.sh("true")
+    fsd = wslx.fsd_pids()
+    soft, hard = resource.prlimit(fsd[0], resource.RLIMIT_FSIZE)
+    resource.prlimit(fsd[0], resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        out = wslx.sh(f"cd {there}; exec 2>&1; head -c 2M /dev/zero >big; truncate -s 2M sparse; fallocate -l 2M room; echo 1 >f; cat f")
+        assert out.count("File too large") == 3 and out.endswith("\n1\n"), out
+        assert wslx.fsd_pids() == fsd and (here / "big").stat().st_size <= 1 << 20
+    finally:
+        resource.prlimit(fsd[0], resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_the_server_can_open_nothing_else(wslx, tmp_path):
