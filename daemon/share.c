@@ -115,6 +115,13 @@ static void forget_process(struct share_server *s)
 	s->pid = 0;
 }
 
+/* Later each time, if it does not help. */
+static void arm_again(struct share_server *s)
+{
+	loop_timer_arm(s->again, loop_now() + s->pause_ms * 1000000ull);
+	s->pause_ms = MIN(s->pause_ms * 2, (unsigned)AGAIN_MAX_MS);
+}
+
 static void ended(void *ctx, int fd, uint32_t revents)
 {
 	struct share_server *s = ctx;
@@ -126,8 +133,7 @@ static void ended(void *ctx, int fd, uint32_t revents)
 	forget_process(s);
 	if (loop_now() - s->began > STEADY_MS * 1000000ull)
 		s->pause_ms = AGAIN_MS;
-	loop_timer_arm(s->again, loop_now() + s->pause_ms * 1000000ull);
-	s->pause_ms = MIN(s->pause_ms * 2, (unsigned)AGAIN_MAX_MS);
+	arm_again(s);
 }
 
 static int watch(struct share_server *s)
@@ -165,7 +171,11 @@ static int start(struct share_server *s, struct err *e)
 	r = io_replace_file(s->pid_path, text, strlen(text), 0600);
 	if (r == 0)
 		r = watch(s);
-	return r < 0 ? err_sys(e, r, "watch wslx-fsd") : 0;
+	if (r == 0)
+		return 0;
+	/* it ends with its connection */
+	forget_process(s);
+	return err_sys(e, r, "watch wslx-fsd");
 }
 
 static void start_again(void *ctx)
@@ -173,10 +183,12 @@ static void start_again(void *ctx)
 	struct share_server *s = ctx;
 	struct err e = {0};
 
-	if (start(s, &e) < 0)
-		log_warn("files", "the guest loses the host's files: %s", e.text);
-	else
+	if (start(s, &e) == 0) {
 		attach(s);
+		return;
+	}
+	log_warn("files", "the guest has none of the host's files: %s", e.text);
+	arm_again(s);
 }
 
 /* The one that an earlier service started. */

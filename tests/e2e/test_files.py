@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 
 import pytest
-from conftest import ENGINE, FS_CASES, SCALE, cases_failed, real_only, wait_for
+from conftest import BUILD, ENGINE, FS_CASES, SCALE, cases_failed, imported, real_only, wait_for
 from less import LESS
 
 pytestmark = real_only
@@ -78,6 +78,23 @@ def test_files_come_back_when_their_server_dies(wslx, folder):
     wait_for("another server", lambda: wslx.fsd_pids() not in ([], old))
     (here / "f").write_text("22\n")
     assert wslx.sh(f"cat {there}/f; echo new >{there}/g; cat {there}/g") == "22\nnew\n"
+
+
+def test_another_server_cannot_be_started_at_once(empty, tmp_path):
+    """As when there is no memory for one, or while it is being installed."""
+    w, fsd = empty, tmp_path / "fsd"
+    fsd.symlink_to(BUILD / "fsd/wslx-fsd")
+    w.env["WSLX_FSD"] = str(fsd)
+    imported(w)
+    (tmp_path / "f").write_text("1\n")
+    assert w.sh(f"cat /mnt/host{tmp_path}/f") == "1\n"
+    fsd.unlink()
+    old = w.fsd_pids()
+    w.kill(old[0])
+    wait_for("a try", lambda: "the host's files" in (w.data / "wslxd.log").read_text())
+    fsd.symlink_to(BUILD / "fsd/wslx-fsd")
+    wait_for("another server", lambda: w.fsd_pids() not in ([], old))
+    assert w.sh(f"cat /mnt/host{tmp_path}/f") == "1\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
