@@ -189,6 +189,27 @@ ssize_t fuse_read(struct req *r)
 	return n < 0 ? n : reply_header(r, 0, (size_t)n);
 }
 
+/*
+ * What comes out of the cache is written whole, or not: of less the kernel takes no notice, and whoever wrote it would not hear that there
+ * is no more room.
+ */
+static ssize_t write_rest(
+	struct req *r, const struct fuse_write_in *in, struct fs_handle *h, size_t done)
+{
+	const size_t head = sizeof(struct fuse_in_header) + sizeof(*in);
+	struct iovec part[MAX_SEGMENTS];
+
+	while (done < in->size) {
+		unsigned cnt = cut(part, r->in, r->n_in, head + done, in->size - done);
+		ssize_t n = r->s->fs->ops->write(r->s->fs, h, part, cnt, in->offset + done, 0);
+
+		if (n <= 0)
+			return n < 0 ? n : -EIO;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
 ssize_t fuse_write(struct req *r)
 {
 	struct fuse_server *s = r->s;
@@ -215,6 +236,8 @@ ssize_t fuse_write(struct req *r)
 	if (!h)
 		return -EBADF;
 	n = s->fs->ops->write(s->fs, h, part, cnt, in->offset, how);
+	if (n >= 0 && in->write_flags & FUSE_WRITE_CACHE)
+		n = write_rest(r, in, h, (size_t)n);
 	files_put(s, in->fh);
 	if (n < 0)
 		return n;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 #include "lib/base/attr.h"
+#include "lib/base/iov.h"
 #include "lib/base/test.h"
 #include "lib/fs/fs.h"
 #include "lib/fuse/fuse.h"
@@ -136,6 +137,17 @@ static int net_flush(struct fs *fs, struct fs_handle *h, uint64_t owner)
 	return remote ? -EDQUOT : 0;
 }
 
+static size_t room; /* on its disk */
+
+static ssize_t net_write(struct fs *fs, struct fs_handle *h, const struct iovec *iov, unsigned cnt,
+	uint64_t off, uint32_t how)
+{
+	size_t n = MIN(iov_size(iov, cnt), room);
+
+	room -= n;
+	return n ? (ssize_t)n : -ENOSPC;
+}
+
 static const struct fs_ops net_ops = {
 	.forget_all = net_forget_all,
 	.get = net_get,
@@ -145,6 +157,7 @@ static const struct fs_ops net_ops = {
 	.unchanged = net_unchanged,
 	.fails_late = net_fails_late,
 	.flush = net_flush,
+	.write = net_write,
 };
 static struct fs net = {.ops = &net_ops};
 
@@ -169,6 +182,39 @@ TEST(close_says_nothing_of_writes_that_a_network_file_system_lost)
 	}
 	flush.fh = 1;
 	CHECK_EQ(request(FUSE_FLUSH, &flush, sizeof(flush)), -EBADF);
+	fuse_server_free(server);
+}
+
+TEST(what_was_mapped_and_finds_half_the_room_it_needs_is_lost_without_an_error)
+{
+	const struct fuse_opts opts = {0};
+	const struct fuse_open_in in = {.flags = O_RDWR};
+	struct {
+		struct fuse_write_in in;
+		char data[100];
+	} w = {.in.size = sizeof(w.data)};
+	struct fuse_open_out out;
+	struct fuse_write_out done;
+
+	remote = false;
+	REQUIRE(fuse_server_new(&server, &net, &opts) == 0);
+	CHECK_EQ(init(), 0);
+	CHECK_EQ(request(FUSE_OPEN, &in, sizeof(in)), 0);
+	memcpy(&out, answer + sizeof(struct fuse_out_header), sizeof(out));
+	w.in.fh = out.fh;
+	/* write(2) says how much it was, and the next one why */
+	room = 50;
+	CHECK_EQ(request(FUSE_WRITE, &w, sizeof(w)), 0);
+	memcpy(&done, answer + sizeof(struct fuse_out_header), sizeof(done));
+	CHECK_EQ(done.size, 50);
+	CHECK_EQ(request(FUSE_WRITE, &w, sizeof(w)), -ENOSPC);
+	w.in.write_flags = FUSE_WRITE_CACHE;
+	room = 50;
+	CHECK_EQ(request(FUSE_WRITE, &w, sizeof(w)), -ENOSPC);
+	room = 100;
+	CHECK_EQ(request(FUSE_WRITE, &w, sizeof(w)), 0);
+	memcpy(&done, answer + sizeof(struct fuse_out_header), sizeof(done));
+	CHECK_EQ(done.size, 100);
 	fuse_server_free(server);
 }
 
