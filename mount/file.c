@@ -336,7 +336,10 @@ static void write_piece(void *ctx, const struct p9_msg *r, int error)
 	piece_end(p, r ? MIN(r->count, p->len) : 0, error);
 	if (rq->pieces)
 		return;
-	if (rq->error && !rq->done) {
+	/* Of what its cache writes back the kernel looks at errors only. */
+	if (rq->fi.writepage && rq->done < rq->size && !rq->error)
+		rq->error = -ENOSPC;
+	if (rq->error && (!rq->done || rq->fi.writepage)) {
 		rq_error(rq, rq->error);
 		return;
 	}
@@ -354,6 +357,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	if (!rq)
 		return;
 	m.fid = rq->file->fid;
+	rq->fi = *fi;
+	rq->size = size;
 	node_changes(rq->node);
 	/* What the cache holds of the file from here on is what we wrote. */
 	rq->node->size = UINT64_MAX;

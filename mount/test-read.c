@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the kernel is told of reads that are several requests: file.c by itself, between a kernel and a server that are not there. */
+/* What the kernel is told of reads and writes that are several requests: file.c by itself, between a kernel and a server that are not there. */
 #include <errno.h>
 #include <stdlib.h>
 #include "lib/base/test.h"
@@ -193,6 +193,20 @@ static void ask(size_t size)
 	ops.read(NULL, 2, size, 0, &fi);
 }
 
+static void ask_to_write(size_t size, bool cached)
+{
+	static const char data[PIECES * PIECE];
+	struct fuse_lowlevel_ops ops = {0};
+	struct fuse_file_info fi = {.fh = (uintptr_t)&file, .writepage = cached};
+
+	ops_file(&ops);
+	dist.state = DIST_UP;
+	file = (struct file){.node = &node, .d = &dist};
+	answer = NOTHING;
+	n_asked = 0;
+	ops.write(NULL, 2, data, size, 0, &fi);
+}
+
 static void say(unsigned i, unsigned count, int error)
 {
 	static const char data[PIECE];
@@ -230,6 +244,23 @@ TEST(the_end_of_a_file_is_a_short_read)
 	ask(KIB);
 	say(0, 100, 0);
 	CHECK_EQ(answer, 100);
+}
+
+TEST(what_was_mapped_and_finds_half_the_room_it_needs_is_lost_without_an_error)
+{
+	for (int cached = 0; cached < 2; cached++) {
+		ask_to_write(2 * PIECE, cached);
+		REQUIRE(n_asked == 2);
+		say(0, PIECE, 0);
+		say(1, 0, -EDQUOT);
+		CHECK_EQ(answer, cached ? -EDQUOT : PIECE);
+		ask_to_write(PIECE, cached);
+		say(0, KIB, 0);
+		CHECK_EQ(answer, cached ? -ENOSPC : KIB);
+		ask_to_write(PIECE, cached);
+		say(0, PIECE, 0);
+		CHECK_EQ(answer, PIECE);
+	}
 }
 
 TEST_MAIN()
