@@ -10,39 +10,12 @@ static struct timespec when(const struct statx_timestamp *t)
 	return (struct timespec){.tv_sec = t->tv_sec, .tv_nsec = t->tv_nsec};
 }
 
-/*
- * Which devices' files can be mapped, by device number: found out where the first file of each is looked up. An overlay's files may be of
- * another device than their folder.
- */
-enum { DEVICES = 64 };
-static _Atomic uint64_t devices[DEVICES]; /* number << 2 | known << 1 | can */
-
-static uint64_t dev_number(const struct statx *stx)
+static bool maps(const struct fs_node *n, const struct statx *stx)
 {
-	return makedev(stx->stx_dev_major, stx->stx_dev_minor);
-}
-
-void map_learn(int fd, const char *name, const struct statx *stx)
-{
-	uint64_t dev = dev_number(stx), old = devices[dev % DEVICES];
-	cleanup_close int own = -1;
-	struct statfs st;
-
-	if (old >> 2 == dev && old & 2)
-		return;
-	if (name[0])
-		fd = own = sys_open_beneath(fd, name, O_PATH | O_NOFOLLOW, 0);
-	if (fd >= 0 && fstatfs(fd, &st) == 0)
-		devices[dev % DEVICES] = dev << 2 | 2 | !is_remote((uint32_t)st.f_type);
-}
-
-static bool maps(const struct fs_share *sh, const struct statx *stx)
-{
+	const struct fs_share *sh = n->share;
 	enum { FROM = 32 << 10 };
-	uint64_t dev = dev_number(stx);
 
-	if (!S_ISREG(stx->stx_mode) || sh->o.map == FS_MAP_NEVER ||
-		devices[dev % DEVICES] != (dev << 2 | 3))
+	if (!S_ISREG(stx->stx_mode) || sh->o.map == FS_MAP_NEVER || n->remote)
 		return false;
 	return sh->o.map == FS_MAP_ALWAYS || (stx->stx_size >= FROM && !(stx->stx_mode & 0111));
 }
@@ -77,7 +50,7 @@ void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct st
 	if (dir && S_ISDIR(mode) && !n->closed &&
 		(n->ident.mnt != dir->ident.mnt || n->ident.dev != dir->ident.dev))
 		ret->flags |= FS_ATTR_SUBMOUNT;
-	if (maps(sh, stx))
+	if (maps(n, stx))
 		ret->flags |= FS_ATTR_MAP;
 }
 

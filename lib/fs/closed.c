@@ -54,22 +54,40 @@ bool fs_is_overlay(int fd)
 	return fstatfs(fd, &st) == 0 && st.f_type == OVERLAYFS_SUPER_MAGIC;
 }
 
-/* What cannot be looked at, or is another file by now, counts as closed: it is looked up again. */
-static bool is_closed(const struct fs_node *dir, int dirfd, const char *name, struct statx *stx)
+bool fs_is_remote(int fd)
 {
+	struct statfs st;
+
+	return fstatfs(fd, &st) < 0 || is_remote((uint32_t)st.f_type);
+}
+
+/* What is known of what the entry is on; fd: of the entry itself. */
+static void look_at_mount(int fd, struct statx *stx, struct mounted *ret)
+{
+	if (fs_is_overlay(fd))
+		birth_forget(stx);
+	ret->remote = fs_is_remote(fd);
+	ret->closed = fs_is_closed(fd);
+}
+
+/* What cannot be looked at, or is another file by now, counts as closed: it is looked up again. */
+static struct mounted find_mount(
+	const struct fs_node *dir, int dirfd, const char *name, struct statx *stx)
+{
+	struct mounted m = {.closed = true, .remote = true};
 	cleanup_close int fd = -1;
 	struct statx now;
 
 	if (dir->closed)
-		return true;
+		return m;
 	if (dir->ident.mnt == stx->stx_mnt_id &&
 		(stx->stx_mask & STATX_MNT_ID || dir->ident.dev == ident_dev(stx)))
-		return false;
+		return (struct mounted){.remote = dir->remote};
 	fd = sys_open_beneath(dirfd, name, O_PATH, 0);
-	if (fd >= 0 && fs_is_overlay(fd))
-		birth_forget(stx);
-	return fd < 0 || sys_statx(fd, "", &now) < 0 || now.stx_mnt_id != stx->stx_mnt_id ||
-	       ident_dev(&now) != ident_dev(stx) || fs_is_closed(fd);
+	if (fd >= 0 && sys_statx(fd, "", &now) == 0 && now.stx_mnt_id == stx->stx_mnt_id &&
+		ident_dev(&now) == ident_dev(stx))
+		look_at_mount(fd, stx, &m);
+	return m;
 }
 
 /* --- mounts of the host's files --- */
@@ -149,7 +167,7 @@ static int open_unasked(int dirfd, const char *name, struct statx *ret)
 }
 
 int entry_stat(const struct host *h, const struct fs_node *dir, int dirfd, const char *name,
-	struct statx *ret, bool *ret_closed)
+	struct statx *ret, struct mounted *ret_m)
 {
 	cleanup_close int fd = -1;
 	int r;
@@ -158,21 +176,22 @@ int entry_stat(const struct host *h, const struct fs_node *dir, int dirfd, const
 		r = sys_statx(dirfd, name, ret);
 		if (r == 0)
 			birth_check(dir, ret);
-		*ret_closed = r == 0 && is_closed(dir, dirfd, name, ret);
+		if (r == 0)
+			*ret_m = find_mount(dir, dirfd, name, ret);
 		return r;
 	}
 	ret->stx_mode = 0;
 	fd = open_unasked(dirfd, name, ret);
-	*ret_closed = true;
+	*ret_m = (struct mounted){.closed = true, .remote = true};
 	if (fd == -EACCES && ret->stx_mode)
 		return 0;
 	r = fd < 0 ? fd : sys_statx(fd, "", ret);
 	if (r < 0)
 		return r;
 	birth_check(dir, ret);
-	if (dir->ident.mnt != ret->stx_mnt_id && fs_is_overlay(fd))
-		birth_forget(ret);
-	*ret_closed = dir->closed || (dir->ident.mnt != ret->stx_mnt_id && fs_is_closed(fd));
+	*ret_m = (struct mounted){.closed = dir->closed, .remote = dir->remote};
+	if (!dir->closed && dir->ident.mnt != ret->stx_mnt_id)
+		look_at_mount(fd, ret, ret_m);
 	return 0;
 }
 

@@ -123,6 +123,7 @@ int host_open(struct fs *fs, const struct fs_cred *c, struct fs_node *n, uint32_
 static int enter_open(struct host *h, struct fs_node *dir, const char *name, int fd, uint32_t flags,
 	struct fs_entry *ret, struct fs_handle **ret_h)
 {
+	struct mounted m = {0};
 	struct statx stx;
 	bool meta = false;
 	int r = sys_statx(fd, "", &stx);
@@ -132,10 +133,11 @@ static int enter_open(struct host *h, struct fs_node *dir, const char *name, int
 	if (!S_ISREG(stx.stx_mode))
 		return -EACCES;
 	birth_check(dir, &stx);
-	map_learn(fd, "", &stx);
+	/* what is mounted on a file alone is not mapped */
+	m.remote = dir->remote || stx.stx_mnt_id != dir->ident.mnt;
 	if (dir->share->o.metadata)
 		meta = meta_apply(fd, "", &stx);
-	r = node_enter(h, dir, name, &stx, false, &ret->node);
+	r = node_enter(h, dir, name, &stx, &m, &ret->node);
 	if (r < 0)
 		return r;
 	r = handle_new(h, ret->node, fd, flags, ret_h);

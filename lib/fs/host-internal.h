@@ -49,6 +49,7 @@ struct fs_node {
 	bool hashed;	     /* found by what it is */
 	bool keep_fd;	     /* has no place: its descriptor is all there is */
 	_Atomic bool closed; /* the root of a mount that is not entered: see closed.c */
+	_Atomic bool remote; /* on a file system whose server may have to be asked */
 	int fd;		     /* O_PATH; -1 */
 	uint32_t fd_users;
 	struct fs_node *lru_prev, *lru_next; /* has a descriptor nobody uses */
@@ -137,9 +138,14 @@ static inline struct host *to_host(struct fs *fs)
 int nodes_init(struct host *h);
 void nodes_free(struct host *h);
 struct fs_node *node_new_root(struct host *h, struct fs_share *sh, int fd, const struct statx *stx);
+/* What is known of the file system something is on. */
+struct mounted {
+	bool closed; /* it is the root of a mount that is not entered */
+	bool remote;
+};
 /* The node of what name in dir is, with one more reference. */
 int node_enter(struct host *h, struct fs_node *dir, const char *name, const struct statx *stx,
-	bool closed, struct fs_node **ret);
+	const struct mounted *m, struct fs_node **ret);
 struct fs_node *node_get(struct fs *fs, uint64_t id);
 void node_put(struct fs *fs, struct fs_node *n);
 void node_forget(struct fs *fs, struct fs_node *n, uint64_t count);
@@ -212,9 +218,10 @@ void acl_shown(const struct fs_node *n, const char *xattr, void *val, size_t len
 /* closed.c */
 bool fs_is_closed(int fd);
 bool fs_is_overlay(int fd);
-/* What name in dir is, and whether it is the root of such a mount. */
+bool fs_is_remote(int fd);
+/* What name in dir is, and what it is on. */
 int entry_stat(const struct host *h, const struct fs_node *dir, int dirfd, const char *name,
-	struct statx *ret, bool *ret_closed);
+	struct statx *ret, struct mounted *ret_m);
 /*
  * As sys_open_beneath(); -ESTALE where a mount has come over what was there and whoever opens it has to have a descriptor with O_PATH
  * first, or had better not ask at all.
@@ -257,8 +264,6 @@ static inline uint32_t id_meant(uint32_t id, uint32_t own, uint32_t as)
 /* What a node is, as its share shows it. dir: the folder it was found in, or NULL. */
 void attr_of(const struct fs_node *dir, const struct fs_node *n, const struct statx *stx,
 	bool from_meta, struct fs_attr *ret);
-/* Finds out whether files of that device can be mapped. The file is name in fd, or fd itself. */
-void map_learn(int fd, const char *name, const struct statx *stx);
 /* statfs(2)'s type: a server somewhere else may have to be asked. */
 bool is_remote(uint32_t type);
 /* When the node has any. */

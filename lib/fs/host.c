@@ -77,6 +77,7 @@ static int new_share(struct host *h, int fd, const struct fs_share_opts *opts,
 		free(sh);
 		return -ENOMEM;
 	}
+	sh->root->remote = fs_is_remote(fd);
 	number_add_device(h, sh->root->ident.dev);
 	*ret = sh;
 	return 0;

@@ -31,16 +31,15 @@ static int writable_dir(struct host *h, struct fs_node *dir, const char *name)
 int entry_at(struct host *h, struct fs_node *dir, int dirfd, const char *name, struct fs_entry *ret)
 {
 	struct statx stx;
-	bool meta = false, closed;
-	int r = entry_stat(h, dir, dirfd, name, &stx, &closed);
+	struct mounted m;
+	bool meta = false;
+	int r = entry_stat(h, dir, dirfd, name, &stx, &m);
 
 	if (r < 0)
 		return r;
-	if (S_ISREG(stx.stx_mode) && !closed)
-		map_learn(dirfd, name, &stx);
-	if (dir->share->o.metadata && !closed)
+	if (dir->share->o.metadata && !m.closed)
 		meta = meta_apply(dirfd, name, &stx);
-	r = node_enter(h, dir, name, &stx, closed, &ret->node);
+	r = node_enter(h, dir, name, &stx, &m, &ret->node);
 	if (r == 0)
 		attr_of(dir, ret->node, &stx, meta, &ret->attr);
 	return r;

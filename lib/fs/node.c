@@ -352,7 +352,7 @@ static void place_set(struct host *h, struct fs_node *n, struct fs_node *dir, co
 }
 
 int node_enter(struct host *h, struct fs_node *dir, const char *name, const struct statx *stx,
-	bool closed, struct fs_node **ret)
+	const struct mounted *m, struct fs_node **ret)
 {
 	struct fs_node *dead = NULL, *n;
 	int r = 0;
@@ -369,7 +369,8 @@ int node_enter(struct host *h, struct fs_node *dir, const char *name, const stru
 	if (r == 0) {
 		n->lookups++;
 		n->mode = stx->stx_mode;
-		n->closed = closed;
+		n->closed = m->closed;
+		n->remote = m->remote;
 		if (name)
 			place_set(h, n, dir, name, &dead);
 		*ret = n;

@@ -207,8 +207,8 @@ void fs_host_let_go(struct fs *fs)
 
 int node_stat(struct host *h, struct fs_node *n, struct statx *ret)
 {
+	struct mounted m;
 	struct place p;
-	bool closed;
 	int fd, r;
 
 	pthread_mutex_lock(&h->lock);
@@ -223,7 +223,7 @@ int node_stat(struct host *h, struct fs_node *n, struct statx *ret)
 	if (fd == 0) {
 		r = fd = node_fd(h, p.dir);
 		if (fd >= 0) {
-			r = entry_stat(h, p.dir, fd, p.name, ret, &closed);
+			r = entry_stat(h, p.dir, fd, p.name, ret, &m);
 			node_fd_put(h, p.dir);
 		}
 		node_put(&h->fs, p.dir);

@@ -10,9 +10,25 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include "lib/fs/test-host.h"
+
+/* fstatfs(3), by its name where files may be large. */
+static bool all_is_nfs;
+
+int __real_fstatfs64(int fd, struct statfs *ret);
+int __wrap_fstatfs64(int fd, struct statfs *ret);
+
+int __wrap_fstatfs64(int fd, struct statfs *ret)
+{
+	int r = __real_fstatfs64(fd, ret);
+
+	if (all_is_nfs)
+		ret->f_type = 0x6969;
+	return r;
+}
 
 TEST(names_that_are_not_one_component_are_refused)
 {
@@ -373,7 +389,7 @@ TEST(a_name_longer_than_NAME_MAX_overruns_a_buffer)
 	REQUIRE(sys_statx(in, "f", &stx) == 0);
 	memset(name, 'x', sizeof(name) - 1);
 	name[sizeof(name) - 1] = '\0';
-	CHECK_EQ(node_enter(h, root, name, &stx, false, &n), -ENAMETOOLONG);
+	CHECK_EQ(node_enter(h, root, name, &stx, &(struct mounted){0}, &n), -ENAMETOOLONG);
 	if (n)
 		node_stat(h, n, &stx);
 	/* there, as far as the kernel is asked, and not to be looked at */
@@ -642,6 +658,37 @@ TEST(a_file_that_is_found_just_when_it_was_renamed_is_lost)
 	stop_looking = true;
 	pthread_join(t, NULL);
 	CHECK_EQ(lost, 0);
+	tear_down();
+}
+
+/* Numbers of devices that are none are given again at once. */
+TEST(files_of_a_network_are_mapped_where_something_else_was_mounted_before)
+{
+	const struct fs_share_opts always = {.map = FS_MAP_ALWAYS};
+	struct fs_entry m[2], f[2];
+	char path[96];
+
+	set_up(&always);
+	mkdirat(in, "m", 0700);
+	snprintf(path, sizeof(path), "%s/share/m", top);
+	for (int i = 0; i < 2; i++) {
+		all_is_nfs = i;
+		if (mount("m", path, "tmpfs", 0, NULL) < 0) {
+			printf("# root is needed\n");
+			break;
+		}
+		put(in, "m/f", "text");
+		REQUIRE(lookup(fs->ops->root(fs), "m", &m[i]) == 0);
+		REQUIRE(lookup(m[i].node, "f", &f[i]) == 0);
+		CHECK_EQ(f[i].attr.flags & FS_ATTR_MAP, i ? 0 : FS_ATTR_MAP);
+		CHECK_EQ(fs->ops->getattr(fs, &cred, f[i].node, NULL, &f[i].attr), 0);
+		CHECK_EQ(f[i].attr.flags & FS_ATTR_MAP, i ? 0 : FS_ATTR_MAP);
+		fs_host_let_go(fs);
+		CHECK_EQ(umount(path), 0);
+		if (i && f[0].attr.dev != f[1].attr.dev)
+			printf("# another device\n");
+	}
+	all_is_nfs = false;
 	tear_down();
 }
 
