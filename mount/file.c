@@ -120,7 +120,9 @@ static void opened(void *ctx, const struct p9_msg *r, int error)
 	rq->fi.keep_cache = r->attr.size == rq->node->size &&
 			    is_same_time(r->attr.mtime, rq->node->mtime) &&
 			    is_same_time(r->attr.ctime, rq->node->ctime);
-	rq->node->ctime = is_recent(r->attr.ctime) ? (struct p9_time){0} : r->attr.ctime;
+	rq->node->ctime = r->attr.ctime;
+	if (is_recent(r->attr.ctime))
+		rq->node->ctime = (struct p9_time){0};
 	attr_remember(rq->node, &r->attr);
 	f = file_new(rq, rq->node, rq->fid);
 	rq->fi.fh = (uintptr_t)f;

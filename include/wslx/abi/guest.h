@@ -215,8 +215,9 @@ enum wslx_tag {
 	WSLX_A_LISTENER = 150,	    /* bytes: "tcp 127.0.0.1 8080", "udp :: 53" */
 	WSLX_A_AUTOCONF = 151,	    /* u32: 1: IPv6 addresses as routers say */
 	WSLX_A_IGNORED_PORTS = 153, /* bytes: "80,443": with MIRRORED */
-	WSLX_A_MIRRORED = 154,	 /* u32: 1: where nobody listens at localhost, the gateway does */
-	WSLX_A_INWARD = 155,	 /* bytes: the address by which the host's localhost comes to listeners */
+	WSLX_A_MIRRORED = 154, /* u32: 1: where nobody listens at localhost, the gateway does */
+	WSLX_A_INWARD =
+		155, /* bytes: the address by which the host's localhost comes to listeners */
 	WSLX_A_NETWORKING = 152, /* bytes: networkingMode: "nat" */
 	WSLX_A_ORDERLY = 53,	 /* u32: 1: it was powered off or rebooted from inside */
 
