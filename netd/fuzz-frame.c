@@ -8,7 +8,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct redirect r = {.udp4 = 5301, .tcp4 = 5302, .udp6 = 5303, .tcp6 = 5304};
+	struct redirect_ports ports = {0};
+	struct redirect r = {
+		.udp4 = 5301, .tcp4 = 5302, .udp6 = 5303, .tcp6 = 5304, .ports = &ports};
 	uint8_t *f;
 
 	if (size < 4)

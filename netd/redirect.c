@@ -5,7 +5,8 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
-enum { DNS_PORT = 53, ETH = 14 };
+enum { DNS_PORT = 53, ETH = 14, FIRST_PORT = 64512 };
+_Static_assert(FIRST_PORT + REDIRECT_PORTS <= 65536, "ports");
 
 /* The parts of a frame that may be rewritten; all lie inside it. */
 struct parts {
@@ -128,6 +129,50 @@ static bool is_loopback(const struct parts *p, const uint8_t *addr)
 	       IN6_IS_ADDR_V4MAPPED(&a6) || IN6_IS_ADDR_V4COMPAT(&a6);
 }
 
+/* --- where questions come from --- */
+
+static bool is_asker(const struct redirect_asker *a, const struct parts *p, const uint8_t *addr)
+{
+	return a->used && a->v6 == p->v6 && !memcmp(a->addr, addr, p->v6 ? 16 : 4);
+}
+
+/* The one that has asked before, or the place of the one that has not for longest. */
+static unsigned find_asker(const struct redirect_ports *t, const struct parts *p)
+{
+	unsigned oldest = 0;
+
+	for (unsigned i = 0; i < REDIRECT_PORTS; i++) {
+		if (is_asker(&t->asker[i], p, p->src) && !memcmp(&t->asker[i].port, p->ports, 2))
+			return i;
+		if (t->asker[i].used < t->asker[oldest].used)
+			oldest = i;
+	}
+	return oldest;
+}
+
+static void lend_port(struct redirect_ports *t, struct parts *p)
+{
+	unsigned i = find_asker(t, p);
+	struct redirect_asker *a = &t->asker[i];
+	uint8_t raw[2];
+
+	*a = (struct redirect_asker){.v6 = p->v6, .used = ++t->now};
+	memcpy(a->addr, p->src, p->v6 ? 16 : 4);
+	memcpy(&a->port, p->ports, 2);
+	put16(raw, FIRST_PORT + i);
+	replace(p, p->ports, raw, 2, false);
+}
+
+static void return_port(const struct redirect_ports *t, struct parts *p)
+{
+	unsigned i = get16(p->ports + 2) - FIRST_PORT;
+
+	if (i < REDIRECT_PORTS && is_asker(&t->asker[i], p, p->dst))
+		replace(p, p->ports + 2, &t->asker[i].port, 2, false);
+}
+
+/* --- frames --- */
+
 bool redirect_out(const struct redirect *r, uint8_t *frame, size_t len)
 {
 	struct parts p;
@@ -139,8 +184,11 @@ bool redirect_out(const struct redirect *r, uint8_t *frame, size_t len)
 	if (n != 1 || get16(p.ports + 2) != DNS_PORT || !same(&p, p.dst, &r->dns, &r->dns6))
 		return true;
 	port = resolver_port(r, &p);
-	if (port)
-		rewrite(&p, p.dst, p.v6 ? (const void *)&r->host6 : &r->host, p.ports + 2, port);
+	if (!port)
+		return true;
+	if (r->ports && p.proto == IPPROTO_UDP)
+		lend_port(r->ports, &p);
+	rewrite(&p, p.dst, p.v6 ? (const void *)&r->host6 : &r->host, p.ports + 2, port);
 	return true;
 }
 
@@ -152,8 +200,11 @@ void redirect_in(const struct redirect *r, uint8_t *frame, size_t len)
 	if (take_apart(frame, len, &p) != 1 || !same(&p, p.src, &r->host, &r->host6))
 		return;
 	port = resolver_port(r, &p);
-	if (port && get16(p.ports) == port)
-		rewrite(&p, p.src, p.v6 ? (const void *)&r->dns6 : &r->dns, p.ports, DNS_PORT);
+	if (!port || get16(p.ports) != port)
+		return;
+	if (r->ports && p.proto == IPPROTO_UDP)
+		return_port(r->ports, &p);
+	rewrite(&p, p.src, p.v6 ? (const void *)&r->dns6 : &r->dns, p.ports, DNS_PORT);
 }
 
 void redirect_mend(const struct redirect *r, uint8_t *frame, size_t len)

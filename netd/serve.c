@@ -15,6 +15,7 @@ struct serve {
 	struct stack *stack;
 	struct inward *inward;
 	struct names names;
+	struct redirect_ports ports;
 	uint8_t out[STACK_FRAME_MAX];
 };
 
@@ -126,6 +127,8 @@ int serve_new(struct serve **ret, struct loop *l, int control, const struct stac
 	}
 	if (r == 0)
 		r = names_begin(&s->names, l, net);
+	if (r == 0)
+		s->names.redirect.ports = &s->ports;
 	if (r == 0)
 		r = stack_new(&s->stack, l, net, to_guest, s);
 	if (r == 0)

@@ -47,6 +47,64 @@ TEST(questions_go_to_the_resolver_and_answers_come_back)
 	there_and_back("fd00::2", "fd00::fe", "fd00::1", IPPROTO_TCP, 5304);
 }
 
+static unsigned port_at(const uint8_t *f, unsigned off)
+{
+	unsigned at = 14 + (f[12] == 0x86 ? 40 : 20) + off;
+
+	return (unsigned)f[at] << 8 | f[at + 1];
+}
+
+/* The port that a question has when it leaves. */
+static unsigned lent(const struct redirect *r, const char *guest, const char *dns, unsigned port)
+{
+	uint8_t f[200];
+	size_t n = rig_frame(f, guest, port, dns, 53, IPPROTO_UDP, "q", 1);
+
+	CHECK(redirect_out(r, f, n));
+	CHECK(rig_sums_ok(f, n));
+	return port_at(f, 0);
+}
+
+/* The port that the answer to it has in the end. */
+static unsigned returned(
+	const struct redirect *r, const char *guest, const char *host, unsigned port)
+{
+	bool v6 = strchr(guest, ':');
+	uint8_t f[200];
+	size_t n = rig_frame(f, host, v6 ? 5303 : 5301, guest, port, IPPROTO_UDP, "a", 1);
+
+	redirect_in(r, f, n);
+	CHECK(rig_sums_ok(f, n));
+	CHECK_EQ(port_at(f, 0), 53);
+	return port_at(f, 2);
+}
+
+TEST(questions_share_a_few_ports)
+{
+	static struct redirect_ports ports;
+	struct redirect r = rules();
+	unsigned four, six, other, first;
+
+	r.ports = &ports;
+	four = lent(&r, "10.0.2.2", "10.0.2.254", 4000);
+	six = lent(&r, "fd00::2", "fd00::fe", 4000);
+	other = lent(&r, "10.0.2.9", "10.0.2.254", 4000);
+	CHECK(four != six && six != other && other != four);
+	CHECK_EQ(lent(&r, "10.0.2.2", "10.0.2.254", 4000), four);
+	CHECK_EQ(returned(&r, "10.0.2.2", "10.0.2.1", four), 4000);
+	CHECK_EQ(returned(&r, "fd00::2", "fd00::1", six), 4000);
+	CHECK_EQ(returned(&r, "10.0.2.9", "10.0.2.1", other), 4000);
+	/* not its own */
+	CHECK_EQ(returned(&r, "10.0.2.2", "10.0.2.1", other), other);
+	CHECK_EQ(returned(&r, "10.0.2.2", "10.0.2.1", 4000), 4000);
+	first = lent(&r, "10.0.2.2", "10.0.2.254", 5000);
+	for (unsigned i = 1; i < REDIRECT_PORTS; i++)
+		CHECK(lent(&r, "10.0.2.2", "10.0.2.254", 5000 + i) != first);
+	CHECK_EQ(returned(&r, "10.0.2.2", "10.0.2.1", first), 5000);
+	CHECK_EQ(lent(&r, "10.0.2.2", "10.0.2.254", 6000), first);
+	CHECK_EQ(returned(&r, "10.0.2.2", "10.0.2.1", first), 6000);
+}
+
 TEST(other_frames_stay_as_they_are)
 {
 	static const struct {

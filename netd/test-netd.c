@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include "lib/base/io.h"
@@ -30,7 +31,7 @@ static struct net {
 	pid_t pid;
 	struct ctl_client *ctl;
 	char dir[64], path[80];
-	uint64_t rx[BUFFERS];
+	uint64_t rx[BUFFERS], tx;
 	unsigned next; /* receive buffer that comes next */
 	uint8_t in[70000];
 	size_t len; /* of the last frame */
@@ -149,9 +150,8 @@ static int finish(void)
 	return status;
 }
 
-static void transmit_with(const uint8_t *frame, size_t len, const void *header)
+static void transmit_at(uint64_t gpa, const uint8_t *frame, size_t len, const void *header)
 {
-	uint64_t gpa = front_alloc(&n.f, HEADER + len);
 	const struct front_buf b = {gpa, (uint32_t)(HEADER + len), false};
 
 	memset(front_ptr(&n.f, gpa), 0, HEADER);
@@ -163,9 +163,22 @@ static void transmit_with(const uint8_t *frame, size_t len, const void *header)
 	front_wait(&n.f, TX, NULL);
 }
 
+static void transmit_with(const uint8_t *frame, size_t len, const void *header)
+{
+	transmit_at(front_alloc(&n.f, HEADER + len), frame, len, header);
+}
+
 static void transmit(const uint8_t *frame, size_t len)
 {
 	transmit_with(frame, len, NULL);
+}
+
+/* Without memory of its own, for many; a usual frame. */
+static void transmit_again(const uint8_t *frame, size_t len)
+{
+	if (!n.tx)
+		n.tx = front_alloc(&n.f, BUFFER);
+	transmit_at(n.tx, frame, len, NULL);
 }
 
 /* The next frame, put together, into n.in. */
@@ -354,6 +367,31 @@ TEST(the_name_server_answers_at_its_own_address)
 	CHECK(memcmp(n.in + 26, "\x0a\x00\x02\xfe", 4) == 0);
 	CHECK_EQ(n.in[34] << 8 | n.in[35], 53);
 	CHECK(memcmp(n.in + n.len - 4, "\x0a\x00\x02\x01", 4) == 0);
+	CHECK_EQ(finish(), 0);
+}
+
+/* libslirp keeps a socket for each port that the guest asks from. */
+TEST(questions_from_ever_new_ports_do_not_take_all_descriptors)
+{
+	static const char q[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+				"\x04host\x04wslx\x08internal\x00\x00\x01\x00\x01";
+	struct rlimit all, few;
+	uint8_t f[300];
+
+	REQUIRE(getrlimit(RLIMIT_NOFILE, &all) == 0);
+	few = (struct rlimit){MIN(all.rlim_max, (rlim_t)1000), all.rlim_max};
+	REQUIRE(setrlimit(RLIMIT_NOFILE, &few) == 0);
+	begin(0);
+	CHECK(setrlimit(RLIMIT_NOFILE, &all) == 0);
+	for (unsigned port = 2000; port < 3500; port++) {
+		transmit_again(f, rig_frame(f, "10.0.2.2", port, "10.0.2.254", 53, IPPROTO_UDP, q,
+					  sizeof(q) - 1));
+		receive();
+		CHECK(rig_sums_ok(n.in, n.len));
+		REQUIRE(n.in[23] == IPPROTO_UDP);
+		CHECK_EQ(n.in[34] << 8 | n.in[35], 53);
+		REQUIRE((unsigned)(n.in[36] << 8 | n.in[37]) == port);
+	}
 	CHECK_EQ(finish(), 0);
 }
 
