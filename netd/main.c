@@ -10,18 +10,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 #include "lib/base/attr.h"
 #include "lib/base/log.h"
 #include "lib/sandbox/sandbox.h"
+#include "netd/limits.h"
 #include "netd/passt.h"
 #include "netd/serve-passt.h"
 #include "netd/serve-tap.h"
 #include "netd/serve.h"
 #include "netd/tap.h"
 
-enum { CONTROL = 3, DESCRIPTORS = 20000 };
+enum { CONTROL = 3 };
 
 static const char usage[] =
 	"usage: wslx-netd [OPTION...]\n"
@@ -146,17 +146,6 @@ static void buffers_apart(void)
 #endif
 }
 
-/* A guest's connections are descriptors and memory of ours, which its own limits do not count. */
-static void limit_connections(void)
-{
-	struct rlimit rl;
-
-	if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
-		return;
-	rl.rlim_max = rl.rlim_cur = MIN(rl.rlim_max, (rlim_t)DESCRIPTORS);
-	setrlimit(RLIMIT_NOFILE, &rl);
-}
-
 int main(int argc, char **argv)
 {
 	struct stack_config net;
@@ -172,7 +161,7 @@ int main(int argc, char **argv)
 
 	log_init("wslx-netd", LOG_LVL_INFO);
 	buffers_apart();
-	limit_connections();
+	limits_set();
 	if (parse(argc, argv, &o) < 0)
 		return 2;
 	signal(SIGPIPE, SIG_IGN);

@@ -17,6 +17,7 @@
 #include "lib/sandbox/sandbox.h"
 #include "lib/vhost/fake-front.h"
 #include "netd/frame-rig.h"
+#include "netd/limits.h"
 #include "netd/serve-passt.h"
 #include "netd/serve.h"
 #include "netd/stream.h"
@@ -393,6 +394,70 @@ TEST(questions_from_ever_new_ports_do_not_take_all_descriptors)
 		REQUIRE((unsigned)(n.in[36] << 8 | n.in[37]) == port);
 	}
 	CHECK_EQ(finish(), 0);
+}
+
+static void identify(uint8_t *f, unsigned id)
+{
+	uint32_t sum = 0;
+
+	f[18] = (uint8_t)(id >> 8);
+	f[19] = (uint8_t)id;
+	f[20] = 0x20; /* more fragments */
+	f[24] = f[25] = 0;
+	for (unsigned i = 14; i < 34; i += 2)
+		sum += (uint32_t)f[i] << 8 | f[i + 1];
+	sum = (sum & 0xffff) + (sum >> 16);
+	f[24] = (uint8_t)(~sum >> 8);
+	f[25] = (uint8_t)~sum;
+}
+
+enum { FILES = 64, FRAGMENTS = 32768 };
+
+static void no_output(void *ctx, const uint8_t *frame, size_t len)
+{
+}
+
+/* As many beginnings of datagrams as the stack would keep for half a minute. */
+static void NORETURN flooded(void)
+{
+	const struct rlimit few = {FILES, FILES}, no_core = {0};
+	struct stack_config cfg;
+	struct stack *s;
+	struct loop *l;
+	uint8_t f[100];
+
+	if (setrlimit(RLIMIT_NOFILE, &few) < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0)
+		_exit(99);
+	limits_set();
+	if (stack_config_parse("10.0.2.0/24", "", &cfg, NULL) < 0 || loop_new(&l) < 0 ||
+		stack_new(&s, l, &cfg, no_output, NULL) < 0)
+		_exit(98);
+	for (unsigned i = 0; i < FRAGMENTS; i++) {
+		size_t len =
+			rig_frame(f, "10.0.2.2", 4000, "10.0.2.1", 9, IPPROTO_UDP, "eight of", 8);
+
+		identify(f, i);
+		stack_input(s, f, len);
+	}
+	_exit(0);
+}
+
+/* The network ends instead, and the guest gets another one. */
+TEST(fragments_do_not_take_the_hosts_memory)
+{
+	int status = 0;
+	pid_t pid;
+
+	if (sandbox_address_space_is_huge())
+		return;
+	CHECK(limits_memory(FILES) < FRAGMENTS * 65536ull);
+	CHECK(limits_memory(20000) > 20000 * (256ull << 10));
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0)
+		flooded();
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(WIFSIGNALED(status));
 }
 
 TEST(questions_go_on_to_the_hosts_server)
