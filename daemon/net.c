@@ -59,9 +59,11 @@ static bool plan4(struct net *n)
 	char text[64];
 	unsigned bits;
 	uint32_t base, mask;
+	int end = 0;
 
-	if (sscanf(n->network, "%63[0-9.]/%u", text, &bits) != 2 || bits < 8 || bits > 29 ||
-		inet_pton(AF_INET, text, &a) != 1)
+	/* What wslx-netd would not take is none here, either: it would not begin. */
+	if (sscanf(n->network, "%63[0-9.]/%u%n", text, &bits, &end) != 2 || n->network[end] ||
+		bits < 8 || bits > 29 || inet_pton(AF_INET, text, &a) != 1)
 		return false;
 	mask = (uint32_t)(UINT64_MAX << (32 - bits));
 	base = ntohl(a.s_addr) & mask;
@@ -81,11 +83,12 @@ static bool plan6(struct net *n)
 {
 	struct in6_addr a;
 	char text[64];
+	int end = 0;
 
 	if (!*n->network6)
 		return true;
-	if (sscanf(n->network6, "%63[0-9a-fA-F:]/64", text) != 1 || !strstr(n->network6, "/64") ||
-		inet_pton(AF_INET6, text, &a) != 1)
+	if (sscanf(n->network6, "%63[0-9a-fA-F:]/64%n", text, &end) != 1 || !end ||
+		n->network6[end] || inet_pton(AF_INET6, text, &a) != 1)
 		return false;
 	memset(a.s6_addr + 8, 0, 8);
 	n->prefix[1] = 64;

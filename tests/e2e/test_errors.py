@@ -346,3 +346,13 @@ def test_an_argument_that_is_no_utf8_is_said_to_be_that(empty):
     for args in ["-d", b"\xff", "--", "true"], ["--terminate", b"\xff"]:
         p = subprocess.run([*empty.cmd(), *args], env=empty.env, capture_output=True, text=True, errors="replace", timeout=60, stdin=subprocess.DEVNULL)
         assert p.returncode == 125 and "an argument is no UTF-8" in p.stderr
+
+
+@pytest.mark.parametrize("key, value, guest", [
+    ("network", "10.9.0.0/24x", "10.255.255.2/24"), ("network", "10.9.0.0/24 # ours", "10.255.255.2/24"),
+    ("network6", "fd00:9::/640", "fd77:736c:7800::2/64"), ("network6", "fd00:9::/64/64", "fd77:736c:7800::2/64")])
+def test_a_network_that_wslx_netd_would_not_take_is_none(fresh, key, value, guest):
+    fresh.configure(**{f"wslx_{key}": f'"{value}"'})
+    p = fresh.run("-d", "deb", "--", "true")
+    assert p.returncode == 0 and f"bad value for wslx.{key}: '{value}'" in p.stderr, p.stderr
+    assert guest in fresh.ok("network")
