@@ -153,9 +153,11 @@ static void answered(void *ctx, struct json_object *result, const struct err *e)
 			log_limited("net", "not forwarded: %s", told.text);
 		en->nameless = told.code == -EADDRINUSE && !by_name;
 		snprintf(en->error, sizeof(en->error), "%s", told.code ? told.text : "");
-		/* What the user asked for and did not get is not kept. */
+		/* What the user asked for and did not get is not kept, or the guest's as before. */
 		if (told.code && c->done && !en->wanted)
 			drop(p, c->listen);
+		else if (told.code && c->done)
+			en->added = false;
 	}
 	if (en && c->remove && en->closing)
 		closed(p, en);
@@ -409,10 +411,8 @@ void ports_listeners(struct ports *p, const struct wire_msg *m)
 		next = en->next;
 		if (is_used(en) || en->closing)
 			continue;
-		if (!en->error[0])
-			begin_close(p, en, NULL, NULL);
-		else
-			drop(p, en->listen);
+		/* Also if it led nowhere: it may have been tried again since, and the answer is on its way. */
+		begin_close(p, en, NULL, NULL);
 	}
 	want_all(p, m, false);
 }
@@ -473,6 +473,10 @@ struct json_object *ports_describe(struct ports *p)
 		struct json_object *o = js_set_str(js_object(), "listen", en->listen);
 		struct err told = {0};
 
+		if (en->closing && !is_used(en)) {
+			js_free(o);
+			continue;
+		}
 		if (en->nameless && owners++ < OWNERS) {
 			explain(en->listen, &used, true, &told);
 			snprintf(en->error, sizeof(en->error), "%s", told.text);

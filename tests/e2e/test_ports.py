@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 
 import pytest
@@ -91,3 +92,45 @@ def test_a_guest_with_all_ports_leaves_some_to_the_user(guest):
     port = free_port()
     guest.ok("port", "add", f"{port}:80")
     wait_for("the port", lambda: said(port).startswith("tcp "))
+
+
+def listed(guest):
+    return {x["listen"]: x for x in json.loads(guest.ok("port", "list", "--json"))}
+
+
+@fake_only
+def test_what_the_user_did_not_get_is_the_guests_again(guest):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        text = f"tcp 127.0.0.1 {port}"
+        guest.listen(text.encode())
+        wait_for("the error", lambda: "error" in listed(guest).get(text, {}))
+        assert guest.run("port", "add", f"{port}:80").returncode != 0
+        assert listed(guest)[text]["added"] is False
+        guest.listen()
+        wait_for("no port", lambda: not listed(guest))
+    guest.listen(text.encode())
+    leads_to(port, text)
+
+
+@fake_only
+def test_a_listener_that_goes_while_its_port_is_tried_again_takes_it_along(guest):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        text = f"tcp 127.0.0.1 {port}"
+        guest.listen(text.encode())
+        wait_for("the error", lambda: "error" in listed(guest).get(text, {}))
+        pid, = forwarders(guest.tmp)
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        guest.listen(f"tcp 0.0.0.0 {port}".encode())
+        wait_for("the other listener", lambda: listed(guest)[text]["to"] == f"tcp 0.0.0.0 {port}")
+        guest.listen()
+        wait_for("no port", lambda: not listed(guest))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    # Its calls are done in order: one more has been answered after all of these.
+    last = free_port()
+    guest.ok("port", "add", f"{last}:80")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
