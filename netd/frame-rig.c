@@ -96,7 +96,8 @@ size_t rig_frame(uint8_t *f, const char *src, unsigned sport, const char *dst, u
 		t[13] = len ? RIG_PSH | RIG_ACK : RIG_SYN;
 		put16(t + 14, 0xffff);
 	}
-	memcpy(t + l4, data, len);
+	if (len)
+		memcpy(t + l4, data, len);
 	finish(f, head + l4 + len);
 	return head + l4 + len;
 }

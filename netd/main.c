@@ -14,7 +14,7 @@
 #include "lib/base/attr.h"
 #include "lib/base/log.h"
 #include "lib/sandbox/sandbox.h"
-#include "netd/limits.h"
+#include "netd/quota.h"
 #include "netd/passt.h"
 #include "netd/serve-passt.h"
 #include "netd/serve-tap.h"
@@ -161,7 +161,7 @@ int main(int argc, char **argv)
 
 	log_init("wslx-netd", LOG_LVL_INFO);
 	buffers_apart();
-	limits_set();
+	quota_set();
 	if (parse(argc, argv, &o) < 0)
 		return 2;
 	signal(SIGPIPE, SIG_IGN);

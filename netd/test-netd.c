@@ -17,7 +17,7 @@
 #include "lib/sandbox/sandbox.h"
 #include "lib/vhost/fake-front.h"
 #include "netd/frame-rig.h"
-#include "netd/limits.h"
+#include "netd/quota.h"
 #include "netd/serve-passt.h"
 #include "netd/serve.h"
 #include "netd/stream.h"
@@ -428,7 +428,7 @@ static void NORETURN flooded(void)
 
 	if (setrlimit(RLIMIT_NOFILE, &few) < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0)
 		_exit(99);
-	limits_set();
+	quota_set();
 	if (stack_config_parse("10.0.2.0/24", "", &cfg, NULL) < 0 || loop_new(&l) < 0 ||
 		stack_new(&s, l, &cfg, no_output, NULL) < 0)
 		_exit(98);
@@ -450,8 +450,8 @@ TEST(fragments_do_not_take_the_hosts_memory)
 
 	if (sandbox_address_space_is_huge())
 		return;
-	CHECK(limits_memory(FILES) < FRAGMENTS * 65536ull);
-	CHECK(limits_memory(20000) > 20000 * (256ull << 10));
+	CHECK(quota_memory(FILES) < FRAGMENTS * 65536ull);
+	CHECK(quota_memory(20000) > 20000 * (256ull << 10));
 	fflush(stdout);
 	pid = fork();
 	if (pid == 0)

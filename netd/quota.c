@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "netd/limits.h"
+#include "netd/quota.h"
 
 #include <sys/resource.h>
 #include "lib/base/attr.h"
@@ -10,12 +10,12 @@ enum { DESCRIPTORS = 20000 };
 #define OF_CONNECTION (256ull << 10)
 #define OF_ALL	      (1ull << 30)
 
-uint64_t limits_memory(uint64_t descriptors)
+uint64_t quota_memory(uint64_t descriptors)
 {
 	return OF_ALL + descriptors * OF_CONNECTION;
 }
 
-void limits_set(void)
+void quota_set(void)
 {
 	struct rlimit files, data;
 
@@ -29,6 +29,6 @@ void limits_set(void)
 	 */
 	if (sandbox_address_space_is_huge() || getrlimit(RLIMIT_DATA, &data) < 0)
 		return;
-	data.rlim_max = data.rlim_cur = MIN(data.rlim_max, (rlim_t)limits_memory(files.rlim_max));
+	data.rlim_max = data.rlim_cur = MIN(data.rlim_max, (rlim_t)quota_memory(files.rlim_max));
 	setrlimit(RLIMIT_DATA, &data);
 }
