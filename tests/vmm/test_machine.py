@@ -53,7 +53,8 @@ def test_disk(start, folder):
 def test_disk_comes_and_goes(start, folder):
     with open(f"{folder}/disk", "wb") as f:
         f.write(b"hello from a disk".ljust(1 << 20, b"\0"))
-    vm = start("echo ready; while [ ! -e /dev/sda ]; do sleep 0.1; done; head -c 17 /dev/sda; echo\n"
+    # the name is there a moment before the disk can be opened
+    vm = start("echo ready; until head -c 17 /dev/sda 2>/dev/null; do sleep 0.1; done; echo\n"
                "while [ -e /sys/block/sda ]; do sleep 0.1; done; echo gone")
     vm.wait_for(rb"ready\r?\n")
     fd = os.open(f"{folder}/disk", os.O_RDWR)
@@ -79,7 +80,7 @@ def test_power_cut_with_ext4_in_a_vhdx_file(start, folder):
     run("mke2fs", "-q", "-t", "ext4", "-E", "root_owner=0:0", raw)
     run("qemu-img", "convert", "-f", "raw", "-O", "vhdx", "-o", "subformat=dynamic,block_size=1M", raw, vhdx)
     size = os.stat(vhdx).st_size
-    vm = start("echo ready; while [ ! -e /dev/sda ]; do sleep 0.1; done; mkdir /mnt; mount -t ext4 -o discard /dev/sda /mnt || reboot -f\n"
+    vm = start("echo ready; until head -c 1 /dev/sda >/dev/null 2>&1; do sleep 0.1; done; mkdir /mnt; mount -t ext4 -o discard /dev/sda /mnt || reboot -f\n"
                "dd if=/dev/urandom of=/mnt/old bs=1M count=16 conv=fsync 2>/dev/null; rm /mnt/old; sync\n"
                "dd if=/dev/urandom of=/mnt/kept bs=1M count=8 conv=fsync 2>/dev/null; sync; sha256sum /mnt/kept; echo synced\n"
                "i=0; while :; do i=$((i+1)); dd if=/dev/urandom of=/mnt/more$i bs=64k count=16 2>/dev/null; echo wrote $i; done",
@@ -108,7 +109,7 @@ def test_what_a_disk_holds_does_not_say_its_format(start, folder):
     subprocess.run(["qemu-img", "create", "-q", "-f", "vhdx", vhdx, "1G"], check=True)
     with open(raw, "wb") as f:
         f.truncate(8 << 20)
-    vm = start("echo ready; while [ ! -e /dev/sda ]; do sleep 0.1; done; head -c 8 /dev/sda; echo; cat /sys/block/sda/size")
+    vm = start("echo ready; until head -c 8 /dev/sda 2>/dev/null; do sleep 0.1; done; echo; cat /sys/block/sda/size")
     vm.wait_for(rb"ready\r?\n")
     for path, format, why in ((raw, "vhdx", "not a VHDX file"), (vhdx, "qcow2", "raw or vhdx is needed"), (vhdx, "raw", None)):
         fd = os.open(path, os.O_RDWR)
