@@ -15,15 +15,22 @@
 #include <time.h>
 #include "lib/fs/test-host.h"
 
-/* fstatfs(3), by its name where files may be large. */
+/* fstatfs(3), by the name that it has where files may be large. */
+#ifdef __GLIBC__
+#define REAL_FSTATFS __real_fstatfs64
+#define WRAP_FSTATFS __wrap_fstatfs64
+#else
+#define REAL_FSTATFS __real_fstatfs
+#define WRAP_FSTATFS __wrap_fstatfs
+#endif
 static bool all_is_nfs;
 
-int __real_fstatfs64(int fd, struct statfs *ret);
-int __wrap_fstatfs64(int fd, struct statfs *ret);
+int REAL_FSTATFS(int fd, struct statfs *ret);
+int WRAP_FSTATFS(int fd, struct statfs *ret);
 
-int __wrap_fstatfs64(int fd, struct statfs *ret)
+int WRAP_FSTATFS(int fd, struct statfs *ret)
 {
-	int r = __real_fstatfs64(fd, ret);
+	int r = REAL_FSTATFS(fd, ret);
 
 	if (all_is_nfs)
 		ret->f_type = 0x6969;
