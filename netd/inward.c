@@ -147,46 +147,14 @@ int inward_remove(struct inward *w, const char *listen_at)
 	return 0;
 }
 
-/* --- wslxd --- */
-
-const struct js_field inward_add_fields[2] = {
-	{"listen", JS_STR, .required = true, .max = ENDPOINT_TEXT - 1},
-	{"port", JS_U64, .required = true, .max = UINT16_MAX}};
-const struct js_field inward_remove_fields[1] = {
-	{"listen", JS_STR, .required = true, .max = ENDPOINT_TEXT - 1}};
-
-void inward_m_add(struct inward *w, struct ctl_call *call, struct json_object *params)
-{
-	struct err e = {0};
-
-	if (inward_add(w, js_str(params, "listen", ""), (uint16_t)js_u64(params, "port", 0), &e) <
-		0)
-		ctl_fail(call, &e);
-	else
-		ctl_reply(call, NULL, NULL);
-}
-
-void inward_m_remove(struct inward *w, struct ctl_call *call, struct json_object *params)
-{
-	const char *listen_at = js_str(params, "listen", "");
-	struct err e = {0};
-
-	if (inward_remove(w, listen_at) < 0) {
-		err_set(&e, -ENOENT, "%s is not forwarded", listen_at);
-		ctl_fail(call, &e);
-	} else {
-		ctl_reply(call, NULL, NULL);
-	}
-}
-
-void inward_m_list(struct inward *w, struct ctl_call *call, struct json_object *params)
+struct json_object *inward_list(const struct inward *w)
 {
 	struct json_object *list = js_array();
 
 	for (const struct port *p = w->ports; p; p = p->next)
 		js_push(list,
 			js_set_u64(js_set_str(js_object(), "listen", p->listen), "port", p->to));
-	ctl_reply(call, js_set(js_object(), "ports", list), NULL);
+	return list;
 }
 
 /* --- life --- */

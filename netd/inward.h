@@ -8,7 +8,7 @@
 #ifndef WSLX_NETD_INWARD_H
 #define WSLX_NETD_INWARD_H
 
-#include "lib/ctl/server.h"
+#include "lib/json/json.h"
 #include "netd/endpoint.h"
 #include "netd/stack.h"
 
@@ -33,17 +33,8 @@ int inward_add(struct inward *w, const char *listen, uint16_t port, struct err *
 /* Connections through it stay. -ENOENT. */
 int inward_remove(struct inward *w, const char *listen);
 
-/*
- * wslxd's methods:
- *
- *	inward-add     {"listen":"tcp 127.0.0.1 8080","port":8080} -> {}
- *	inward-remove  {"listen":...} -> {}
- *	inward-list    {} -> {"ports":[{"listen","port"}, ...]}
- */
-void inward_m_add(struct inward *w, struct ctl_call *call, struct json_object *params);
-void inward_m_remove(struct inward *w, struct ctl_call *call, struct json_object *params);
-void inward_m_list(struct inward *w, struct ctl_call *call, struct json_object *params);
-extern const struct js_field inward_add_fields[2], inward_remove_fields[1];
+/* [{"listen","port"}, ...] */
+struct json_object *inward_list(const struct inward *w);
 
 /* --- inward-udp.c --- */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "netd/link.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 #include "lib/base/log.h"
@@ -45,6 +46,7 @@ void link_end(struct link *k)
 	loop_src_free(k->idle);
 	ctl_server_free(k->ctl);
 	device_free(k->device);
+	inward_free(k->inward);
 }
 
 static void disconnect(struct link *k)
@@ -95,4 +97,60 @@ void link_status(void *ctx, struct ctl_call *call, struct json_object *params)
 		js_set_u64(o, "bad", c->bad);
 	}
 	ctl_reply(call, o, NULL);
+}
+
+/* --- ports that lead to the guest --- */
+
+static void to_guest(void *ctx, const uint8_t *frame, size_t len)
+{
+	struct link *k = ctx;
+
+	if (!k->device)
+		return;
+	device_send(k->device, frame, len);
+	device_flush(k->device);
+}
+
+int link_inward_begin(struct link *k, const struct stack_config *net)
+{
+	return inward_new(&k->inward, k->loop, net, k->cfg.mac, to_guest, k);
+}
+
+const struct js_field link_add_fields[2] = {
+	{"listen", JS_STR, .required = true, .max = ENDPOINT_TEXT - 1},
+	{"port", JS_U64, .required = true, .max = UINT16_MAX}};
+const struct js_field link_remove_fields[1] = {
+	{"listen", JS_STR, .required = true, .max = ENDPOINT_TEXT - 1}};
+
+void link_inward_add(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	struct link *k = ctx;
+	struct err e = {0};
+
+	if (inward_add(k->inward, js_str(params, "listen", ""), (uint16_t)js_u64(params, "port", 0),
+		    &e) < 0)
+		ctl_fail(call, &e);
+	else
+		ctl_reply(call, NULL, NULL);
+}
+
+void link_inward_remove(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	const char *listen_at = js_str(params, "listen", "");
+	struct link *k = ctx;
+	struct err e = {0};
+
+	if (inward_remove(k->inward, listen_at) < 0) {
+		err_set(&e, -ENOENT, "%s is not forwarded", listen_at);
+		ctl_fail(call, &e);
+	} else {
+		ctl_reply(call, NULL, NULL);
+	}
+}
+
+void link_inward_list(void *ctx, struct ctl_call *call, struct json_object *params)
+{
+	const struct link *k = ctx;
+
+	ctl_reply(call, js_set(js_object(), "ports", inward_list(k->inward)), NULL);
 }

@@ -7,6 +7,7 @@
 #include "lib/base/loop.h"
 #include "lib/ctl/server.h"
 #include "netd/device.h"
+#include "netd/inward.h"
 
 /* Begins a server's own struct, which is the ctx of its methods and of ops. */
 struct link {
@@ -16,6 +17,7 @@ struct link {
 	struct ctl_server *ctl;
 	struct device *device; /* NULL: no monitor is connected */
 	struct loop_src *idle;
+	struct inward *inward; /* NULL: no port of this host leads to the guest by the device */
 };
 
 /*
@@ -31,5 +33,20 @@ void link_closed(void *ctx, int error);
 /* The methods "device", with a descriptor, and "status". */
 void link_device(void *ctx, struct ctl_call *call, struct json_object *params);
 void link_status(void *ctx, struct ctl_call *call, struct json_object *params);
+
+/* Ports of this host lead to the guest from now on, by the methods that follow; link_end() ends it. */
+int link_inward_begin(struct link *k, const struct stack_config *net);
+
+/*
+ * The methods:
+ *
+ *	inward-add     {"listen":"tcp 127.0.0.1 8080","port":8080} -> {}
+ *	inward-remove  {"listen":...} -> {}
+ *	inward-list    {} -> {"ports":[{"listen","port"}, ...]}
+ */
+void link_inward_add(void *ctx, struct ctl_call *call, struct json_object *params);
+void link_inward_remove(void *ctx, struct ctl_call *call, struct json_object *params);
+void link_inward_list(void *ctx, struct ctl_call *call, struct json_object *params);
+extern const struct js_field link_add_fields[2], link_remove_fields[1];
 
 #endif

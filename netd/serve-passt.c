@@ -18,7 +18,6 @@ enum { BURST = 4 }; /* buffers from passt before anything else is looked at */
 struct serve_passt {
 	struct link link;
 	struct names names;
-	struct inward *inward;
 	int passt;
 	struct loop_src *src;
 	bool congested, full; /* the guest takes no more; passt */
@@ -66,7 +65,7 @@ static void from_guest(void *ctx, uint8_t *frame, size_t len)
 {
 	struct serve_passt *s = ctx;
 
-	if (inward_input(s->inward, frame, len))
+	if (inward_input(s->link.inward, frame, len))
 		return;
 	/* No room: of a device before this one, which was held. What cannot be sent is lost, as on any network. */
 	if (!redirect_out(&s->names.redirect, frame, len) || !stream_has_room(&s->out))
@@ -86,7 +85,7 @@ static void settled(void *ctx)
 	struct serve_passt *s = ctx;
 
 	flush(s);
-	inward_settle(s->inward);
+	inward_settle(s->link.inward);
 }
 
 /* --- for the guest --- */
@@ -100,16 +99,6 @@ static void to_guest(void *ctx, uint8_t *frame, size_t len)
 	redirect_mend(&s->names.redirect, frame, len);
 	redirect_in(&s->names.redirect, frame, len);
 	device_send(s->link.device, frame, len);
-}
-
-static void inward_to_guest(void *ctx, const uint8_t *frame, size_t len)
-{
-	struct serve_passt *s = ctx;
-
-	if (!s->link.device)
-		return;
-	device_send(s->link.device, frame, len);
-	device_flush(s->link.device);
 }
 
 /* Of the reads' result; 0: that was all for now. */
@@ -154,7 +143,7 @@ static void congested(void *ctx, bool yes)
 	struct serve_passt *s = ctx;
 
 	s->congested = yes;
-	inward_pause(s->inward, yes);
+	inward_pause(s->link.inward, yes);
 	watch(s);
 }
 
@@ -174,33 +163,12 @@ static void m_nameservers(void *ctx, struct ctl_call *call, struct json_object *
 	names_servers(&s->names, call, params);
 }
 
-static void m_inward_add(void *ctx, struct ctl_call *call, struct json_object *params)
-{
-	struct serve_passt *s = ctx;
-
-	inward_m_add(s->inward, call, params);
-}
-
-static void m_inward_remove(void *ctx, struct ctl_call *call, struct json_object *params)
-{
-	struct serve_passt *s = ctx;
-
-	inward_m_remove(s->inward, call, params);
-}
-
-static void m_inward_list(void *ctx, struct ctl_call *call, struct json_object *params)
-{
-	struct serve_passt *s = ctx;
-
-	inward_m_list(s->inward, call, params);
-}
-
 static const struct ctl_method methods[] = {
 	{"device", link_device, .nfds = 1},
 	{"nameservers", m_nameservers, names_fields, ARRAY_LEN(names_fields)},
-	{"inward-add", m_inward_add, inward_add_fields, ARRAY_LEN(inward_add_fields)},
-	{"inward-remove", m_inward_remove, inward_remove_fields, ARRAY_LEN(inward_remove_fields)},
-	{"inward-list", m_inward_list},
+	{"inward-add", link_inward_add, link_add_fields, ARRAY_LEN(link_add_fields)},
+	{"inward-remove", link_inward_remove, link_remove_fields, ARRAY_LEN(link_remove_fields)},
+	{"inward-list", link_inward_list},
 	{"status", link_status},
 };
 
@@ -223,7 +191,7 @@ int serve_passt_new(struct serve_passt **ret, struct loop *l, int control, int p
 	if (r == 0)
 		r = names_begin(&s->names, l, net);
 	if (r == 0)
-		r = inward_new(&s->inward, l, net, dev->mac, inward_to_guest, s);
+		r = link_inward_begin(&s->link, net);
 	if (r == 0)
 		r = loop_io(l, passt, EPOLLIN, on_passt, s, &s->src);
 	if (r < 0) {
@@ -241,7 +209,6 @@ void serve_passt_free(struct serve_passt *s)
 	loop_src_free(s->src);
 	link_end(&s->link);
 	names_end(&s->names);
-	inward_free(s->inward);
 	close(s->passt);
 	free(s);
 }

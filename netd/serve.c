@@ -13,7 +13,6 @@
 struct serve {
 	struct link link;
 	struct stack *stack;
-	struct inward *inward;
 	struct names names;
 	struct redirect_ports ports;
 	uint8_t out[STACK_FRAME_MAX];
@@ -25,7 +24,8 @@ static void from_guest(void *ctx, uint8_t *frame, size_t len)
 {
 	struct serve *s = ctx;
 
-	if (!inward_input(s->inward, frame, len) && redirect_out(&s->names.redirect, frame, len))
+	if (!inward_input(s->link.inward, frame, len) &&
+		redirect_out(&s->names.redirect, frame, len))
 		stack_input(s->stack, frame, len);
 }
 
@@ -41,22 +41,12 @@ static void to_guest(void *ctx, const uint8_t *frame, size_t len)
 	device_flush(s->link.device);
 }
 
-static void inward_to_guest(void *ctx, const uint8_t *frame, size_t len)
-{
-	struct serve *s = ctx;
-
-	if (!s->link.device)
-		return;
-	device_send(s->link.device, frame, len);
-	device_flush(s->link.device);
-}
-
 static void settled(void *ctx)
 {
 	struct serve *s = ctx;
 
 	stack_settle(s->stack);
-	inward_settle(s->inward);
+	inward_settle(s->link.inward);
 }
 
 static void congested(void *ctx, bool yes)
@@ -64,7 +54,7 @@ static void congested(void *ctx, bool yes)
 	struct serve *s = ctx;
 
 	stack_pause(s->stack, yes);
-	inward_pause(s->inward, yes);
+	inward_pause(s->link.inward, yes);
 }
 
 static const struct device_ops device_ops = {
@@ -83,33 +73,12 @@ static void m_nameservers(void *ctx, struct ctl_call *call, struct json_object *
 	names_servers(&s->names, call, params);
 }
 
-static void m_inward_add(void *ctx, struct ctl_call *call, struct json_object *params)
-{
-	struct serve *s = ctx;
-
-	inward_m_add(s->inward, call, params);
-}
-
-static void m_inward_remove(void *ctx, struct ctl_call *call, struct json_object *params)
-{
-	struct serve *s = ctx;
-
-	inward_m_remove(s->inward, call, params);
-}
-
-static void m_inward_list(void *ctx, struct ctl_call *call, struct json_object *params)
-{
-	struct serve *s = ctx;
-
-	inward_m_list(s->inward, call, params);
-}
-
 static const struct ctl_method methods[] = {
 	{"device", link_device, .nfds = 1},
 	{"nameservers", m_nameservers, names_fields, ARRAY_LEN(names_fields)},
-	{"inward-add", m_inward_add, inward_add_fields, ARRAY_LEN(inward_add_fields)},
-	{"inward-remove", m_inward_remove, inward_remove_fields, ARRAY_LEN(inward_remove_fields)},
-	{"inward-list", m_inward_list},
+	{"inward-add", link_inward_add, link_add_fields, ARRAY_LEN(link_add_fields)},
+	{"inward-remove", link_inward_remove, link_remove_fields, ARRAY_LEN(link_remove_fields)},
+	{"inward-list", link_inward_list},
 	{"status", link_status},
 };
 
@@ -132,7 +101,7 @@ int serve_new(struct serve **ret, struct loop *l, int control, const struct stac
 	if (r == 0)
 		r = stack_new(&s->stack, l, net, to_guest, s);
 	if (r == 0)
-		r = inward_new(&s->inward, l, net, dev->mac, inward_to_guest, s);
+		r = link_inward_begin(&s->link, net);
 	if (r < 0) {
 		serve_free(s);
 		return err_sys(e, r, "set the network up");
@@ -147,7 +116,6 @@ void serve_free(struct serve *s)
 		return;
 	link_end(&s->link);
 	stack_free(s->stack);
-	inward_free(s->inward);
 	names_end(&s->names);
 	free(s);
 }

@@ -15,7 +15,7 @@ struct serve;
  *
  *	device       with a connection to the monitor, for vhost-user: {} -> {}
  *	nameservers  {"servers":["ADDRESS", ...]} -> {}
- *	inward-add, inward-remove, inward-list: see inward.h
+ *	inward-add, inward-remove, inward-list: see link.h
  *	status       {} -> what went through
  *
  * The loop ends when neither wslxd nor a monitor is connected, after both, or wslxd alone, once were.
