@@ -98,13 +98,19 @@ def listed(guest):
     return {x["listen"]: x for x in json.loads(guest.ok("port", "list", "--json"))}
 
 
+def listen_in_vain(guest, other):
+    """The guest listens at the port that another program of the host's has: the port, and how it is listed."""
+    port = other.getsockname()[1]
+    text = f"tcp 127.0.0.1 {port}"
+    guest.listen(text.encode())
+    wait_for("the error", lambda: "error" in listed(guest).get(text, {}))
+    return port, text
+
+
 @fake_only
 def test_what_the_user_did_not_get_is_the_guests_again(guest):
     with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        text = f"tcp 127.0.0.1 {port}"
-        guest.listen(text.encode())
-        wait_for("the error", lambda: "error" in listed(guest).get(text, {}))
+        port, text = listen_in_vain(guest, other)
         assert guest.run("port", "add", f"{port}:80").returncode != 0
         assert listed(guest)[text]["added"] is False
         guest.listen()
@@ -116,10 +122,7 @@ def test_what_the_user_did_not_get_is_the_guests_again(guest):
 @fake_only
 def test_a_listener_that_goes_while_its_port_is_tried_again_takes_it_along(guest):
     with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        text = f"tcp 127.0.0.1 {port}"
-        guest.listen(text.encode())
-        wait_for("the error", lambda: "error" in listed(guest).get(text, {}))
+        port, text = listen_in_vain(guest, other)
         pid, = forwarders(guest.tmp)
         os.kill(pid, signal.SIGSTOP)
     try:
