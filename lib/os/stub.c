@@ -54,9 +54,10 @@ enum {
 /* A change of the mappings that is still to be ordered. */
 struct change {
 	uint64_t va, len;
-	uint64_t off;	   /* in RAM */
+	uint64_t off;	   /* in RAM, or in what is shared */
 	uint16_t prot;	   /* PROT_NONE: unmap */
 	uint16_t mappings; /* at most so many end by it */
+	bool shared;
 };
 struct stub_orders {
 	uint64_t fs, gs, frame, count;
@@ -104,6 +105,7 @@ struct frame {
 	int32_t signo, error, code, pad;
 	uint64_t call; /* SIGSYS: where it was */
 };
+enum { SHARED_LEN = STUB_SHARED + STUB_COPIES * 4096 };
 enum { FX_SW_RESERVED = 464, FX_END = 512, XSTATE_BV = 512 };
 enum { XSTATE_FP_SSE = 3 };
 enum { LISTENERS = 2 };
@@ -115,6 +117,7 @@ struct stub {
 	int sock;	     /* to get the listeners by */
 	int program, mapper; /* the two threads' listeners */
 	int ram_fd;
+	int shared_fd;			/* in the stub */
 	uint64_t program_id, mapper_id; /* of the calls they are parked in */
 	uint8_t *shared;
 	struct stub_orders *orders;
@@ -208,7 +211,7 @@ struct kernel_sigaction {
 	uint64_t handler, flags, restorer, mask;
 };
 
-bool stub_cpuid_faults(void)
+bool stub_hides_host(void)
 {
 	static _Atomic int faults; /* 0: not known */
 
@@ -224,9 +227,10 @@ static int program_thread(void *arg)
 	uint64_t none = 0;
 	int r = 0;
 
-	if (sigaltstack(&st, NULL) < 0 || prctl(PR_SET_TSC, PR_TSC_SIGSEGV) < 0 ||
+	if (sigaltstack(&st, NULL) < 0 ||
 		syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof(none)) < 0 ||
-		(stub_cpuid_faults() && syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0) < 0))
+		(stub_hides_host() && (prctl(PR_SET_TSC, PR_TSC_SIGSEGV) < 0 ||
+					      syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0) < 0)))
 		r = -errno;
 	if (r == 0)
 		r = filter_program();
@@ -310,6 +314,7 @@ static void child_main(struct child *ch, pid_t parent)
 {
 	static uint8_t stack[16384] ALIGNED(16);
 	uint64_t all = ~0ull;
+	const int low = MIN(ch->ram_fd, ch->shared_fd), high = MAX(ch->ram_fd, ch->shared_fd);
 	int fds[LISTENERS], r;
 
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
@@ -333,8 +338,9 @@ static void child_main(struct child *ch, pid_t parent)
 	fds[1] = filter_mapper();
 	if (fds[1] < 0 || send_listeners(ch->sock, fds) < 0)
 		return;
-	syscall(SYS_close_range, 0, ch->ram_fd - 1, 0);
-	syscall(SYS_close_range, ch->ram_fd + 1, ~0u, 0);
+	syscall(SYS_close_range, 0, low - 1, 0);
+	syscall(SYS_close_range, low + 1, high - 1, 0);
+	syscall(SYS_close_range, high + 1, ~0u, 0);
 	((void (*)(void))CODE_AT(os_stub_mapper))();
 }
 
@@ -396,8 +402,8 @@ static struct order order_of(const struct stub *s, const struct change *c)
 	if (c->prot == PROT_NONE)
 		return (struct order){.nr = SYS_munmap, .arg = {c->va, c->len}};
 	return (struct order){.nr = SYS_mmap,
-		.arg = {c->va, c->len, c->prot, MAP_SHARED | MAP_FIXED, (uint64_t)s->ram_fd,
-			c->off}};
+		.arg = {c->va, c->len, c->prot, MAP_SHARED | MAP_FIXED,
+			(uint64_t)(c->shared ? s->shared_fd : s->ram_fd), c->off}};
 }
 
 int stub_apply_part(struct stub *s)
@@ -450,6 +456,21 @@ void stub_map(struct stub *s, uint64_t va, uint64_t len, unsigned prot, uint64_t
 
 	add(s, (struct change){
 		       .va = va, .len = len, .off = off, .prot = (uint16_t)p, .mappings = 1});
+}
+
+uint8_t *stub_copy(struct stub *s, unsigned n)
+{
+	return s->shared + STUB_SHARED + n * 4096ul;
+}
+
+void stub_map_copy(struct stub *s, uint64_t va, unsigned n)
+{
+	add(s, (struct change){.va = va,
+		       .len = 4096,
+		       .off = STUB_SHARED + n * 4096ul,
+		       .prot = PROT_READ | PROT_EXEC,
+		       .mappings = 1,
+		       .shared = true});
 }
 
 /* Where programs' addresses end: a page before the lower half does. munmap(2) refuses what reaches beyond. */
@@ -672,12 +693,13 @@ static int start(struct stub *s, const char **why)
 
 	*why = "memory";
 	shared = memfd_create("wslx-stub", MFD_CLOEXEC);
-	if (shared < 0 || ftruncate(shared, STUB_SHARED) < 0)
+	if (shared < 0 || ftruncate(shared, SHARED_LEN) < 0)
 		return -errno;
-	p = mmap(NULL, STUB_SHARED, PROT_READ | PROT_WRITE, MAP_SHARED, shared, 0);
+	p = mmap(NULL, SHARED_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, shared, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	s->shared = p;
+	s->shared_fd = shared;
 	s->orders = p;
 	*why = "a process";
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
@@ -728,7 +750,7 @@ int stub_new(struct stub **ret, const struct os_memobj *ram, const char **why)
 	s->ram_fd = os_memobj_fd(ram);
 	s->pid = -1;
 	s->pidfd = s->program = s->mapper = s->sock = -1;
-	stub_cpuid_faults(); /* found out while system calls are free */
+	stub_hides_host(); /* found out while system calls are free */
 	*why = "random numbers";
 	r = choose_base();
 	if (r == 0 && !(getauxval(AT_HWCAP2) & 2)) { /* HWCAP2_FSGSBASE */
@@ -764,7 +786,7 @@ void stub_free(struct stub *s)
 	if (s->pid > 0)
 		waitpid(s->pid, NULL, 0);
 	if (s->shared)
-		munmap(s->shared, STUB_SHARED);
+		munmap(s->shared, SHARED_LEN);
 	os_mem_unmap(s->change, MAX_CHANGES * sizeof(struct change));
 	free(s);
 }

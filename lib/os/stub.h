@@ -30,10 +30,12 @@ void stub_free(struct stub *s);
 uint64_t stub_base(void);
 
 /*
- * Whether CPUID raises #GP in a stub. Where the processor cannot do that (arch_prctl(2), ARCH_SET_CPUID; few of AMD's can) it tells of the
- * host, and code that has it must not be mapped executable. After the first stub_new().
+ * Whether CPUID, RDTSC and RDTSCP raise #GP in a stub. Where the processor cannot do that for CPUID (arch_prctl(2), ARCH_SET_CPUID; few of
+ * AMD's can) none does: they tell of the host, and code that has them must not be mapped executable. That RDTSC alone faulted would be of
+ * little use, and in a virtual machine on AMD's processors changing CR4 for it is half of the time that a stub_run() takes. After the first
+ * stub_new().
  */
-bool stub_cpuid_faults(void);
+bool stub_hides_host(void);
 
 /*
  * Mappings: collected, executed by the next stub_run(), or by stub_apply(). prot: enum os_prot. mappings: how many the range of a
@@ -41,6 +43,10 @@ bool stub_cpuid_faults(void);
  */
 void stub_map(struct stub *s, uint64_t va, uint64_t len, unsigned prot, uint64_t off);
 void stub_unmap(struct stub *s, uint64_t va, uint64_t len, unsigned mappings);
+/* Pages of the stub that the program may read and execute instead of RAM; n: below STUB_COPIES. What is in them is the caller's business. */
+enum { STUB_COPIES = 32 };
+uint8_t *stub_copy(struct stub *s, unsigned n);
+void stub_map_copy(struct stub *s, uint64_t va, unsigned n);
 /* All but the stub's own pages. */
 void stub_unmap_all(struct stub *s);
 /* -errno: some may not have been done, and the process is of no use any more. */

@@ -22,6 +22,7 @@
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 enum { FOR_EVER = INT_MAX };
 
@@ -88,7 +89,7 @@ static int spin(void)
 	return 0;
 }
 
-/* Where CPUID does not fault, the page that has it is not executed directly. */
+/* Where CPUID does not fault, a page that has it is executed directly as a copy, or not at all. */
 #define OWN_PAGES __attribute__((noinline, noclone, aligned(4096)))
 
 OWN_PAGES static void ask(uint32_t regs[4], uint32_t leaf)
@@ -280,11 +281,78 @@ OWN_PAGES static const char *low_pages(void)
 	return NULL;
 }
 
+/* What tells of the processor, in the page that computes. */
+OWN_PAGES static const char *asks(void)
+{
+	uint32_t first[4], now[4];
+	uint64_t before = __rdtsc(), begin = before;
+	volatile uint32_t x = 1;
+
+	__cpuid_count(7, 0, first[0], first[1], first[2], first[3]);
+	for (unsigned round = 0; round < 300; round++) {
+		unsigned processor;
+		uint64_t tsc;
+
+		for (int n = 0; n < 1000000; n++)
+			x = x * 1664525 + 1013904223;
+		__cpuid_count(7, 0, now[0], now[1], now[2], now[3]);
+		if (memcmp(now, first, sizeof(now)))
+			return "CPUID tells of another processor";
+		tsc = round % 2 ? __rdtscp(&processor) : __rdtsc();
+		if (tsc <= before || tsc - begin > 1ull << 42)
+			return "RDTSC tells of another clock";
+		before = tsc;
+	}
+	return NULL;
+}
+
+/* mov $0,%eax; push %rbx; cpuid; pop %rbx; mov $N,%eax; ret, between instructions that do nothing. */
+enum { CODE_AT = 1024, NUMBER_AT = CODE_AT + 10 };
+static const uint8_t asking_code[] = {
+	0xb8, 0, 0, 0, 0, 0x53, 0x0f, 0xa2, 0x5b, 0xb8, 0, 0, 0, 0, 0xc3};
+
+/* Code that asks the processor what it is, and is written to: at its own address, or at another one, by the program or by the kernel. */
+OWN_PAGES static const char *written(void)
+{
+	int fd = memfd_create("code", 0), zero = open("/dev/zero", O_RDONLY);
+	uint8_t *data, *code;
+
+	if (fd < 0 || zero < 0 || ftruncate(fd, 8192) < 0)
+		return "no file in memory";
+	data = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	code = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	if (data == MAP_FAILED || code == MAP_FAILED)
+		return "no memory";
+	memset(data, 0x90, 4096);
+	memcpy(data + CODE_AT, asking_code, sizeof(asking_code));
+	for (uint32_t n = 1; n < 400; n++) {
+		uint32_t want = n;
+
+		compute(1);
+		if (n % 4 == 0 && (mprotect(code, 4096, PROT_READ | PROT_WRITE) < 0 ||
+					  (memcpy(code + NUMBER_AT, &n, 4), 0) ||
+					  mprotect(code, 4096, PROT_READ | PROT_EXEC) < 0))
+			return "no right to write";
+		if (n % 4 == 1)
+			memcpy(data + NUMBER_AT, &n, 4);
+		if (n % 4 == 2 && pwrite(fd, &n, 4, NUMBER_AT) != 4)
+			return "cannot be written to";
+		if (n % 4 == 3 && (read(zero, data + NUMBER_AT, 4) != 4 || (want = 0, 0)))
+			return "no zeros";
+		for (int k = 0; k < 3; k++)
+			if (((uint32_t(*)(void))(code + CODE_AT))() != want)
+				return "what was written is not what is executed";
+		if (memcmp(data + CODE_AT, asking_code, 10))
+			return "the code became something else";
+	}
+	return NULL;
+}
+
 static const struct test {
 	const char *name;
 	const char *(*fn)(void);
 } tests[] = {{"code-32", code_32}, {"segments", segments}, {"vsyscall", vsyscall}, {"steps", steps},
-	{"low-pages", low_pages}};
+	{"low-pages", low_pages}, {"asks", asks}, {"written", written}};
 
 static void on_error(int signo, siginfo_t *si, void *context)
 {

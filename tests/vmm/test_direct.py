@@ -92,7 +92,7 @@ def test_a_program_is_told_of_the_guests_processor(direct):
 
 
 @pytest.mark.parametrize("test,cmdline", [("code-32", ""), ("segments", ""), ("vsyscall", "vsyscall=emulate"), ("vsyscall", "vsyscall=xonly"),
-                                          ("steps", ""), ("low-pages", "")])
+                                          ("steps", ""), ("low-pages", ""), ("asks", ""), ("written", "")])
 def test_what_a_stub_cannot_do_as_it_is(direct, test, cmdline):
     """tests/vmm/direct.c says what each is."""
     vm = direct(f"direct {test}", rb"DIRECT-BEGINS", *(["--cmdline", f"console=ttyS0 quiet {cmdline}"] if cmdline else []))

@@ -231,6 +231,7 @@ static void drop_page(struct soft_vcpu *c, uint64_t gpa)
 	struct soft_blocks *b = c->blocks;
 	struct code_page *p = find_page(b, gpa);
 
+	soft_direct_code_gone(c, gpa);
 	if (!p)
 		return;
 	for (struct block *k = p->first; k; k = k->page_next) {
@@ -331,8 +332,10 @@ void soft_code_requests(struct soft_vcpu *c)
 	struct requests q;
 
 	take_requests(b, &b->drop, &q);
-	if (q.overflow)
+	if (q.overflow) {
 		soft_blocks_drop_all(c);
+		soft_direct_reset(c);
+	}
 	for (unsigned k = 0; k < q.n && !q.overflow; k++)
 		drop_page(c, q.page[k]);
 	take_requests(b, &b->protect, &q);
@@ -355,6 +358,13 @@ static void mark_page(struct soft_vcpu *c, uint64_t gpa)
 	/* Bytes that others decoded may be older than our writes. */
 	if (protect(c, gpa))
 		request_others(c->vm, c, REQ_DROP, gpa);
+}
+
+void soft_code_copied(struct soft_vcpu *c, uint64_t gpa)
+{
+	mark_page(c, gpa);
+	/* Pairs with gmem_mark_dirty(): the mark first, then the bytes. */
+	atomic_thread_fence(memory_order_seq_cst);
 }
 
 /* Of a window's page; those of RAM need none. */

@@ -64,6 +64,8 @@ void soft_code_written(struct soft_vcpu *c, uint64_t gpa);
  * decoded of it stays only if it is what it was. So a program that is started anew is the file as it is then.
  */
 void soft_code_fetched(struct soft_vcpu *c, uint64_t gpa);
+/* The page's bytes are about to be copied, to be executed elsewhere: soft_direct_code_gone() says when they are not these any more. */
+void soft_code_copied(struct soft_vcpu *c, uint64_t gpa);
 /* gmem's hook: a device wrote. Any thread. */
 void soft_code_hook(void *vm, gpa_t page);
 /* EV_CODE: does what other vCPUs asked for. */

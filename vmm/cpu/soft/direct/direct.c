@@ -24,13 +24,12 @@ enum {
 };
 
 /*
- * When it pays. A trap out of a stub and back costs some 5 us, which the translator does not need; it takes two to three times as long for
- * code that it knows, and twenty for code that it sees first. Pages cost as much again when a stub sees them first, some milliseconds for
+ * When it pays. A trap out of a stub and back costs 5 to 10 us, depending on the host, which the translator does not need; it takes two to three
+ * times as long for code that it knows, and twenty for code that it sees first. Pages cost as much again when a stub sees them first, some milliseconds for
  * a small program: one that is gone before that is better off without. Times are converted to ticks of the TSC.
  */
 enum {
 	ENTER_TOTAL_NS = 2000000, /* user time of an address space before it is considered */
-	ENTER_RUN_NS = 6000,	  /* of it between two ways into the kernel, on average */
 	JUDGE_RUNS = 256,	  /* in a stub: then it is judged */
 	MAX_BACKOFF = 7,
 	KEEP_NS =
@@ -75,7 +74,7 @@ struct soft_direct {
 	uint64_t fault,
 		fault_cr3; /* the address the guest's kernel was left to deal with; 0: none */
 	unsigned fault_acc;
-	uint64_t enter_total, enter_run; /* ticks */
+	uint64_t enter_total;  /* ticks */
 	uint64_t trip;	       /* what entering and leaving a stub takes, without the program */
 	uint64_t foreign;      /* the page that is executed by others; 1: none */
 	unsigned foreign_left; /* blocks of it, until it is left to others wholly */
@@ -164,7 +163,6 @@ int soft_direct_new(struct soft_vcpu *c)
 		return -ENOMEM;
 	c->direct = &d->s;
 	d->enter_total = ticks(ENTER_TOTAL_NS);
-	d->enter_run = ticks(ENTER_RUN_NS);
 	d->trip = ticks(TRIP_NS);
 	d->foreign = 1;
 	for (unsigned k = 0; r == 0 && k < p->each && p->n; k++) {
@@ -214,7 +212,8 @@ static void ran_translated(struct soft_direct *d, struct habit *h, uint64_t ran)
 {
 	h->total += ran;
 	h->average = h->average - h->average / AVERAGE + ran / AVERAGE;
-	if (h->total >= d->enter_total << h->backoff && h->average >= d->enter_run) {
+	/* User time between two ways into the kernel. */
+	if (h->total >= d->enter_total << h->backoff && h->average >= d->trip + d->trip / 4) {
 		h->direct = true;
 		h->runs = 0;
 		h->native = 0;
@@ -300,6 +299,15 @@ void soft_direct_protect(struct soft_vcpu *c, uint64_t gpa)
 	for (unsigned k = 0; d && k < STUBS; k++)
 		if (d->hosted[k].stub)
 			space_protect(d->hosted[k].space, c, gpa);
+}
+
+void soft_direct_code_gone(struct soft_vcpu *c, uint64_t gpa)
+{
+	struct soft_direct *d = direct_of(c);
+
+	for (unsigned k = 0; d && k < STUBS; k++)
+		if (d->hosted[k].stub)
+			space_code_gone(d->hosted[k].space, gpa);
 }
 
 void soft_direct_reset(struct soft_vcpu *c)
@@ -469,14 +477,6 @@ static bool same_segments(struct soft_vcpu *c, const struct stub_regs *r)
 /* Linux's page of old that programs call, the host's as well as the guest's. */
 #define VSYSCALLS 0xffffffffff600000ull
 
-static uint8_t byte_at(struct soft_vcpu *c, uint64_t lin)
-{
-	uint64_t gpa;
-	uint8_t *p = soft_translate_probe(c, lin, &gpa) ? soft_ram(c->vm, gpa) : NULL;
-
-	return p ? *p : 0;
-}
-
 /* Anything but a missing page: the instruction at c->rip, once it is right, is the interpreter's. */
 static enum direct_exit trapped(
 	struct soft_vcpu *c, const struct stub_regs *r, const struct stub_exit *x)
@@ -494,7 +494,7 @@ static enum direct_exit trapped(
 		return DIRECT_ON;
 	case STUB_DEBUG:
 		if (x->vector == EXC_BP)
-			c->rip -= byte_at(c, c->rip - 1) == 0xcc ? 1 : 2;
+			c->rip -= space_byte(c, c->rip - 1) == 0xcc ? 1 : 2;
 		if (x->vector != EXC_DB || !(r->rflags & RF_TF))
 			break;
 		c->eflags |= RF_TF;
@@ -513,10 +513,10 @@ static bool at_lock(struct soft_vcpu *c)
 	uint8_t before[DEC_MAX_LEN];
 	struct dec d;
 
-	if (byte_at(c, c->rip) == LOCK)
+	if (space_byte(c, c->rip) == LOCK)
 		return true;
 	for (unsigned n = 1; n < DEC_MAX_LEN; n++) {
-		before[DEC_MAX_LEN - n] = byte_at(c, c->rip - n);
+		before[DEC_MAX_LEN - n] = space_byte(c, c->rip - n);
 		if (before[DEC_MAX_LEN - n] == LOCK &&
 			soft_decode(&d, before + DEC_MAX_LEN - n, n, MODE_64) == (int)n)
 			return true;

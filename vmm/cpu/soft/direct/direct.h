@@ -43,6 +43,8 @@ void soft_direct_flush(struct soft_vcpu *c);
 /* What is writable must become so anew (dirty tracking), or all else changed. */
 void soft_direct_reset(struct soft_vcpu *c);
 void soft_direct_protect(struct soft_vcpu *c, uint64_t gpa);
+/* What soft_code_copied() was told of is not what it was. */
+void soft_direct_code_gone(struct soft_vcpu *c, uint64_t gpa);
 
 /* c->events has something new. Any thread. */
 void soft_direct_interrupt(struct soft_vcpu *c);

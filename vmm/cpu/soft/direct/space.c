@@ -8,6 +8,7 @@
 #include "lib/os/mem.h"
 #include "vmm/core/gmem.h"
 #include "vmm/cpu/soft/block.h"
+#include "vmm/cpu/soft/direct/taint.h"
 #include "vmm/cpu/soft/lapic.h"
 #include "vmm/cpu/soft/mmu.h"
 
@@ -34,6 +35,8 @@ struct region {
 	uint64_t had[512];
 };
 
+#define GONE 1ull
+
 struct space {
 	struct stub *stub;
 	struct region *region;
@@ -41,6 +44,8 @@ struct space {
 	size_t size;	    /* of both, in bytes */
 	unsigned n, mappings;
 	uint16_t hash[HASH_SIZE]; /* index + 1 */
+	unsigned copies;
+	uint64_t copy[STUB_COPIES]; /* GPA that each was made of; GONE: of none any more */
 };
 
 int space_new(struct space **ret, struct stub *s, uint64_t ram_pages)
@@ -87,7 +92,7 @@ void space_clear(struct space *sp)
 		if (sp->region[n].pde)
 			unmap_region(sp, &sp->region[n]);
 	memset(sp->hash, 0, sizeof(sp->hash));
-	sp->n = sp->mappings = 0;
+	sp->n = sp->mappings = sp->copies = 0;
 }
 
 static uint16_t *hash_slot(struct space *sp, uint64_t va)
@@ -238,6 +243,16 @@ static uint64_t offset_of(const struct soft_vm *vm, uint64_t gpa)
 	return gpa < vm->lo_size ? gpa : vm->lo_size + (gpa - GMEM_HOLE_END);
 }
 
+/* Where the page of RAM is mapped, with PTE_W or without. */
+static void unmap_page(struct space *sp, struct region *r, uint64_t gpa, uint64_t write)
+{
+	for (unsigned n = 0; n < 512; n++)
+		if (r->had[n] && (r->had[n] & (PTE_ADDR | PTE_W)) == (gpa | write)) {
+			stub_unmap(sp->stub, r->va + n * 4096ull, 4096, 1);
+			r->had[n] = 0;
+		}
+}
+
 void space_protect(struct space *sp, struct soft_vcpu *c, uint64_t gpa)
 {
 	uint64_t page = offset_of(c->vm, gpa) >> 12;
@@ -256,12 +271,37 @@ void space_protect(struct space *sp, struct soft_vcpu *c, uint64_t gpa)
 				drop_region(sp, r);
 			continue;
 		}
-		for (unsigned n = 0; n < 512; n++)
-			if (r->had[n] & PTE_W && (r->had[n] & PTE_ADDR) == gpa) {
-				stub_unmap(sp->stub, r->va + n * 4096ull, 4096, 1);
-				r->had[n] = 0;
-			}
+		unmap_page(sp, r, gpa, PTE_W);
 	}
+}
+
+void space_code_gone(struct space *sp, uint64_t gpa)
+{
+	for (unsigned n = 0; n < sp->copies; n++) {
+		if (sp->copy[n] != gpa)
+			continue;
+		sp->copy[n] = GONE;
+		for (unsigned k = 0; k < sp->n; k++)
+			if (sp->region[k].pde && !sp->region[k].large)
+				unmap_page(sp, &sp->region[k], gpa, 0);
+	}
+}
+
+/* The page of RAM at an address of the guest; NULL: there is none. */
+static const uint8_t *page_at(struct soft_vcpu *c, uint64_t lin)
+{
+	uint64_t gpa;
+
+	if (!soft_translate_probe(c, lin & ~4095ull, &gpa) || !soft_is_ram(c->vm, gpa))
+		return NULL;
+	return soft_ram(c->vm, gpa);
+}
+
+uint8_t space_byte(struct soft_vcpu *c, uint64_t lin)
+{
+	const uint8_t *page = page_at(c, lin);
+
+	return page ? page[lin & 4095] : 0;
 }
 
 bool space_collides(struct soft_vcpu *c)
@@ -318,34 +358,6 @@ static struct region *get_region(
 	return r;
 }
 
-/*
- * Instructions whose results would be the host's: RDPID, LSL as Linux uses it to find the CPU's number (its selector is moved to a
- * register right before), and CPUID, where it does not fault in a stub as RDTSC does. Where such code is the page is not executed directly.
- * Of a CPUID that lies across two pages the second one is not.
- */
-static bool is_tainted(const uint8_t *page)
-{
-	const uint8_t *p = page, *end = page + 4095;
-	bool cpuid = !stub_cpuid_faults();
-
-	if (cpuid && page[0] == 0xa2)
-		return true;
-	while (p < end && (p = memchr(p, 0x0f, (size_t)(end - p)))) {
-		if (p[1] == 0xa2 && cpuid)
-			return true;
-		if (p + 2 == page + 4096)
-			break;
-		if (p[1] == 0xc7 && p[2] >= 0xf8 && p > page && p[-1] == 0xf3)
-			return true;
-		if (p[1] == 0x03)
-			for (const uint8_t *q = MAX(p - 12, page); q + 4 <= p; q++)
-				if (!memcmp(q, "\x7b\0\0\0", 4))
-					return true;
-		p++;
-	}
-	return false;
-}
-
 /* What of an entry the stub, which maps RAM and no window, may have, as had[] keeps it; 0: nothing. asked: the access is this page's, and not a neighbour's. */
 static uint64_t usable(const struct region *r, struct soft_vcpu *c, uint64_t e, bool asked)
 {
@@ -363,7 +375,25 @@ static uint64_t usable(const struct region *r, struct soft_vcpu *c, uint64_t e, 
 	return had;
 }
 
-static unsigned prot_of(struct soft_vcpu *c, uint64_t had, uint64_t size)
+/*
+ * An instruction that would tell of the host is executed elsewhere, or faults in a copy. One that lies across two pages is in neither; that
+ * it is there is seen when the second of the two is looked at.
+ */
+static enum taint taint_of(struct soft_vcpu *c, uint64_t lin, const uint8_t *page, uint8_t *patched)
+{
+	const uint8_t *before, *after;
+
+	if (stub_hides_host())
+		return soft_taint(page, NULL, false, NULL);
+	before = page_at(c, lin - 4096);
+	after = page[4095] == 0x0f ? page_at(c, lin + 4096) : NULL;
+	if ((before && soft_taint_pair(before[4095], page[0])) ||
+		(after && soft_taint_pair(page[4095], after[0])))
+		return TAINT_PAGE;
+	return soft_taint(page, before, true, patched);
+}
+
+static unsigned prot_of(struct soft_vcpu *c, uint64_t lin, uint64_t had, uint64_t size)
 {
 	unsigned prot = OS_PROT_R | (had & PTE_W ? OS_PROT_W : 0);
 
@@ -371,7 +401,8 @@ static unsigned prot_of(struct soft_vcpu *c, uint64_t had, uint64_t size)
 		bool tainted = false;
 
 		for (uint64_t off = 0; off < size && !tainted; off += 4096)
-			tainted = is_tainted(soft_ram(c->vm, (had & PTE_ADDR) + off));
+			tainted = taint_of(c, lin + off, soft_ram(c->vm, (had & PTE_ADDR) + off),
+					  NULL) != TAINT_NONE;
 		if (!tainted)
 			prot |= OS_PROT_X;
 	}
@@ -406,7 +437,7 @@ static enum space_result map_large(
 
 	if (!had || !last || last - first != LARGE - 4096)
 		return SPACE_FOREIGN;
-	prot = prot_of(c, had, LARGE);
+	prot = prot_of(c, r->va, had, LARGE);
 	if (!allows(prot, acc))
 		return SPACE_FOREIGN;
 	if (had & PTE_W)
@@ -416,6 +447,44 @@ static enum space_result map_large(
 	stub_map(sp->stub, r->va, LARGE, prot, offset_of(c->vm, gpa));
 	sp->mappings++;
 	return SPACE_MAPPED;
+}
+
+static unsigned get_copy(struct space *sp, uint64_t gpa)
+{
+	unsigned n = 0;
+
+	while (n < sp->copies && sp->copy[n] != gpa)
+		n++;
+	for (unsigned k = 0; n == sp->copies && k < sp->copies; k++)
+		if (sp->copy[k] == GONE)
+			n = k;
+	return n;
+}
+
+/*
+ * A page that asks the processor what it is: executed is a copy, in which that faults. Not if it may be written to as well, and not before it
+ * is executed: who only reads code reads what is there.
+ */
+static bool map_copy(struct space *sp, struct soft_vcpu *c, struct region *r, unsigned n)
+{
+	uint64_t had = r->had[n], gpa = had & PTE_ADDR, va = r->va + n * 4096ull;
+	unsigned slot = get_copy(sp, gpa);
+
+	if (!had || had & (PTE_W | PTE_NX) || slot == STUB_COPIES)
+		return false;
+	if (slot == sp->copies || sp->copy[slot] != gpa) {
+		if (taint_of(c, va, soft_ram(c->vm, gpa), NULL) != TAINT_COPY)
+			return false;
+		/* From now on we hear of writes; the one that came before is in what is looked at now. */
+		soft_code_copied(c, gpa);
+		if (taint_of(c, va, soft_ram(c->vm, gpa), stub_copy(sp->stub, slot)) != TAINT_COPY)
+			return false;
+		sp->copy[slot] = gpa;
+		sp->copies = MAX(sp->copies, slot + 1);
+	}
+	stub_map_copy(sp->stub, va, slot);
+	sp->mappings++;
+	return true;
 }
 
 static enum space_result map_small(
@@ -433,7 +502,7 @@ static enum space_result map_small(
 		if (n < first + WINDOW && (n == asked || !r->had[n]))
 			had = usable(r, c, load(&r->pt[n]), n == asked);
 		if (had) {
-			prot = prot_of(c, had, 4096);
+			prot = prot_of(c, r->va + n * 4096ull, had, 4096);
 			if (n == asked)
 				ok = allows(prot, acc);
 			if (had & PTE_W)
@@ -453,6 +522,8 @@ static enum space_result map_small(
 		run_gpa = had & PTE_ADDR;
 		run_prot = prot;
 	}
+	if (!ok && acc == ACC_X)
+		ok = map_copy(sp, c, r, asked);
 	return ok ? SPACE_MAPPED : SPACE_FOREIGN;
 }
 

@@ -31,6 +31,10 @@ bool space_flush(struct space *sp, struct soft_vcpu *c);
 void space_flush_page(struct space *sp, struct soft_vcpu *c, uint64_t lin);
 /* Unmaps where the page of RAM is writable. */
 void space_protect(struct space *sp, struct soft_vcpu *c, uint64_t gpa);
+/* The page of RAM is not what it was when it was copied. */
+void space_code_gone(struct space *sp, uint64_t gpa);
+/* The byte at an address of the guest; 0: there is none. */
+uint8_t space_byte(struct soft_vcpu *c, uint64_t lin);
 /* Whether the guest has something at the stub's own addresses. */
 bool space_collides(struct soft_vcpu *c);
 

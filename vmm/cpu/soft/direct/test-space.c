@@ -108,4 +108,77 @@ TEST(rights_that_an_upper_level_gains_are_used)
 	tear_down();
 }
 
+/* Executes nops and CPUID at va, which the stub or the copy has to stop at. */
+static bool stops_at_cpuid(uint64_t va)
+{
+	struct stub_regs r = {.rip = va, .rflags = 0x202};
+	struct stub_exit x;
+
+	memcpy(stub_fx(stub) + 24, "\x80\x1f", 2);
+	CHECK_EQ(stub_run(stub, &r, &x), 0);
+	return x.kind == STUB_EXCEPTION && r.rip == va + 256 && r.gpr[CPU_RBX] == 0;
+}
+
+/* Where CPUID does not fault, in a copy, which is worth nothing when the page has been written to. */
+TEST(cpuid_stops_a_program_wherever_it_is)
+{
+	const uint64_t va = 0x7000000000, other = va + 4096;
+	uint8_t *code;
+
+	set_up();
+	map(va, PT | FLAGS);
+	put(PT, va, 0, PAGE | (FLAGS & ~2));
+	put(PT, other, 0, PAGE | (FLAGS & ~2));
+	code = rig_ptr(rig, PAGE);
+	memset(code, 0x90, 4096);
+	memcpy(code + 256, "\x0f\xa2\x90", 3);
+	for (int round = 0; round < 3; round++) {
+		CHECK_EQ(space_fault(space, c, va, 0), SPACE_MAPPED); /* to be read */
+		CHECK_EQ(space_fault(space, c, va, ACC_X), SPACE_MAPPED);
+		CHECK_EQ(space_fault(space, c, other, ACC_X), SPACE_MAPPED);
+		CHECK(stops_at_cpuid(va));
+		CHECK(stops_at_cpuid(other));
+		CHECK_EQ(memcmp(code + 256, "\x0f\xa2", 2), 0);
+		space_code_gone(space, PAGE);
+		code[100 + round] = 0xcc;
+		if (!stub_hides_host()) {
+			struct stub_regs r = {.rip = va, .rflags = 0x202};
+			struct stub_exit x;
+
+			CHECK_EQ(stub_run(stub, &r, &x), 0);
+			CHECK(x.vector == EXC_PF && r.rip == va);
+			CHECK_EQ(space_fault(space, c, va, ACC_X), SPACE_MAPPED);
+			r = (struct stub_regs){.rip = va, .rflags = 0x202};
+			CHECK_EQ(stub_run(stub, &r, &x), 0);
+			CHECK(x.kind == STUB_DEBUG && r.rip == va + 101 + round);
+		}
+		code[100 + round] = 0x90;
+		space_code_gone(space, PAGE);
+	}
+	tear_down();
+}
+
+/* A program with more of them than there are copies. */
+TEST(pages_beyond_the_copies_are_not_executed)
+{
+	const uint64_t va = 0x7000000000;
+	unsigned mapped = 0;
+
+	set_up();
+	map(va, PT | FLAGS);
+	for (unsigned n = 0; n < STUB_COPIES + 4; n++) {
+		memset(rig_ptr(rig, PAGE + n * 4096), 0x90, 4096);
+		memcpy(rig_ptr(rig, PAGE + n * 4096 + 256), "\x0f\xa2\x90", 3);
+		put(PT, va + n * 4096, 0, (PAGE + n * 4096) | (FLAGS & ~2));
+	}
+	for (unsigned n = 0; n < STUB_COPIES + 4; n++)
+		mapped += space_fault(space, c, va + n * 4096, ACC_X) == SPACE_MAPPED;
+	CHECK_EQ(mapped, STUB_COPIES + (stub_hides_host() ? 4 : 0));
+	CHECK(stops_at_cpuid(va));
+	space_clear(space);
+	CHECK_EQ(space_fault(space, c, va + (STUB_COPIES + 1) * 4096, ACC_X), SPACE_MAPPED);
+	CHECK(stops_at_cpuid(va + (STUB_COPIES + 1) * 4096));
+	tear_down();
+}
+
 TEST_MAIN()
