@@ -78,12 +78,15 @@ static uint64_t take(struct cursor *k, unsigned n)
 {
 	uint64_t v = 0;
 
+	/* What a byte that is not there would ask for says nothing. */
+	if (k->bad)
+		return 0;
 	if (k->at + n > DEC_MAX_LEN) {
 		k->bad = DEC_LONG;
 		return 0;
 	}
 	if (k->at + n > k->avail) {
-		k->bad = k->bad ? k->bad : DEC_MORE;
+		k->bad = DEC_MORE;
 		return 0;
 	}
 	memcpy(&v, k->p + k->at, n);

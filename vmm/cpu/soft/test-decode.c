@@ -246,4 +246,16 @@ TEST(decode_truncated)
 	CHECK_EQ(soft_decode(&d, longest, 15, MODE_64), 15);
 }
 
+/* F7 /6 after 13 prefixes; if its last byte were 0 there would be an immediate, and too many bytes. */
+TEST(longest_instruction_across_two_pages_is_no_fault)
+{
+	uint8_t longest[15];
+	struct dec d;
+
+	memset(longest, 0x66, sizeof(longest));
+	longest[13] = longest[14] = 0xf7;
+	CHECK_EQ(soft_decode(&d, longest, 14, MODE_64), DEC_MORE);
+	CHECK_EQ(soft_decode(&d, longest, 15, MODE_64), 15);
+}
+
 TEST_MAIN()
