@@ -35,7 +35,8 @@ lab_run()
 	tar=$(rootfs_tar "$recipe")
 	root=$(dirname "${tar#"$CACHE"/root-}")
 	root=$(cached "labroot-${root#lab-}" make_lab_root "$tar")
-	"$ROOT/tests/lab/lab" --kernel "$image" --initramfs "$initramfs/initramfs" \
+	# What runs in it has the same cache, which is shared with it.
+	WSLX_CACHE=$CACHE "$ROOT/tests/lab/lab" --kernel "$image" --initramfs "$initramfs/initramfs" \
 		--root "$root/root.squashfs" --tree "$ROOT" --share "$CACHE" "$@"
 }
 
