@@ -36,6 +36,7 @@ enum {
 		50000000, /* a stub that was used so recently is not taken from its address space */
 	LOCK_SAMPLES = 2, /* interrupts in a row that found a locked instruction */
 	TRIP_NS = 5000,	  /* at first */
+	MAX_TRIP_NS = 40000, /* programs that only compute say nothing about it */
 };
 
 #define NO_CR3 1ull
@@ -229,7 +230,7 @@ static uint64_t without_trip(struct soft_direct *d, uint64_t all)
 	if (all < d->trip + d->trip / 2)
 		d->trip = d->trip - d->trip / AVERAGE + all / AVERAGE;
 	else
-		d->trip += d->trip / 256;
+		d->trip = MIN(d->trip + d->trip / 256, ticks(MAX_TRIP_NS));
 	return all > d->trip ? all - d->trip : 0;
 }
 

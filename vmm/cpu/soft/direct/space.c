@@ -449,6 +449,14 @@ static enum space_result map_large(
 	return SPACE_MAPPED;
 }
 
+static bool has_copy(const struct space *sp, uint64_t gpa)
+{
+	for (unsigned n = 0; n < sp->copies; n++)
+		if (sp->copy[n] == gpa)
+			return true;
+	return false;
+}
+
 static unsigned get_copy(struct space *sp, uint64_t gpa)
 {
 	unsigned n = 0;
@@ -472,7 +480,7 @@ static bool map_copy(struct space *sp, struct soft_vcpu *c, struct region *r, un
 
 	if (!had || had & (PTE_W | PTE_NX) || slot == STUB_COPIES)
 		return false;
-	if (slot == sp->copies || sp->copy[slot] != gpa) {
+	if (!has_copy(sp, gpa)) {
 		if (taint_of(c, va, soft_ram(c->vm, gpa), NULL) != TAINT_COPY)
 			return false;
 		/* From now on we hear of writes; the one that came before is in what is looked at now. */
@@ -505,6 +513,13 @@ static enum space_result map_small(
 			prot = prot_of(c, r->va + n * 4096ull, had, 4096);
 			if (n == asked)
 				ok = allows(prot, acc);
+			/* That may end a copy of the page, and all its mappings: those that wait here are to be among them. */
+			if (had & PTE_W && run && has_copy(sp, had & PTE_ADDR)) {
+				stub_map(sp->stub, r->va + (uint64_t)(n - run) * 4096,
+					run * 4096ull, run_prot, offset_of(c->vm, run_gpa));
+				sp->mappings++;
+				run = 0;
+			}
 			if (had & PTE_W)
 				note_writable(sp, c, had & PTE_ADDR, 4096);
 			r->had[n] = had;
