@@ -338,7 +338,8 @@ static void child_main(struct child *ch, pid_t parent)
 	fds[1] = filter_mapper();
 	if (fds[1] < 0 || send_listeners(ch->sock, fds) < 0)
 		return;
-	syscall(SYS_close_range, 0, low - 1, 0);
+	if (low)
+		syscall(SYS_close_range, 0, low - 1, 0);
 	syscall(SYS_close_range, low + 1, high - 1, 0);
 	syscall(SYS_close_range, high + 1, ~0u, 0);
 	((void (*)(void))CODE_AT(os_stub_mapper))();

@@ -3,11 +3,16 @@
 # shellcheck disable=SC2016 # the $ in formats and hooks are for apt and mmdebstrap
 # Root file systems by mmdebstrap, from the package sources this machine itself uses. Sourced after common.sh.
 
+own_codename()
+{
+	(. /etc/os-release && [[ $ID = debian ]] && printf '%s' "${VERSION_CODENAME:-}")
+}
+
 # One-line sources for mmdebstrap: the Debian ones of this machine, in its release.
 apt_sources()
 {
 	local codename lines key=/usr/share/keyrings/debian-archive-keyring.gpg
-	codename=$(. /etc/os-release && [[ $ID = debian ]] && printf '%s' "${VERSION_CODENAME:-}") || true
+	codename=$(own_codename) || true
 	lines=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI) $(RELEASE) $(COMPONENT)' \
 		'Created-By: Packages' 2>/dev/null | awk -v code="$codename" -v key="$key" '
 		$1 == "Debian" && (code == "" || index($3, code) == 1) && !seen[$2 $3 $4]++ {
@@ -25,9 +30,15 @@ release_sources()
 	apt_sources | awk -v here="$here" -v want="$1" '{ sub("^" here, want, $4); print }'
 }
 
-# The release those sources are of.
+# The release those sources are of; a machine without any, as the lab, may still know its own.
 apt_codename()
 {
+	local codename
+	codename=$(own_codename) || true
+	if [[ -n $codename ]]; then
+		printf '%s\n' "$codename"
+		return
+	fi
 	apt_sources | awk '{print $4}' | grep -v -e - | head -1
 }
 

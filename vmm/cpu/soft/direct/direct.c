@@ -25,18 +25,22 @@ enum {
 
 /*
  * When it pays. A trap out of a stub and back costs 5 to 10 us, depending on the host, which the translator does not need; it takes two to three
- * times as long for code that it knows, and twenty for code that it sees first. Pages cost as much again when a stub sees them first, some milliseconds for
- * a small program: one that is gone before that is better off without. Times are converted to ticks of the TSC.
+ * times as long for code that it knows, and twenty for code that it sees first. Pages cost as much again when a stub sees them first, some
+ * milliseconds for a small program: one that is gone before that is better off without. How often a program traps changes with what it does,
+ * and coming back costs all pages again: it is left later than it is entered. Times are converted to ticks of the TSC.
  */
 enum {
 	ENTER_TOTAL_NS = 2000000, /* user time of an address space before it is considered */
-	JUDGE_RUNS = 256,	  /* in a stub: then it is judged */
+	ENTER_TRIPS =
+		8, /* its runs have to be as long as so many traps: new pages will make more */
+	JUDGE_RUNS = 256, /* in a stub: then it is judged */
+	LEAVE_PARTS = 4,  /* of a trap: its runs were shorter */
 	MAX_BACKOFF = 7,
 	KEEP_NS =
 		50000000, /* a stub that was used so recently is not taken from its address space */
 	LOCK_SAMPLES = 2, /* interrupts in a row that found a locked instruction */
 	TRIP_NS = 5000,	  /* at first */
-	MAX_TRIP_NS = 40000, /* programs that only compute say nothing about it */
+	MAX_TRIP_NS = 40000, /* longer runs say nothing about it */
 };
 
 #define NO_CR3 1ull
@@ -214,7 +218,7 @@ static void ran_translated(struct soft_direct *d, struct habit *h, uint64_t ran)
 	h->total += ran;
 	h->average = h->average - h->average / AVERAGE + ran / AVERAGE;
 	/* User time between two ways into the kernel. */
-	if (h->total >= d->enter_total << h->backoff && h->average >= d->trip + d->trip / 4) {
+	if (h->total >= d->enter_total << h->backoff && h->average >= ENTER_TRIPS * d->trip) {
 		h->direct = true;
 		h->runs = 0;
 		h->native = 0;
@@ -229,8 +233,8 @@ static uint64_t without_trip(struct soft_direct *d, uint64_t all)
 {
 	if (all < d->trip + d->trip / 2)
 		d->trip = d->trip - d->trip / AVERAGE + all / AVERAGE;
-	else
-		d->trip = MIN(d->trip + d->trip / 256, ticks(MAX_TRIP_NS));
+	else if (all < ticks(MAX_TRIP_NS))
+		d->trip += d->trip / 256;
 	return all > d->trip ? all - d->trip : 0;
 }
 
@@ -241,7 +245,7 @@ static void ran_directly(struct soft_direct *d, struct habit *h, uint64_t ran, u
 	h->runs += runs;
 	if (h->runs < JUDGE_RUNS || mode == DIRECT_MODE_ALWAYS)
 		return;
-	if (2 * h->native < h->runs * d->trip) {
+	if (LEAVE_PARTS * h->native < h->runs * d->trip) {
 		h->direct = false;
 		h->total = h->average = 0;
 		h->backoff = (uint8_t)MIN(h->backoff + 1, MAX_BACKOFF);

@@ -16,7 +16,7 @@ enum {
 	LARGE = 2 << 20,
 	MAX_REGIONS = 1024,
 	HASH_SIZE = 4096,
-	WINDOW = 16, /* pages that are mapped together when one is asked for */
+	WINDOW = 64, /* pages that are mapped together when one is asked for */
 	MAX_MAPPINGS =
 		30000, /* of the host kernel's limit of 65530 a process; each may split others */
 };
@@ -30,7 +30,8 @@ struct region {
 	uint64_t *pde, pde_had;
 	uint64_t rights; /* of the levels above, as struct walk's */
 	bool nx;
-	bool large; /* had[0] is the page's */
+	bool large;   /* had[0] is the page's */
+	bool tainted; /* large: not to be executed */
 	uint64_t *pt;
 	uint64_t had[512];
 };
@@ -151,6 +152,7 @@ static void forget(struct region *r)
 {
 	memset(r->had, 0, sizeof(r->had));
 	r->pde = NULL;
+	r->tainted = false;
 }
 
 static void drop_region(struct space *sp, struct region *r)
@@ -358,8 +360,9 @@ static struct region *get_region(
 	return r;
 }
 
-/* What of an entry the stub, which maps RAM and no window, may have, as had[] keeps it; 0: nothing. asked: the access is this page's, and not a neighbour's. */
-static uint64_t usable(const struct region *r, struct soft_vcpu *c, uint64_t e, bool asked)
+/* What of an entry the stub, which maps RAM and no window, may have, as had[] keeps it; 0: nothing. write: it is for a write to
+ * this page, which may then not stay what the translator knows. */
+static uint64_t usable(const struct region *r, struct soft_vcpu *c, uint64_t e, bool write)
 {
 	uint64_t gpa = e & PTE_ADDR, had = e & (SAME | PTE_NX),
 		 rights = r->rights & (r->large ? e : r->pde_had);
@@ -370,7 +373,7 @@ static uint64_t usable(const struct region *r, struct soft_vcpu *c, uint64_t e, 
 	if (r->nx || (!r->large && r->pde_had & PTE_NX))
 		had |= PTE_NX;
 	if (rights & PTE_W && (e & (PTE_W | PTE_D)) == (PTE_W | PTE_D) &&
-		(asked || !gmem_is_code(c->vm->gm, gpa)))
+		(write || !gmem_is_code(c->vm->gm, gpa)))
 		had |= PTE_W | PTE_D;
 	return had;
 }
@@ -437,7 +440,9 @@ static enum space_result map_large(
 
 	if (!had || !last || last - first != LARGE - 4096)
 		return SPACE_FOREIGN;
-	prot = prot_of(c, r->va, had, LARGE);
+	/* Looking at all of it takes a millisecond: once. */
+	prot = prot_of(c, r->va, r->tainted ? had | PTE_NX : had, LARGE);
+	r->tainted |= !(had & PTE_NX) && !(prot & OS_PROT_X);
 	if (!allows(prot, acc))
 		return SPACE_FOREIGN;
 	if (had & PTE_W)
@@ -508,7 +513,7 @@ static enum space_result map_small(
 		unsigned prot = 0;
 
 		if (n < first + WINDOW && (n == asked || !r->had[n]))
-			had = usable(r, c, load(&r->pt[n]), n == asked);
+			had = usable(r, c, load(&r->pt[n]), n == asked && acc & ACC_W);
 		if (had) {
 			prot = prot_of(c, r->va + n * 4096ull, had, 4096);
 			if (n == asked)

@@ -103,6 +103,12 @@ static enum taint look(const uint8_t *p, size_t before, size_t left)
 		       : TAINT_PAGE;
 }
 
+/* F3, and maybe REX, before the opcode at p. */
+static bool has_rep(const uint8_t *p, size_t at)
+{
+	return (at > 0 && p[-1] == 0xf3) || (at > 1 && p[-2] == 0xf3 && (p[-1] & 0xf0) == 0x40);
+}
+
 static const uint8_t *next(const uint8_t *p, const uint8_t *end)
 {
 	return p < end ? memchr(p, 0x0f, (size_t)(end - p)) : NULL;
@@ -134,7 +140,7 @@ enum taint soft_taint(const uint8_t *page, const uint8_t *before, bool asking, u
 				patched[at + 1] = UD2;
 			t = MAX(t, found);
 		}
-		if (left > 2 && p[1] == 0xc7 && p[2] >= 0xf8 && at > 0 && p[-1] == 0xf3)
+		if (left > 2 && p[1] == 0xc7 && p[2] >= 0xf8 && has_rep(p, at))
 			return TAINT_PAGE;
 		if (left > 2 && p[1] == 0x03)
 			for (const uint8_t *q = MAX(p - 12, code); q + 4 <= p; q++)

@@ -125,6 +125,9 @@ TEST(what_cannot_fault_is_the_whole_pages)
 	PUT(1024, "\xf3\x0f\xc7\xf8"); /* rdpid %rax */
 	CHECK_EQ(soft_taint(page, before, false, NULL), TAINT_PAGE);
 	set_up();
+	PUT(1024, "\xf3\x41\x0f\xc7\xff"); /* rdpid %r15 */
+	CHECK_EQ(soft_taint(page, before, false, NULL), TAINT_PAGE);
+	set_up();
 	PUT(1024, "\xb8\x7b\x00\x00\x00\x0f\x03\xc0"); /* mov $0x7b,%eax; lsl %eax,%eax */
 	CHECK_EQ(soft_taint(page, before, false, NULL), TAINT_PAGE);
 }
