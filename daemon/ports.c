@@ -13,7 +13,9 @@
 enum {
 	MAX_PORTS = 1024,
 	RESERVED = 256, /* more, for what the user adds: no guest is to take all */
-	OWNERS = 8,	/* that one description looks for: each takes a walk through /proc */
+	AGAIN_MS =
+		5000, /* until a port that another program had is tried again: nobody tells when that ends */
+	OWNERS = 8, /* that one description looks for: each takes a walk through /proc */
 };
 
 struct entry {
@@ -23,6 +25,7 @@ struct entry {
 	bool wanted; /* as of the last LISTENERS */
 	bool inward; /* by wslx-netd, not wslx-forward */
 	bool closing; /* whoever had it was told to end it, and has not answered: no other may begin */
+	bool taken;	 /* another program has the port */
 	bool nameless;	 /* the port is used, and nobody has looked by whom */
 	char error[200]; /* "": it leads there */
 };
@@ -33,6 +36,7 @@ struct ports {
 	struct sidecar *const *netd;
 	char dir[PATH_MAX], path[PATH_MAX];
 	struct sidecar *forward;
+	struct loop_src *again;
 	uint32_t vsock_port;
 	uint64_t look_at; /* not before this for an owner that no user asks for */
 	struct entry *all;
@@ -133,6 +137,17 @@ static void explain(const char *listen_at, const struct err *e, bool by_name, st
 		*ret = *e;
 }
 
+/* True: it has been before, and that was said. */
+static bool is_still_taken(struct ports *p, struct entry *en, const struct err *e)
+{
+	bool before = en->taken && en->error[0];
+
+	en->taken = e && e->code == -EADDRINUSE;
+	if (en->taken)
+		loop_timer_arm(p->again, loop_now() + AGAIN_MS * 1000000ull);
+	return before && en->taken;
+}
+
 static void answered(void *ctx, struct json_object *result, const struct err *e)
 {
 	struct call *c = ctx;
@@ -141,6 +156,10 @@ static void answered(void *ctx, struct json_object *result, const struct err *e)
 	struct err told = {0};
 	bool by_name = c->done;
 
+	if (en && !c->remove && is_still_taken(p, en, e) && !c->done) {
+		free(c);
+		return;
+	}
 	/* A guest has as many of these as it likes. */
 	if (e && e->code == -EADDRINUSE && !c->done && loop_now() >= p->look_at) {
 		by_name = true;
@@ -210,6 +229,15 @@ static void send_add(struct ports *p, const struct entry *en, ports_done done, v
 		js_set_bool(o, "added", en->added);
 	}
 	call(p, en->inward, false, en->listen, o, done, ctx);
+}
+
+static void try_again(void *ctx)
+{
+	struct ports *p = ctx;
+
+	for (struct entry *en = p->all; en; en = en->next)
+		if (en->taken && is_used(en) && !en->closing)
+			send_add(p, en, NULL, NULL);
 }
 
 static void send_remove(
@@ -500,6 +528,8 @@ struct ports *ports_new(
 	if (!p)
 		abort();
 	*p = (struct ports){.loop = l, .set = set, .netd = netd};
+	if (loop_timer(l, try_again, p, &p->again) < 0)
+		abort();
 	snprintf(p->dir, sizeof(p->dir), "%s", dir);
 	snprintf(p->path, sizeof(p->path), "%s/ports", dir);
 	return p;
@@ -510,6 +540,7 @@ struct ports *ports_free(struct ports *p)
 	if (!p)
 		return NULL;
 	sidecar_free(p->forward); /* ends the calls */
+	loop_src_free(p->again);
 	while (p->all)
 		drop(p, p->all->listen);
 	free(p);

@@ -28,21 +28,24 @@
  */
 #define ALIAS "wslx of user "
 
-static unsigned devices_of(uid_t user)
+/* One at least, the one that is being made; -errno: they cannot be counted. */
+static int devices_of(uid_t user)
 {
 	glob_t found = {0};
-	unsigned n = 0;
+	int n = glob("/sys/class/net/" NAME "*/ifalias", 0, NULL, &found) == 0 ? 0 : -EIO;
 
-	if (glob("/sys/class/net/" NAME "*/ifalias", 0, NULL, &found) == 0)
-		for (size_t i = 0; i < found.gl_pathc; i++) {
-			cleanup_free char *text = NULL;
+	for (size_t i = 0; n >= 0 && i < found.gl_pathc; i++) {
+		cleanup_free char *text = NULL;
+		int r = io_read_file(found.gl_pathv[i], 256, &text, NULL);
 
-			n += io_read_file(found.gl_pathv[i], 256, &text, NULL) == 0 &&
-			     !strncmp(text, ALIAS, strlen(ALIAS)) &&
+		if (r == 0)
+			n += !strncmp(text, ALIAS, strlen(ALIAS)) &&
 			     strtoul(text + strlen(ALIAS), NULL, 10) == user;
-		}
+		else if (r != -ENOENT && r != -ENODEV) /* gone by now */
+			n = r;
+	}
 	globfree(&found);
-	return n;
+	return n ? n : -EIO;
 }
 
 /* rtnetlink(7) */
@@ -141,7 +144,10 @@ int tap_device_new(struct tap_device *ret, uid_t owner, struct in_addr network, 
 	if (r < 0)
 		return err_sys(e, r, "%s: its alias", d.name);
 	/* This one included, and it goes if it is one too many: of two at a time neither slips through. */
-	if (owner && devices_of(owner) > TAP_DEVICES_OF_USER)
+	r = owner ? devices_of(owner) : 0;
+	if (r < 0)
+		return err_sys(e, r, "count the tap devices of user %u in /sys/class/net", owner);
+	if (r > TAP_DEVICES_OF_USER)
 		return err_set(e, -EDQUOT, "user %u has %d tap devices already", owner,
 			TAP_DEVICES_OF_USER);
 	d.host.s_addr = htonl(ntohl(network.s_addr) + (number << 8) + 1);

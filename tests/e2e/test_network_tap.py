@@ -311,18 +311,30 @@ for n in range(40):
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file a capability")
-def test_a_user_who_gives_his_devices_to_another_does_not_get_more():
+def many(sys):
+    """What MANY prints, with /sys of a kind."""
     with tempfile.TemporaryDirectory() as folder:
         program = capable_tap(folder)
         script = pathlib.Path(folder, "many.py")
         script.write_text(MANY)
         # The program believes /etc/wslx/tap.conf alone, and a network of one's own has no other devices. udev lets everybody open tun.
-        own = ("mount -t sysfs none /sys && mount -t tmpfs none /etc && mkdir /etc/wslx && echo 'allow *' >/etc/wslx/tap.conf && "
+        own = (f"mount -t {sys} none /sys && mount -t tmpfs none /etc && mkdir /etc/wslx && echo 'allow *' >/etc/wslx/tap.conf && "
                "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && "
                f"exec setpriv --reuid 4711 --regid 4712 --clear-groups /usr/bin/python3 {script} {program}")
         p = subprocess.run(["unshare", "-n", "-m", "sh", "-c", own], capture_output=True, text=True, timeout=120)
-        assert p.stdout.startswith("16 ") and "user 4711 has 16 tap devices already" in p.stdout, (p.stdout, p.stderr)
+        return p.stdout, p.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file a capability")
+def test_a_user_who_gives_his_devices_to_another_does_not_get_more():
+    out, err = many("sysfs")
+    assert out.startswith("16 ") and "user 4711 has 16 tap devices already" in out, (out, err)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file a capability")
+def test_devices_that_cannot_be_counted_are_too_many():
+    out, err = many("tmpfs")
+    assert out.startswith("0 ") and "count the tap devices of user 4711" in out, (out, err)
 
 
 @real_only

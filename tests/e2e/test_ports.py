@@ -137,3 +137,11 @@ def test_a_listener_that_goes_while_its_port_is_tried_again_takes_it_along(guest
     guest.ok("port", "add", f"{last}:80")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=10).close()
+
+
+@fake_only
+def test_a_port_that_another_program_gives_up_is_forwarded(guest):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port, text = listen_in_vain(guest, other)
+    leads_to(port, text)
+    assert "error" not in listed(guest)[text]
