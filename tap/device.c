@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <linux/if_tun.h>
+#include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <nftables/libnftables.h>
 #include <stdio.h>
@@ -178,6 +179,15 @@ static const char rules[] =
 	"		oifname \"" NAME "*\" drop\n"
 	"	}\n"
 	"}\n";
+
+int tap_supported(struct err *e)
+{
+	cleanup_close int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+
+	return fd < 0 ? err_sys(e, -errno,
+				"nftables, which the host's kernel lacks (module nf_tables)")
+		      : 0;
+}
 
 int tap_nat(struct in_addr network, struct err *e)
 {

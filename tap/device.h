@@ -19,6 +19,8 @@ struct tap_device {
 /* The next that is free of network's, up, with the host's address; network is of 16 bits. */
 int tap_device_new(struct tap_device *ret, uid_t owner, struct in_addr network, struct err *e);
 
+/* Whether tap_nat() could be done; libnftables ends the process where there is nothing to talk to. */
+int tap_supported(struct err *e);
 /*
  * This host forwards, hides the guests of all such devices behind its own addresses, lets nobody in to them who was not asked, and
  * keeps them apart. Nothing changes when it is so already.

@@ -24,11 +24,12 @@
 
 enum { SOCKET = 3, GROUPS = 1024, LIMIT_S = 5 };
 
-static const char usage[] = "usage: wslx-tap [--check]\n"
-			    "\n"
-			    "Makes a tap device for wslx-netd, which starts it.\n"
-			    "\n"
-			    "  --check   only say whether this user may have one\n";
+static const char usage[] =
+	"usage: wslx-tap [--check]\n"
+	"\n"
+	"Makes a tap device for wslx-netd, which starts it.\n"
+	"\n"
+	"  --check   only say whether this user may have one, and this host can\n";
 
 /* What the first three descriptors are to be, if they are not: no file that is opened later may be taken for them. */
 static int first_descriptors(void)
@@ -107,6 +108,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	r = may(&conf, &e);
+	if (r == 0)
+		r = tap_supported(&e);
 	if (r == 0 && !check)
 		r = tap_nat(conf.network, &e);
 	if (r == 0 && !check)

@@ -2,6 +2,8 @@
 """networkingMode=bridged: the guest on a tap device of an administrator's, with its address by DHCP or fixed; and tap: on one that
 wslx-tap makes."""
 import contextlib
+import ctypes
+import errno
 import hashlib
 import os
 import pathlib
@@ -292,6 +294,30 @@ def test_wslx_tap_with_its_capability_believes_roots_file_alone():
         p = subprocess.run(["setpriv", "--reuid", "4711", "--regid", "4712", "--clear-groups", program, "--check"],
                            env={"WSLX_TAP_CONF": f"{folder}/tap.conf"}, capture_output=True, text=True, timeout=60)
         assert p.returncode == 1 and "/etc/wslx/tap.conf does not allow user 4711" in p.stderr
+
+
+def without_nftables():
+    """From now on socket(AF_NETLINK, ..., NETLINK_NETFILTER) is EPROTONOSUPPORT, as where the kernel has none: seccomp(2)."""
+    load, equal, give, data = 0x20, 0x15, 0x06, {"nr": 0, "domain": 16, "protocol": 32}
+    code = [(load, 0, 0, data["nr"]), (equal, 0, 5, 41), (load, 0, 0, data["domain"]), (equal, 0, 3, socket.AF_NETLINK),
+            (load, 0, 0, data["protocol"]), (equal, 0, 1, 12), (give, 0, 0, 0x50000 | errno.EPROTONOSUPPORT), (give, 0, 0, 0x7fff0000)]
+    insns = b"".join(struct.pack("HBBI", *c) for c in code)
+    buf = ctypes.create_string_buffer(insns)
+    prog = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(buf)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, prog, 0, 0):
+        raise OSError(ctypes.get_errno(), "seccomp")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_NET_ADMIN")
+def test_a_host_without_nftables_is_named_before_the_machine_starts():
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "tap.conf").write_text("allow *\n")
+        argv, env = [str(BUILD / "tap" / "wslx-tap"), "--check"], {"WSLX_TAP_CONF": f"{folder}/tap.conf"}
+        p = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+        assert p.returncode == 0, p.stderr
+        p = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, preexec_fn=without_nftables)
+        assert p.returncode == 1 and "nftables, which the host's kernel lacks" in p.stderr, p.stderr
 
 
 # As a user who may: devices are asked for and given to nobody, one after the other, until there are no more.

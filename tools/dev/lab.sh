@@ -43,5 +43,12 @@ lab_run()
 lab_verb()
 {
 	need build run lab
+	if [[ ${1:-} = --bench ]]; then
+		# Nothing can be built or fetched in there.
+		build_all
+		install_kernel
+		export WSLX_KERNEL=${WSLX_KERNEL:-$(realpath "$DATA/kernel/vmlinuz")}
+		export WSLX_INITRD=${WSLX_INITRD:-$(realpath "$DATA/kernel/initrd.img")}
+	fi
 	lab_run "$@"
 }
