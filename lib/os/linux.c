@@ -83,11 +83,6 @@ int os_memobj_map(struct os_memobj *o, uint64_t off, size_t len, unsigned prot, 
 	return 0;
 }
 
-void os_memobj_large(void *p, size_t len)
-{
-	madvise(p, len, MADV_HUGEPAGE);
-}
-
 int os_memobj_write(struct os_memobj *o, uint64_t off, const void *buf, size_t len)
 {
 	const char *p = buf;
@@ -130,6 +125,11 @@ int os_mem_map(size_t len, unsigned prot, void **ret)
 		return -errno;
 	*ret = p;
 	return 0;
+}
+
+void os_mem_large(void *p, size_t len)
+{
+	madvise(p, len, MADV_HUGEPAGE);
 }
 
 int os_mem_protect(void *p, size_t len, unsigned prot)

@@ -24,8 +24,6 @@ int os_memobj_fd(const struct os_memobj *o);
 
 /* Shared mapping of [off, off+len). */
 int os_memobj_map(struct os_memobj *o, uint64_t off, size_t len, unsigned prot, void **ret);
-/* Asks for large pages behind a mapping; a host may not give them (Linux: shmem_enabled says "advise"). */
-void os_memobj_large(void *p, size_t len);
 /* Copies into the object without a mapping: cheaper than touching each page of one. */
 int os_memobj_write(struct os_memobj *o, uint64_t off, const void *buf, size_t len);
 /* Gives the pages of [off, off+len) back to the host; they read as zero afterwards. */
@@ -35,6 +33,11 @@ uint64_t os_memobj_used(const struct os_memobj *o);
 
 /* Anonymous private memory, zeroed. */
 int os_mem_map(size_t len, unsigned prot, void **ret);
+/*
+ * Asks for large pages behind a mapping of either kind; a host may not give them (Linux: transparent_hugepage/enabled has to be "madvise"
+ * or "always" for anonymous memory, shmem_enabled "advise" or "always" for an object's).
+ */
+void os_mem_large(void *p, size_t len);
 int os_mem_protect(void *p, size_t len, unsigned prot);
 void os_mem_unmap(void *p, size_t len);
 size_t os_page_size(void);

@@ -61,7 +61,7 @@ int gmem_new(struct gmem **ret, uint64_t ram_size)
 		r = os_memobj_map(gm->obj, 0, ram_size, OS_PROT_R | OS_PROT_W, &base);
 	if (r == 0) {
 		gm->base = base;
-		os_memobj_large(base, ram_size);
+		os_mem_large(base, ram_size);
 		r = os_mem_map(bitmap_bytes(gm), OS_PROT_R | OS_PROT_W, &gm->bitmaps);
 	}
 	if (r < 0) {

@@ -104,6 +104,7 @@ int soft_blocks_new(struct soft_vcpu *c)
 		free(b);
 		return r;
 	}
+	os_mem_large(arena, ARENA_SIZE);
 	b->written = written;
 	b->arena = arena;
 	c->jit_insns = arena;
@@ -468,9 +469,15 @@ static bool build(struct soft_vcpu *c, struct insn *out, struct jit_op *op, cons
 	return true;
 }
 
-static const struct insn *cross_page(
-	struct soft_vcpu *c, uint64_t lin, struct cross *x, uint64_t gpa, const uint8_t *hva)
+static struct cross *cross_slot(struct soft_vcpu *c, uint64_t lin)
 {
+	return &c->blocks->cross[lin >> 12 & (CROSS_SIZE - 1)];
+}
+
+static const struct insn *cross_page(
+	struct soft_vcpu *c, uint64_t lin, uint64_t gpa, const uint8_t *hva)
+{
+	struct cross *x = cross_slot(c, lin);
 	uint8_t bytes[2 * DEC_MAX_LEN] = {0};
 	unsigned first = 4096 - (unsigned)(lin & 0xfff), n = first;
 	struct dec d;
@@ -582,6 +589,9 @@ static const struct block *find_or_make(struct soft_vcpu *c, uint64_t lin, const
 	const struct block **jc = soft_jump_cache(c, key);
 	struct block *k;
 
+	/* It did when it was decoded last. cross_page() sees whether it is still the same. */
+	if (off > 4096 - DEC_MAX_LEN && cross_slot(c, lin)->lin == lin)
+		return NULL;
 	if ((*jc)->key == key)
 		return *jc;
 	for (k = *hash_slot(c->blocks, key); k; k = k->hash_next)
@@ -607,8 +617,7 @@ const struct insn *soft_block_get(struct soft_vcpu *c)
 	if (k)
 		i = k->insns;
 	else
-		i = cross_page(
-			c, lin, &c->blocks->cross[(lin >> 12) & (CROSS_SIZE - 1)], x->gpa, x->hva);
+		i = cross_page(c, lin, x->gpa, x->hva);
 	c->ip_base = c->rip - (lin & 0xfff);
 	return i;
 }
@@ -617,11 +626,10 @@ const struct insn *soft_block_step(struct soft_vcpu *c)
 {
 	uint64_t lin = fetch_start(c);
 	const struct tlbx *x = soft_fetch_fill(c, lin);
-	struct soft_blocks *b = c->blocks;
-	const struct insn *i = b->step;
+	const struct insn *i = c->blocks->step;
 
-	if (!build(c, b->step, NULL, x->hva, lin & 0xfff, 1))
-		i = cross_page(c, lin, &b->cross[(lin >> 12) & (CROSS_SIZE - 1)], x->gpa, x->hva);
+	if (!build(c, c->blocks->step, NULL, x->hva, lin & 0xfff, 1))
+		i = cross_page(c, lin, x->gpa, x->hva);
 	c->ip_base = c->rip - (lin & 0xfff);
 	return i;
 }

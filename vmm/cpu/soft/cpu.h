@@ -159,12 +159,14 @@ struct tlbx { /* instruction fetch */
 	bool global;
 };
 enum { TLB_GLOBAL = 1 };
-enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS, TLBX_SIZE = 512 };
+enum { TLB_SIZE = 4096, TLBX_SIZE = 2048, TLB_PARTS = 64 };
 
 struct soft_tlb {
 	struct tlbe d[TLB_SIZE];
 	struct tlbx x[TLBX_SIZE];
 	uint64_t gpa[TLB_SIZE]; /* of d[]: page, | TLB_GLOBAL */
+	/* A bit for each of the TLB_PARTS: a flush takes as long as what was used. */
+	uint64_t d_used, x_used;
 };
 
 struct soft_seg {
@@ -267,7 +269,7 @@ struct soft_vcpu {
 		const void *code;
 	} jit_targets[2][JIT_TARGETS]; /* by privilege, as tlbs[]: where translated code jumps to */
 	uint32_t pauses;
-	bool tlb_used[2], tlb_large;
+	bool tlb_large;
 	uint64_t tlb_large_mask, tlb_large_base; /* where 2M/1G pages were seen, see mmu.c */
 };
 static_assert(offsetof(struct soft_vcpu, ip_base) == SLOT_IP &&

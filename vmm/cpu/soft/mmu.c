@@ -169,6 +169,8 @@ static void note_large(struct soft_vcpu *c, uint64_t lin, const struct walk *w)
 	c->tlb_large_base &= c->tlb_large_mask;
 }
 
+enum { D_PART = TLB_SIZE / TLB_PARTS, X_PART = TLBX_SIZE / TLB_PARTS };
+
 /* Host address of the page when it is RAM (and enters it in the TLB), else NULL; *ret_gpa in any
  * case. */
 static uint8_t *fill(struct soft_vcpu *c, uint64_t lin, unsigned acc, uint64_t *ret_gpa)
@@ -199,7 +201,7 @@ static uint8_t *fill(struct soft_vcpu *c, uint64_t lin, unsigned acc, uint64_t *
 	t->gpa[n] = w.gpa | (w.global ? TLB_GLOBAL : 0);
 	e->addend = (uint64_t)(uintptr_t)hva - page;
 	e->hva = (uint64_t)(uintptr_t)hva;
-	c->tlb_used[acc & ACC_U ? 1 : 0] = true;
+	t->d_used |= BIT(n / D_PART);
 	return hva;
 }
 
@@ -431,7 +433,8 @@ void mem_sys_write(struct soft_vcpu *c, uint64_t lin, unsigned size, uint64_t v)
 
 const struct tlbx *soft_fetch_fill(struct soft_vcpu *c, uint64_t lin)
 {
-	struct tlbx *x = &c->tlb->x[lin >> 12 & (TLBX_SIZE - 1)];
+	unsigned n = lin >> 12 & (TLBX_SIZE - 1);
+	struct tlbx *x = &c->tlb->x[n];
 	struct walk w;
 	uint8_t *hva;
 
@@ -450,51 +453,60 @@ const struct tlbx *soft_fetch_fill(struct soft_vcpu *c, uint64_t lin)
 	x->gpa = w.gpa;
 	x->hva = hva;
 	x->global = w.global;
-	c->tlb_used[c->cpl == 3] = true;
+	c->tlb->x_used |= BIT(n / X_PART);
 	return x;
 }
 
-static void wipe(struct soft_tlb *t)
+static void wipe(struct soft_tlb *t, bool keep_global)
 {
-	for (unsigned n = 0; n < TLB_SIZE; n++)
-		t->d[n].r = t->d[n].w = TLB_NONE(n);
-	for (unsigned n = 0; n < TLBX_SIZE; n++)
-		t->x[n].tag = TLB_NONE(n);
+	for (uint64_t left = t->d_used; left; left &= left - 1) {
+		unsigned part = (unsigned)__builtin_ctzll(left);
+		bool kept = false;
+
+		for (unsigned n = part * D_PART; n < (part + 1) * D_PART; n++) {
+			if (keep_global && t->gpa[n] & TLB_GLOBAL)
+				kept = true;
+			else
+				t->d[n].r = t->d[n].w = TLB_NONE(n);
+		}
+		if (!kept)
+			t->d_used &= ~BIT(part);
+	}
+	for (uint64_t left = t->x_used; left; left &= left - 1) {
+		unsigned part = (unsigned)__builtin_ctzll(left);
+		bool kept = false;
+
+		for (unsigned n = part * X_PART; n < (part + 1) * X_PART; n++) {
+			if (keep_global && t->x[n].global)
+				kept = true;
+			else
+				t->x[n].tag = TLB_NONE(n);
+		}
+		if (!kept)
+			t->x_used &= ~BIT(part);
+	}
 }
 
 void tlb_flush_all(struct soft_vcpu *c)
 {
-	for (unsigned n = 0; n < 2; n++) {
-		if (c->tlb_used[n])
-			wipe(&c->tlbs[n]);
-		c->tlb_used[n] = false;
-	}
+	for (unsigned n = 0; n < 2; n++)
+		wipe(&c->tlbs[n], false);
 	c->tlb_large = false;
 	soft_direct_flush(c);
 }
 
 void soft_tlb_init(struct soft_vcpu *c)
 {
-	c->tlb_used[0] = c->tlb_used[1] = true;
+	for (unsigned n = 0; n < 2; n++)
+		c->tlbs[n].d_used = c->tlbs[n].x_used = ~0ull;
 	tlb_flush_all(c);
 }
 
 void tlb_flush_nonglobal(struct soft_vcpu *c)
 {
-	struct soft_tlb *t = &c->tlbs[0];
-
 	soft_direct_flush(c);
-	if (c->tlb_used[1])
-		wipe(&c->tlbs[1]);
-	c->tlb_used[1] = false;
-	if (!c->tlb_used[0])
-		return;
-	for (unsigned n = 0; n < TLB_SIZE; n++)
-		if (!(t->gpa[n] & TLB_GLOBAL))
-			t->d[n].r = t->d[n].w = TLB_NONE(n);
-	for (unsigned n = 0; n < TLBX_SIZE; n++)
-		if (!t->x[n].global)
-			t->x[n].tag = TLB_NONE(n);
+	wipe(&c->tlbs[0], true);
+	wipe(&c->tlbs[1], false);
 }
 
 void tlb_flush_page(struct soft_vcpu *c, uint64_t lin)
@@ -518,23 +530,29 @@ void tlb_flush_page(struct soft_vcpu *c, uint64_t lin)
 	}
 }
 
+/* gpa: of the page; ~0: of every one. */
+static void no_writes(struct soft_tlb *t, uint64_t gpa)
+{
+	for (uint64_t left = t->d_used; left; left &= left - 1) {
+		unsigned part = (unsigned)__builtin_ctzll(left);
+
+		for (unsigned n = part * D_PART; n < (part + 1) * D_PART; n++)
+			if (gpa == ~0ull || (t->gpa[n] & PAGE_MASK_) == gpa)
+				t->d[n].w = TLB_NONE(n);
+	}
+}
+
 void soft_tlb_protect(struct soft_vcpu *c, uint64_t gpa)
 {
-	for (unsigned k = 0; k < 2; k++) {
-		if (!c->tlb_used[k])
-			continue;
-		for (unsigned n = 0; n < TLB_SIZE; n++)
-			if ((c->tlbs[k].gpa[n] & PAGE_MASK_) == gpa)
-				c->tlbs[k].d[n].w = TLB_NONE(n);
-	}
+	for (unsigned k = 0; k < 2; k++)
+		no_writes(&c->tlbs[k], gpa);
 	soft_direct_protect(c, gpa);
 }
 
 void soft_tlb_protect_all(struct soft_vcpu *c)
 {
 	for (unsigned k = 0; k < 2; k++)
-		for (unsigned n = 0; n < TLB_SIZE && c->tlb_used[k]; n++)
-			c->tlbs[k].d[n].w = TLB_NONE(n);
+		no_writes(&c->tlbs[k], ~0ull);
 	soft_direct_reset(c);
 }
 

@@ -17,6 +17,9 @@
 #include "vmm/cpu/soft/simd-int.h"
 #include "vmm/cpu/soft/sys.h"
 
+/* Large pages: its tables are looked at by nearly every instruction. */
+#define VCPU_SIZE ALIGN_UP(sizeof(struct soft_vcpu), 2u << 20)
+
 /* The opaque types of cpu.h are ours under other names. */
 static struct soft_vm *to_vm(struct cpu_vm *vm)
 {
@@ -110,7 +113,7 @@ static void free_vcpu(struct cpu_vcpu *v)
 	soft_blocks_free(c);
 	soft_jit_free(c);
 	os_event_done(&c->wake);
-	os_mem_unmap(c, ALIGN_UP(sizeof(*c), 4096));
+	os_mem_unmap(c, VCPU_SIZE);
 }
 
 static int new_vcpu(struct cpu_vcpu **ret, struct cpu_vm *cvm, unsigned index, struct err *e)
@@ -122,9 +125,10 @@ static int new_vcpu(struct cpu_vcpu **ret, struct cpu_vm *cvm, unsigned index, s
 
 	if (index >= vm->nvcpus || vm->vcpu[index])
 		return err_set(e, -EINVAL, "vCPU %u", index);
-	r = os_mem_map(ALIGN_UP(sizeof(*c), 4096), OS_PROT_R | OS_PROT_W, &p);
+	r = os_mem_map(VCPU_SIZE, OS_PROT_R | OS_PROT_W, &p);
 	if (r < 0)
 		return err_sys(e, r, "vCPU %u", index);
+	os_mem_large(p, VCPU_SIZE);
 	c = p;
 	c->index = index;
 	c->vm = vm;

@@ -314,6 +314,67 @@ TEST(soft_crossing_instruction)
 	rig_free(r);
 }
 
+/* What begins there is now a whole instruction, now one that crosses. */
+CODE(uncrossing,
+	"xor %ebx, %ebx; call *%rdi; add %rax, %rbx; movl $0xc358076a, (%rdi); call *%rdi; add %rax, %rbx; call *%rdi; add %rax, %rbx;"
+	"mov %esi, (%rdi); call *%rdi; add %rax, %rbx; hlt")
+TEST(soft_crossing_instruction_comes_and_goes)
+{
+	struct rig *r = rig_new(1);
+	size_t n = (size_t)(crossing_body_end - crossing_body);
+	uint8_t *at = rig_ptr(r, 0x31ffc);
+	uint32_t first;
+
+	memcpy(at, crossing_body, n);
+	memcpy(&first, crossing_body, 4);
+	RIG_LOAD(r, uncrossing);
+	r->s.gpr[CPU_RDI] = 0x31ffc;
+	r->s.gpr[CPU_RSI] = first;
+	CHECK_EQ(rig_run(r), CPU_EXIT_HALT);
+	CHECK_EQ(r->s.gpr[CPU_RBX], 2 * 0x0102030405060708 + 2 * 7); /* push $7; pop %rax; ret */
+	rig_free(r);
+}
+
+/*
+ * As many pages as a TLB has entries, each called and read, then mapped to another page of memory: what is global may stay until everything
+ * is flushed.
+ */
+enum { TABLES = 0x60000, OLD = 0x100000, NEW = 0x101000, GLOBAL = 0x100 };
+CODE(flushes,
+	"mov %cr4, %rax; or $0x80, %eax; mov %rax, %cr4; call 1f;"
+	"mov $0x60000, %edi; lea (%r10, %r10), %ecx; 2: addq $0x1000, (%rdi); add $8, %edi; dec %ecx; jnz 2b;"
+	"mov %cr3, %rax; mov %rax, %cr3; call 1f; mov %rbx, %r8; mov %rdx, %r9;"
+	"mov %cr4, %rax; xor $0x80, %eax; mov %rax, %cr4; call 1f; hlt;"
+	"1: xor %ebx, %ebx; xor %edx, %edx; mov $0x200000, %edi; mov %r10d, %ecx;"
+	"3: call *%rdi; add %eax, %ebx; add 1(%rdi), %ebx; add $0x1000, %edi;"
+	"call *%rdi; add %eax, %edx; add 1(%rdi), %edx; add $0x1000, %edi; dec %ecx; jnz 3b; ret")
+CODE(ret_two, "mov $2, %eax; ret")
+TEST(soft_flush_reaches_every_entry)
+{
+	static const unsigned sizes[] = {TLB_SIZE, TLBX_SIZE};
+
+	for (unsigned k = 0; k < ARRAY_LEN(sizes); k++) {
+		struct rig *r = rig_new(1);
+		uint64_t *pde = rig_ptr(r, 0x3000), *pte = rig_ptr(r, TABLES);
+		const unsigned pairs = sizes[k] / 2;
+
+		rig_load(r, OLD, ret_one, ret_one_end);
+		rig_load(r, NEW, ret_two, ret_two_end);
+		for (unsigned n = 0; n < 2 * pairs; n++)
+			pte[n] = OLD | RIG_P | RIG_W | (n % 2 ? GLOBAL : 0);
+		for (unsigned n = 0; n < 2 * pairs / 512; n++)
+			pde[1 + n] = (TABLES + n * 4096u) | RIG_P | RIG_W;
+		RIG_LOAD(r, flushes);
+		r->s.gpr[10] = pairs;
+		CHECK_EQ(rig_run(r), CPU_EXIT_HALT);
+		CHECK_EQ(r->s.gpr[8], 4 * pairs);
+		CHECK(r->s.gpr[9] < 4 * pairs);
+		CHECK_EQ(r->s.gpr[CPU_RBX], 4 * pairs);
+		CHECK_EQ(r->s.gpr[CPU_RDX], 4 * pairs);
+		rig_free(r);
+	}
+}
+
 /* --- interrupts and traps --------------------------------------------------------------------------------------- */
 
 CODE(step, "pushfq; orl $0x100, (%rsp); popfq; nop; mov $1, %eax; hlt")
