@@ -548,6 +548,20 @@ static void look_for_locks(struct soft_vcpu *c, struct soft_direct *d)
 	h->backoff = MAX_BACKOFF;
 }
 
+/* CPUID, RDTSC or RDTSCP, which mostly come again. */
+static bool asks_host(struct soft_vcpu *c)
+{
+	uint8_t op = space_byte(c, c->rip) == 0x0f ? space_byte(c, c->rip + 1) : 0;
+
+	return op == 0xa2 || op == 0x31 || op == 0x01;
+}
+
+static void leave_to_others(struct soft_direct *d, uint64_t page)
+{
+	d->foreign = page & ~0xfffull;
+	d->foreign_left = FOREIGN_BLOCKS;
+}
+
 static unsigned access_of(uint64_t err)
 {
 	return (err & 2 ? ACC_W : 0) | (err & 16 ? ACC_X : 0);
@@ -641,8 +655,7 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 			continue;
 		ret = DIRECT_STEP;
 		if (got == SPACE_FOREIGN && d->fault_acc & ACC_X) {
-			d->foreign = x.cr2 & ~0xfffull;
-			d->foreign_left = FOREIGN_BLOCKS;
+			leave_to_others(d, x.cr2);
 			ret = DIRECT_BLOCK;
 		}
 		break;
@@ -653,6 +666,10 @@ enum direct_exit soft_direct_run(struct soft_vcpu *c)
 		return general_protection(c);
 	if (ret == DIRECT_AGAIN)
 		ret = trapped(c, &r, &x);
+	if (ret == DIRECT_STEP && x.kind == STUB_EXCEPTION && asks_host(c)) {
+		leave_to_others(d, c->rip);
+		ret = DIRECT_BLOCK;
+	}
 	/* It began to single-step itself, with this instruction. */
 	if (x.ticks && x.kind != STUB_DEBUG && r.rflags & RF_TF) {
 		c->eflags |= RF_TF;
